@@ -1,0 +1,137 @@
+//! Configuration: raw settings become final types, once; later code has no "invalid" branch.
+//!
+//! In: the file (TOML), the environment, the command line. The order is default < file <
+//! environment < option. Out: a [`Config`], or every mistake at once, each with its key and its
+//! place (file and line, variable, or option).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::adapt::StreamRules;
+use crate::event::StreamName;
+
+/// Everything a running service was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where log, ledger, error store and (by default) the lake are.
+    pub data_dir: PathBuf,
+    /// Where events come in.
+    pub listen: SocketAddr,
+    /// Where Prometheus looks.
+    pub metrics_listen: SocketAddr,
+    /// The console's and the commands' door.
+    pub admin_socket: PathBuf,
+    /// How long SIGTERM may take before the rest is left to the next start.
+    pub shutdown_timeout: Duration,
+    /// How many streams may exist, declared or created on first use.
+    pub max_streams: usize,
+    /// Whether an undeclared stream is created on first use.
+    pub auto_create: bool,
+    /// The HTTP edge.
+    pub ingest: IngestConfig,
+    /// The logs.
+    pub wal: WalConfig,
+    /// When a batch is full.
+    pub load: LoadConfig,
+    /// Where batches go.
+    pub store: StoreConfig,
+    /// The error store.
+    pub errors: ErrorsConfig,
+    /// The service's own log output.
+    pub log: LogConfig,
+    /// What an undeclared stream gets.
+    pub default_stream: StreamConfig,
+    /// Declared streams, among them always `default`, `users`, `events`, `pages`.
+    pub streams: BTreeMap<StreamName, StreamConfig>,
+}
+
+/// Limits of the HTTP edge.
+#[derive(Clone, Debug)]
+pub struct IngestConfig {
+    /// A body's bytes on the wire.
+    pub body_bytes_max: usize,
+    /// A body's bytes after decompression.
+    pub inflated_bytes_max: usize,
+    /// One event's bytes.
+    pub event_bytes_max: usize,
+    /// How deep arrays and objects may nest.
+    pub depth_max: usize,
+    /// Open connections.
+    pub connections_max: usize,
+    /// Whether to listen on other addresses than loopback although there are no write keys.
+    pub allow_remote: bool,
+}
+
+/// Limits of one stream's log.
+#[derive(Clone, Debug)]
+pub struct WalConfig {
+    /// Bytes on disk; a full log answers 503.
+    pub bytes_max: u64,
+    /// A segment's bytes.
+    pub segment_bytes: u64,
+    /// Bytes waiting for the writer.
+    pub queue_bytes_max: usize,
+}
+
+/// When a buffer is flushed.
+#[derive(Clone, Debug)]
+pub struct LoadConfig {
+    /// Events in a batch.
+    pub events_max: usize,
+    /// Payload bytes in a batch.
+    pub bytes_max: usize,
+    /// Age of a batch's oldest event.
+    pub age_max: Duration,
+    /// Bytes that all streams' open and unfinished batches may hold together.
+    pub memory_bytes_max: usize,
+}
+
+/// Where batches go.
+#[derive(Clone, Debug)]
+pub enum StoreConfig {
+    /// Parquet files below a local directory.
+    Lake {
+        /// The directory; created if missing.
+        path: PathBuf,
+        /// Put before every object's key; empty for none.
+        prefix: String,
+    },
+}
+
+/// Limits of the error store.
+#[derive(Clone, Debug)]
+pub struct ErrorsConfig {
+    /// Malformed bodies kept; the oldest goes first.
+    pub malformed_max: usize,
+    /// Bytes of malformed bodies kept; the oldest goes first.
+    pub malformed_bytes_max: usize,
+}
+
+/// The service's own log output.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// A filter as `tracing_subscriber::EnvFilter` reads it.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for journald.
+    Json,
+}
+
+/// What a stream does with its events.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// How many partitions its users are spread over.
+    pub partitions: u16,
+    /// Its adapter and validators.
+    pub rules: StreamRules,
+}

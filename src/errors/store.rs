@@ -1,0 +1,6 @@
+//! (being written)
+/// Stub.
+pub struct ErrorStore;
+/// Stub.
+#[derive(Debug)]
+pub struct ErrorStoreError;

@@ -1,0 +1,41 @@
+//! eventkit collects events over HTTP, never loses one it has acknowledged, and lands each
+//! exactly once in a lake of Parquet files; what fails rests in SQLite with its reason.
+//!
+//! The modules stand in the order in which an event passes them.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+/// What travels: accepted bytes with the facts of their receipt, typed events, ids.
+pub mod event;
+/// Time as events carry it: microseconds since the epoch, and the formats clients send.
+pub mod time;
+/// Raw settings from file, environment and options become final types, once.
+pub mod config;
+/// The counters that every stage bumps, and from which metrics and the console are fed.
+pub mod stats;
+/// HTTP in: routes, encodings, limits, one log record per event, the answer after the sync.
+pub mod ingest;
+/// The table of streams: a name, its log, its counters.
+pub mod streams;
+/// The write-ahead log, one per stream: append, sync, read from a cursor, reclaim.
+pub mod wal;
+/// How events travel from the log to the stages behind it.
+pub mod queue;
+/// Bytes become typed events, or rejections that name every violation.
+pub mod adapt;
+/// Key → hash → partition: one user, one order.
+pub mod sequence;
+/// Per-partition buffers that become batches: plan, put, commit.
+pub mod load;
+/// Where batches rest: the `EventStore` trait and the Parquet lake.
+pub mod store;
+/// What was planned, stored and replayed, so that a crash at any instant doubles nothing.
+pub mod ledger;
+/// Where rejected events rest until an operator has mended them.
+pub mod errors;
+/// The one file that knows every stage: build, run, drain.
+pub mod pipeline;
+/// Everything that can be seen at one instant.
+pub mod status;
+/// The Unix socket through which console and commands look and act.
+pub mod admin;

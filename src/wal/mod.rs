@@ -1,0 +1,3 @@
+//! (being written)
+mod record;
+pub use record::{Records, take};
