@@ -159,15 +159,12 @@ pub struct Receipt<'a> {
     /// The kind that the route supplied; used only where the payload names no `type`.
     pub kind: Option<Kind>,
     /// The message id minted at the edge; only where the payload brings none.
-    #[serde(borrow)]
     pub message_id: Option<Cow<'a, str>>,
     /// The id of the write key (never the key).
-    #[serde(borrow)]
     pub write_key_id: Option<Cow<'a, str>>,
     /// The client's address.
     pub source: Option<IpAddr>,
     /// The route's path without its query.
-    #[serde(borrow)]
     pub route: Option<Cow<'a, str>>,
     /// The event's index within its request.
     pub item: u32,
@@ -270,9 +267,16 @@ impl Phase {
     /// The phase of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Parse, Self::Validate, Self::Adapt, Self::Dedupe, Self::Store, Self::Load]
-            .into_iter()
-            .find(|phase| phase.as_str() == name)
+        [
+            Self::Parse,
+            Self::Validate,
+            Self::Adapt,
+            Self::Dedupe,
+            Self::Store,
+            Self::Load,
+        ]
+        .into_iter()
+        .find(|phase| phase.as_str() == name)
     }
 }
 

@@ -39,9 +39,11 @@ impl Records {
     pub fn push(&mut self, receipt: &Receipt<'_>, payload: &[u8]) {
         let start = self.bytes.len();
         self.bytes.reserve(HEADER + 64 + payload.len());
-        self.bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.bytes
+            .extend_from_slice(&(payload.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes.extend_from_slice(&receipt.received_at.to_le_bytes());
+        self.bytes
+            .extend_from_slice(&receipt.received_at.to_le_bytes());
         put_metadata(&mut self.bytes, receipt);
         let metadata = (self.bytes.len() - start - HEADER) as u32;
         self.bytes[start + 4..start + 8].copy_from_slice(&metadata.to_le_bytes());
@@ -128,7 +130,10 @@ pub fn take(bytes: &[u8]) -> Option<(Receipt<'_>, &[u8], &[u8])> {
 }
 
 fn take_metadata(mut metadata: &[u8], received_at: Micros) -> Option<Receipt<'_>> {
-    let mut receipt = Receipt { received_at, ..Receipt::default() };
+    let mut receipt = Receipt {
+        received_at,
+        ..Receipt::default()
+    };
     while !metadata.is_empty() {
         let (header, rest) = metadata.split_at_checked(3)?;
         let length = u16::from_le_bytes([header[1], header[2]]);
@@ -179,7 +184,10 @@ mod tests {
             source: Some("2001:db8::1".parse().unwrap()),
             route: Some("/v1/batch".into()),
             item: 7,
-            replay: Some(ReplayOrigin { letter: 9, replayed_at: 11 }),
+            replay: Some(ReplayOrigin {
+                letter: 9,
+                replayed_at: 11,
+            }),
         };
         let bare = Receipt::default();
         let mut records = Records::default();
@@ -195,7 +203,13 @@ mod tests {
     #[test]
     fn every_truncation_is_refused() {
         let mut records = Records::default();
-        records.push(&Receipt { item: 3, ..Receipt::default() }, b"payload");
+        records.push(
+            &Receipt {
+                item: 3,
+                ..Receipt::default()
+            },
+            b"payload",
+        );
         for length in 0..records.bytes().len() {
             assert!(take(&records.bytes()[..length]).is_none(), "{length} bytes");
         }
