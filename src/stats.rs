@@ -2,6 +2,7 @@
 //! is read by `status` (the console, `eventkit status`) and by the Prometheus page: every number
 //! has one source.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A monotonic counter or a gauge that only one stage writes.
@@ -64,6 +65,14 @@ pub struct StreamStats {
     pub store_failing: Count,
     /// Duration of the last stored batch, plan to commit.
     pub store_ms_last: Count,
+    /// What the last failed attempt to store said, until one succeeds.
+    pub store_error: Mutex<Option<String>>,
+    /// Records that could not be read from the log any more.
+    pub damaged_records: Count,
+    /// Events whose client's clock is more than 24 h away from ours.
+    pub skewed_events: Count,
+    /// Everything below this log position is stored or dead-lettered.
+    pub cursor: Count,
     /// Events per partition that entered a buffer.
     pub partition_events: Vec<Count>,
     /// Pending events per partition.
@@ -93,6 +102,10 @@ impl StreamStats {
             pending_since_ms: Count::default(),
             store_failing: Count::default(),
             store_ms_last: Count::default(),
+            store_error: Mutex::default(),
+            damaged_records: Count::default(),
+            skewed_events: Count::default(),
+            cursor: Count::default(),
             partition_events: counts(),
             partition_pending: counts(),
         }

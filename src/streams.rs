@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::config::{Config, StreamConfig};
-use crate::event::StreamName;
+use crate::event::{Seq, StreamName};
 use crate::stats::StreamStats;
 use crate::wal::{Recovered, Wal, WalError};
 
@@ -50,6 +50,8 @@ pub enum StreamsError {
 #[derive(Clone)]
 pub struct Streams(Arc<Table>);
 
+/// The lowest position a log may hand out next, from what else knows of that log.
+type Floor = Box<dyn Fn(&StreamName, u128) -> Seq + Send + Sync>;
 type OnNew = Box<dyn Fn(&Arc<Stream>) + Send + Sync>;
 
 struct Table {
@@ -58,17 +60,20 @@ struct Table {
     open: RwLock<HashMap<StreamName, Arc<Stream>>>,
     /// Held while a stream is made, so that two first uses make one log.
     making: Mutex<()>,
+    floor: Floor,
     on_new: OnNew,
 }
 
 impl Streams {
-    /// Opens the declared streams and those with a log on disk. `on_new` is called for each of
+    /// Opens the declared streams and those with a log on disk. `floor` says which position a log
+    /// may hand out next at the lowest ([`Wal::open`]). `on_new` is called for each of
     /// these and for every later one, before anything can be appended to it.
     ///
     /// # Errors
     /// The first log that can't be opened.
     pub fn open(
         config: Arc<Config>,
+        floor: impl Fn(&StreamName, u128) -> Seq + Send + Sync + 'static,
         on_new: impl Fn(&Arc<Stream>) + Send + Sync + 'static,
     ) -> Result<Self, WalError> {
         let dir = config.data_dir.join("wal");
@@ -89,6 +94,7 @@ impl Streams {
             dir: dir.clone(),
             open: RwLock::default(),
             making: Mutex::default(),
+            floor: Box::new(floor),
             on_new: Box::new(on_new),
         }));
         for name in names {
@@ -136,7 +142,9 @@ impl Streams {
 
     fn make(&self, name: &StreamName) -> Result<Arc<Stream>, WalError> {
         let config = &self.0.config;
-        let (wal, recovered) = Wal::open(&self.0.dir.join(name.as_str()), config.wal.clone())?;
+        let dir = self.0.dir.join(name.as_str());
+        let floor = |log_uuid| (self.0.floor)(name, log_uuid);
+        let (wal, recovered) = Wal::open(&dir, config.wal.clone(), floor)?;
         let config = config.streams.get(name).unwrap_or(&config.default_stream).clone();
         let stream = Arc::new(Stream {
             name: name.clone(),

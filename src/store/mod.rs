@@ -1,1 +1,136 @@
-//! (being written)
+//! Stores: where batches rest.
+//!
+//! In: a [`Batch`] whose plan is durable. Out: [`Stored`], after which its events may leave the
+//! log, or a [`StoreError`] that says of itself whether trying again can help. A store must take
+//! the same batch twice and keep it once: after a crash between put and commit it is asked
+//! whether it [has](EventStore::find) the batch, and, where it does not know, given it again.
+
+mod batch;
+mod lake;
+mod parquet;
+
+pub use batch::{Batch, BatchId, Digest, Plan, hour};
+pub use lake::Lake;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::Rejection;
+
+/// Proof that a store has a batch, durably.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Where, in the store's own words.
+    pub object: String,
+    /// Bytes it takes there.
+    pub bytes: u64,
+}
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Yes, and not before that time where the store said so.
+    After(Option<Duration>),
+    /// No: the data is at fault.
+    Never,
+}
+
+/// Why a store does not have a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The environment's fault: the batch is tried again until it succeeds.
+    #[error("{message}")]
+    Unavailable {
+        /// One sentence that names the place.
+        message: String,
+        /// The store's own wish.
+        after: Option<Duration>,
+    },
+    /// Some rows' fault: those become dead letters, the rest is tried again without them.
+    #[error("{} rows refused", .0.len())]
+    Rows(Vec<RowRejection>),
+    /// Some row's fault, and the store does not say which: it is found by halving the batch.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// A row that the store will never take.
+#[derive(Clone, Debug)]
+pub struct RowRejection {
+    /// The row's index in the batch.
+    pub row: usize,
+    /// Why.
+    pub rejection: Rejection,
+}
+
+impl StoreError {
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Unavailable { after, .. } => Retry::After(*after),
+            Self::Rows(_) | Self::Refused(_) => Retry::Never,
+        }
+    }
+}
+
+/// A destination of batches.
+///
+/// See `examples/custom_store.rs` for one to copy.
+pub trait EventStore: Send + Sync + 'static {
+    /// Its name in the console and the metrics.
+    fn name(&self) -> &str;
+
+    /// Where a batch will go: recorded in its plan. Must follow from the batch alone.
+    fn object(&self, batch: &Batch) -> String;
+
+    /// Stores a batch. Returns once it is durable there; a batch that is there already is
+    /// success.
+    fn put(&self, batch: &Arc<Batch>) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// Whether the batch of that plan is there: asked once per unfinished plan, after a restart.
+    /// A store that can't tell answers `None` and is given the batch again.
+    fn find(&self, plan: &Plan) -> impl Future<Output = Result<Option<Stored>, StoreError>> + Send;
+
+    /// Whether it could be reached and written to now.
+    fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// An [`EventStore`] that was chosen at run time.
+pub type AnyStore = dyn DynStore;
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The dyn-compatible face of [`EventStore`]; implemented for every one, by nobody else.
+pub trait DynStore: Send + Sync + 'static {
+    /// See [`EventStore::name`].
+    fn name(&self) -> &str;
+    /// See [`EventStore::object`].
+    fn object(&self, batch: &Batch) -> String;
+    /// See [`EventStore::put`].
+    fn put<'a>(&'a self, batch: &'a Arc<Batch>) -> Answer<'a, Stored>;
+    /// See [`EventStore::find`].
+    fn find<'a>(&'a self, plan: &'a Plan) -> Answer<'a, Option<Stored>>;
+    /// See [`EventStore::check`].
+    fn check(&self) -> Answer<'_, ()>;
+}
+
+impl<S: EventStore> DynStore for S {
+    fn name(&self) -> &str {
+        EventStore::name(self)
+    }
+    fn object(&self, batch: &Batch) -> String {
+        EventStore::object(self, batch)
+    }
+    fn put<'a>(&'a self, batch: &'a Arc<Batch>) -> Answer<'a, Stored> {
+        Box::pin(EventStore::put(self, batch))
+    }
+    fn find<'a>(&'a self, plan: &'a Plan) -> Answer<'a, Option<Stored>> {
+        Box::pin(EventStore::find(self, plan))
+    }
+    fn check(&self) -> Answer<'_, ()> {
+        Box::pin(EventStore::check(self))
+    }
+}

@@ -180,12 +180,18 @@ impl State {
 }
 
 impl Wal {
-    /// Opens the log in that directory, which is created if missing, and starts its writer.
+    /// Opens the log in that directory, which is created if missing, and starts its writer. The
+    /// next record stands at `floor(log_uuid)` at least: a position that the ledger knows is
+    /// never given to another record, whatever has become of the files.
     ///
     /// # Errors
     /// [`WalError`] names the file and what the system said about it.
-    pub fn open(dir: &Path, config: WalConfig) -> Result<(Self, Recovered), WalError> {
-        let recovery::Log { log_uuid, segments, active, recovered } = recovery::open(dir)?;
+    pub fn open(
+        dir: &Path,
+        config: WalConfig,
+        floor: impl FnOnce(u128) -> Seq,
+    ) -> Result<(Self, Recovered), WalError> {
+        let recovery::Log { log_uuid, segments, active, recovered } = recovery::open(dir, floor)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             log_uuid,

@@ -18,7 +18,7 @@ pub(super) struct Log {
     pub recovered: Recovered,
 }
 
-pub(super) fn open(dir: &Path) -> Result<Log, WalError> {
+pub(super) fn open(dir: &Path, floor: impl FnOnce(u128) -> Seq) -> Result<Log, WalError> {
     let fail = |what| move |source| WalError { path: dir.to_owned(), what, source };
     fs::create_dir_all(dir).map_err(fail("create directory"))?;
     let positions = list(dir).map_err(fail("list segments"))?;
@@ -64,7 +64,8 @@ pub(super) fn open(dir: &Path) -> Result<Log, WalError> {
         .last()
         .copied()
         .unwrap_or(1)
-        .max(segments.back().map_or(1, |s: &Extent| s.end_seq));
+        .max(segments.back().map_or(1, |s: &Extent| s.end_seq))
+        .max(floor(log_uuid));
     let active = segment::create(dir, log_uuid, first_seq).map_err(fail("create segment"))?;
     segments.push_back(Extent { first_seq, end_seq: first_seq, bytes: HEADER_BYTES });
     Ok(Log { log_uuid, segments, active, recovered })

@@ -8,7 +8,7 @@ fn config() -> WalConfig {
 }
 
 fn open(dir: &Path) -> Wal {
-    Wal::open(dir, config()).unwrap().0
+    Wal::open(dir, config(), |_| 0).unwrap().0
 }
 
 fn records(payloads: &[String]) -> Records {
@@ -93,7 +93,7 @@ fn a_tail_torn_at_any_byte_is_cut_and_nothing_before_it_is_lost() {
     for length in whole..end {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(segment::path(dir.path(), 1), &file[..length as usize]).unwrap();
-        let (wal, recovered) = Wal::open(dir.path(), config()).unwrap();
+        let (wal, recovered) = Wal::open(dir.path(), config(), |_| 0).unwrap();
         assert_eq!(recovered.torn_bytes, length - whole);
         append(&wal, 3, 4);
         assert_eq!(read(&wal, 1), (expected(1..7), vec![]), "cut at {length}");
@@ -121,7 +121,7 @@ fn a_position_is_never_used_twice_even_when_everything_was_reclaimed() {
 fn a_full_log_refuses_until_it_is_reclaimed() {
     let dir = tempfile::tempdir().unwrap();
     let config = WalConfig { bytes_max: 10_000, ..config() };
-    let (wal, _) = Wal::open(dir.path(), config).unwrap();
+    let (wal, _) = Wal::open(dir.path(), config, |_| 0).unwrap();
     let mut next = 1;
     let refusal = loop {
         let payloads: Vec<String> = (next..next + 20).map(|n| format!("event {n}")).collect();
@@ -182,4 +182,16 @@ fn a_log_that_cannot_be_written_undoes_the_frame_and_goes_on() {
     std::fs::remove_dir(&blocked).unwrap();
     append(&wal, 101, 100);
     assert_eq!(read(&wal, 1), (expected(1..201), vec![]));
+}
+
+#[test]
+fn a_log_goes_on_above_every_position_that_is_known_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    append(&wal, 1, 3);
+    wal.close();
+    let (wal, _) = Wal::open(dir.path(), config(), |_| 100).unwrap();
+    append(&wal, 100, 2);
+    let expected: Vec<_> = expected(1..4).into_iter().chain(expected(100..102)).collect();
+    assert_eq!(read(&wal, 1), (expected, vec![]));
 }

@@ -1,0 +1,164 @@
+//! One batch on its way to its store: tried until the store has it or refuses it for good.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::stats::StreamStats;
+use crate::store::{AnyStore, Batch, BatchId, Retry, RowRejection, StoreError, Stored};
+
+/// The longest wait between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// The wait after the first failed attempt, at most.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// Batches of one stream that are encoded and put at the same time.
+const AT_ONCE: usize = 4;
+
+/// The end of a batch's way.
+#[derive(Debug)]
+pub struct Delivered {
+    /// The batch.
+    pub batch: Arc<Batch>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a delivery ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The store has it.
+    Stored(Stored),
+    /// The store will never take these rows.
+    Rows(Vec<RowRejection>),
+    /// The store will never take some row, and does not say which.
+    Refused(String),
+}
+
+/// Delivers one stream's batches, each as a task.
+pub struct Delivery {
+    shared: Arc<Shared>,
+    runtime: tokio::runtime::Handle,
+}
+
+struct Shared {
+    store: Arc<AnyStore>,
+    stats: Arc<StreamStats>,
+    permits: Semaphore,
+    retry_now: Notify,
+    started: Mutex<BTreeMap<BatchId, Instant>>,
+    ended: Box<dyn Fn(Delivered) + Send + Sync>,
+}
+
+impl Delivery {
+    /// Deliveries to that store; `ended` is called with each end, on a thread of the runtime.
+    pub fn new(
+        store: Arc<AnyStore>,
+        stats: Arc<StreamStats>,
+        runtime: tokio::runtime::Handle,
+        ended: impl Fn(Delivered) + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Shared {
+            store,
+            stats,
+            permits: Semaphore::new(AT_ONCE),
+            retry_now: Notify::new(),
+            started: Mutex::default(),
+            ended: Box::new(ended),
+        };
+        Self { shared: Arc::new(shared), runtime }
+    }
+
+    /// Where a batch will go.
+    #[must_use]
+    pub fn object(&self, batch: &Batch) -> String {
+        self.shared.store.object(batch)
+    }
+
+    /// Starts one.
+    pub fn start(&self, batch: Arc<Batch>) {
+        self.shared.started().insert(batch.id, Instant::now());
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn(async move {
+            let outcome = shared.deliver(&batch).await;
+            let started = shared.started().remove(&batch.id);
+            let took = started.map_or(0, |at| at.elapsed().as_millis());
+            shared.stats.store_ms_last.set(u64::try_from(took).unwrap_or(u64::MAX));
+            (shared.ended)(Delivered { batch, outcome });
+        });
+    }
+
+    /// Ends every wait between attempts.
+    pub fn retry_now(&self) {
+        self.shared.retry_now.notify_waiters();
+    }
+
+    /// When the oldest unfinished one was started.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.shared.started().values().min().copied()
+    }
+}
+
+impl Shared {
+    fn started(&self) -> std::sync::MutexGuard<'_, BTreeMap<BatchId, Instant>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn deliver(&self, batch: &Arc<Batch>) -> Outcome {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            let tried = {
+                // The semaphore is never closed; without a permit there is only less order.
+                let _permit = self.permits.acquire().await;
+                self.store.put(batch).await
+            };
+            let error = match tried {
+                Ok(stored) => {
+                    self.succeeded();
+                    return Outcome::Stored(stored);
+                }
+                Err(error) => error,
+            };
+            self.stats.store_failures.add(1);
+            match (error.retry(), error) {
+                (_, StoreError::Rows(rows)) => return Outcome::Rows(rows),
+                (Retry::Never, error) => return Outcome::Refused(error.to_string()),
+                (Retry::After(wish), error) => {
+                    self.failed(&error);
+                    let wait = wish.unwrap_or_else(|| full_jitter(backoff));
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.retry_now.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn succeeded(&self) {
+        if self.stats.store_failing.get() > 0 {
+            tracing::info!(store = self.store.name(), "store takes batches again");
+            *self.stats.store_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.stats.store_failing.set(0);
+        }
+    }
+
+    fn failed(&self, error: &StoreError) {
+        if self.stats.store_failing.get() == 0 {
+            tracing::warn!(store = self.store.name(), %error, "store fails; batches wait");
+        }
+        let text = error.to_string();
+        *self.stats.store_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        self.stats.store_failing.set(1);
+    }
+}
+
+/// A random wait up to the backoff, so that streams that failed together don't return together
+/// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
+fn full_jitter(backoff: Duration) -> Duration {
+    backoff.mul_f64(rand::rng().random_range(0.1..=1.0))
+}

@@ -1,0 +1,326 @@
+//! The loader: events become batches, and batches are planned, put and committed.
+//!
+//! In: adapted events with their log position and partition. Out: nothing but facts: a batch in
+//! the store, a commit in the ledger, dead letters for rows that the store refuses. Each buffer
+//! belongs to one partition and one hour of receipt; it is flushed when it is full, old, when
+//! memory is short, and on demand.
+//!
+//! The order that makes a crash harmless: the plan is durable before anything is put; the commit
+//! and the cursor are one transaction; a refused row is in the error store before its position
+//! counts as done; the cursor never passes a position that is not done.
+
+mod budget;
+mod deliver;
+
+pub use budget::{Budget, Share};
+pub use deliver::{Delivered, Delivery, Outcome};
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use roaring::RoaringTreemap;
+
+use crate::config::LoadConfig;
+use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
+use crate::ledger::Commit;
+use crate::sequence::PartitionId;
+use crate::store::{Batch, BatchId, Plan, RowRejection};
+use crate::streams::Stream;
+
+/// An open buffer.
+struct Open {
+    batch: Batch,
+    since: Instant,
+}
+
+/// A plan of an earlier process whose object is not there: filled again from the log.
+struct Resumed {
+    plan: Plan,
+    batch: Batch,
+}
+
+/// One stream's buffers and everything it has read and not finished.
+pub struct EventLoader {
+    stream: Arc<Stream>,
+    policy: LoadConfig,
+    share: Share,
+    delivery: Delivery,
+    open: BTreeMap<(PartitionId, i64), Open>,
+    resumed: Vec<Resumed>,
+    resumed_seqs: RoaringTreemap,
+    flying: HashMap<BatchId, Arc<Batch>>,
+    /// Positions that were read and are neither stored nor dead-lettered.
+    pending: RoaringTreemap,
+    read_to: Seq,
+}
+
+/// What a stream's worker has to make durable, in this order, before [`EventLoader::finish`].
+#[derive(Debug, Default)]
+pub struct Settlement {
+    /// Refused rows: dead letters first.
+    pub refused: Vec<Refused>,
+    /// Then plans that are replaced by what is left of them.
+    pub replaced: Vec<(BatchId, Vec<Arc<Batch>>)>,
+    /// Then commits.
+    pub commits: Vec<Commit>,
+    /// Positions that are done once all of this is durable.
+    pub done: RoaringTreemap,
+}
+
+/// A row that the store will never take.
+#[derive(Debug)]
+pub struct Refused {
+    /// The batch it stood in.
+    pub batch: Arc<Batch>,
+    /// Its row there, and why.
+    pub row: RowRejection,
+}
+
+impl EventLoader {
+    /// A loader that has read everything below `from`.
+    #[must_use]
+    pub fn new(
+        stream: Arc<Stream>,
+        policy: LoadConfig,
+        share: Share,
+        delivery: Delivery,
+        from: Seq,
+    ) -> Self {
+        Self {
+            stream,
+            policy,
+            share,
+            delivery,
+            open: BTreeMap::new(),
+            resumed: Vec::new(),
+            resumed_seqs: RoaringTreemap::new(),
+            flying: HashMap::new(),
+            pending: RoaringTreemap::new(),
+            read_to: from,
+        }
+    }
+
+    /// Takes over a plan that an earlier process left: its events are put under its name.
+    pub fn resume(&mut self, plan: Plan) {
+        self.resumed_seqs |= &plan.seqs;
+        let batch =
+            Batch::new(plan.id, plan.stream.clone(), plan.log_uuid, plan.partition);
+        self.resumed.push(Resumed { plan, batch });
+    }
+
+    /// Everything up to `to` was read; each position is pending until it is [`done`](Self::done).
+    pub fn read(&mut self, from: Seq, to: Seq) {
+        self.pending.insert_range(from..to);
+        self.read_to = to;
+    }
+
+    /// These positions need nothing more: they were stored before, or are dead letters now.
+    pub fn done(&mut self, seqs: &RoaringTreemap) {
+        self.pending -= seqs;
+    }
+
+    /// Everything below is done.
+    #[must_use]
+    pub fn low(&self) -> Seq {
+        self.pending.min().unwrap_or(self.read_to)
+    }
+
+    /// Puts an event into its buffer. Returns false where it does not fit any buffer.
+    pub fn add(
+        &mut self,
+        partition: PartitionId,
+        raw: &RawEvent<'_>,
+        event: &TypedEvent<'_>,
+        now: Instant,
+    ) -> bool {
+        if self.resumed_seqs.contains(raw.seq) {
+            let found = self.resumed.iter_mut().find(|r| r.plan.seqs.contains(raw.seq));
+            let Some(resumed) = found else { return false };
+            let before = resumed.batch.bytes();
+            let added = resumed.batch.push(raw.seq, raw.payload, event);
+            self.share.take(resumed.batch.bytes() - before);
+            return added;
+        }
+        let hour = crate::store::hour(raw.receipt.received_at);
+        let open = self.open.entry((partition, hour)).or_insert_with(|| Open {
+            batch: Batch::new(
+                uuid::Uuid::now_v7(),
+                self.stream.name.clone(),
+                self.stream.wal.log_uuid(),
+                partition,
+            ),
+            since: now,
+        });
+        let before = open.batch.bytes();
+        let added = open.batch.push(raw.seq, raw.payload, event);
+        self.share.take(open.batch.bytes() - before);
+        if let Some(counts) = self.stream.stats.partition_events.get(usize::from(partition)) {
+            counts.add(1);
+        }
+        added
+    }
+
+    /// Whether more may be read: memory is bounded, and what does not fit waits in the log.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.share.has_room(self.stream.stats.store_failing.get() > 0)
+    }
+
+    /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
+    /// (then the largest first, until it is not).
+    pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Arc<Batch>> {
+        let mut due: Vec<(PartitionId, i64)> = self
+            .open
+            .iter()
+            .filter(|(_, open)| all || self.is_due(open, now))
+            .map(|(key, _)| *key)
+            .collect();
+        if due.is_empty() && self.share.is_short() && self.flying.is_empty() {
+            let largest = self.open.iter().max_by_key(|(_, open)| open.batch.bytes());
+            due.extend(largest.map(|(key, _)| *key));
+        }
+        let taken: Vec<Open> = due.iter().filter_map(|key| self.open.remove(key)).collect();
+        taken.into_iter().map(|open| Arc::new(open.batch)).collect()
+    }
+
+    fn is_due(&self, open: &Open, now: Instant) -> bool {
+        open.batch.len() >= self.policy.events_max
+            || open.batch.bytes() >= self.policy.bytes_max
+            || now.saturating_duration_since(open.since) >= self.policy.age_max
+    }
+
+    /// Takes the plans of an earlier process whose last event was read: their batches, and the
+    /// plans of which nothing is left.
+    pub fn take_resumed(&mut self) -> (Vec<Arc<Batch>>, Vec<BatchId>) {
+        let read_to = self.read_to;
+        let (complete, rest) = std::mem::take(&mut self.resumed)
+            .into_iter()
+            .partition(|r: &Resumed| r.plan.seqs.max().is_none_or(|last| last < read_to));
+        self.resumed = rest;
+        let (batches, empty): (Vec<Resumed>, Vec<Resumed>) =
+            complete.into_iter().partition(|r| !r.batch.is_empty());
+        for resumed in batches.iter().chain(&empty) {
+            self.resumed_seqs -= &resumed.plan.seqs;
+        }
+        let batches = batches.into_iter().map(|r| Arc::new(r.batch)).collect();
+        (batches, empty.into_iter().map(|r| r.plan.id).collect())
+    }
+
+    /// The plans of batches, for the ledger.
+    #[must_use]
+    pub fn plans(&self, batches: &[Arc<Batch>]) -> Vec<Plan> {
+        batches.iter().map(|batch| batch.plan(self.delivery.object(batch))).collect()
+    }
+
+    /// Sends batches whose plans are durable on their way to the store.
+    pub fn deliver(&mut self, batches: Vec<Arc<Batch>>) {
+        for batch in batches {
+            self.flying.insert(batch.id, Arc::clone(&batch));
+            self.delivery.start(batch);
+        }
+    }
+
+    /// Makes attempts that wait for their time start now.
+    pub fn retry_now(&self) {
+        self.delivery.retry_now();
+    }
+
+    /// What the ends of deliveries ask for.
+    #[must_use]
+    pub fn settle(&self, ended: Vec<Delivered>) -> Settlement {
+        let mut settlement = Settlement::default();
+        for Delivered { batch, outcome } in ended {
+            match outcome {
+                Outcome::Stored(stored) => {
+                    settlement.done |= batch.seqs();
+                    let letters: Vec<LetterId> = batch.letters();
+                    settlement.commits.push(Commit { id: batch.id, stored, letters });
+                }
+                Outcome::Rows(rows) => {
+                    let refused = |row: usize| rows.iter().any(|r| r.row == row);
+                    let rest = batch.part(uuid::Uuid::now_v7(), |row| !refused(row));
+                    settlement.refuse(&batch, rows.clone());
+                    let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
+                    settlement.replaced.push((batch.id, rest));
+                }
+                Outcome::Refused(message) => settlement.bisect(&batch, &message),
+            }
+        }
+        settlement
+    }
+
+    /// All of a settlement is durable.
+    pub fn finish(&mut self, settlement: Settlement) {
+        let stats = &self.stream.stats;
+        for commit in &settlement.commits {
+            let Some(batch) = self.flying.remove(&commit.id) else { continue };
+            self.share.give_back(batch.bytes());
+            stats.stored_events.add(batch.len() as u64);
+            stats.stored_bytes.add(commit.stored.bytes);
+            stats.stored_batches.add(1);
+        }
+        self.pending -= &settlement.done;
+        for (parent, children) in settlement.replaced {
+            if let Some(batch) = self.flying.remove(&parent) {
+                self.share.give_back(batch.bytes());
+            }
+            self.share.take(children.iter().map(|child| child.bytes()).sum());
+            self.deliver(children);
+        }
+    }
+
+    /// When the oldest buffer is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.open.values().map(|open| open.since + self.policy.age_max).min()
+    }
+
+    /// Publishes what waits.
+    pub fn publish(&self, started: Instant) {
+        let stats = &self.stream.stats;
+        stats.pending_events.set(self.pending.len());
+        stats.pending_bytes.set(self.share.held() as u64);
+        stats.pending_batches.set(self.flying.len() as u64);
+        stats.cursor.set(self.low());
+        let oldest = self.open.values().map(|o| o.since).min().or(self.delivery.oldest());
+        let since = oldest.map_or(0, |at| at.saturating_duration_since(started).as_millis().max(1));
+        stats.pending_since_ms.set(u64::try_from(since).unwrap_or(u64::MAX));
+        for (partition, count) in stats.partition_pending.iter().enumerate() {
+            let of_partition = |batch: &Batch| usize::from(batch.partition) == partition;
+            let open = self.open.values().map(|o| &o.batch).filter(|b| of_partition(b));
+            let flying = self.flying.values().map(AsRef::as_ref).filter(|b| of_partition(b));
+            count.set(open.chain(flying).map(|b| b.len() as u64).sum());
+        }
+    }
+}
+
+impl Settlement {
+    fn refuse(&mut self, batch: &Arc<Batch>, rows: Vec<RowRejection>) {
+        for row in rows.into_iter().filter(|r| r.row < batch.len()) {
+            self.done.insert(batch.seq(row.row));
+            self.refused.push(Refused { batch: Arc::clone(batch), row });
+        }
+    }
+
+    /// The store refuses a batch and does not say which row: halve it, down to a single one.
+    fn bisect(&mut self, batch: &Arc<Batch>, message: &str) {
+        if batch.len() < 2 {
+            let rejection = Rejection {
+                phase: crate::event::Phase::Store,
+                reason: "refused".to_owned(),
+                path: String::new(),
+                message: message.to_owned(),
+            };
+            self.refuse(batch, vec![RowRejection { row: 0, rejection }]);
+            self.replaced.push((batch.id, vec![]));
+            return;
+        }
+        let middle = batch.len() / 2;
+        let halves = [
+            batch.part(uuid::Uuid::now_v7(), |row| row < middle),
+            batch.part(uuid::Uuid::now_v7(), |row| row >= middle),
+        ];
+        self.replaced.push((batch.id, halves.map(Arc::new).to_vec()));
+    }
+}

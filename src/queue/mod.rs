@@ -1,0 +1,8 @@
+//! The queue: how events travel from the log to the stages behind it.
+//!
+//! `local`: one worker thread per stream reads the log and drives adaptation, sequencing and
+//! loading in the same process. A stream shares no lock and no thread with another on this way.
+
+mod local;
+
+pub use local::{FlushReport, Hooks, Inbox, Wake, Worker};

@@ -1,0 +1,368 @@
+//! A SQLite file behind a thread of its own, with group commit.
+//!
+//! In: closures that read or write. Out: their results, **after** the transaction they were part
+//! of is synced. Everything that waits when the thread is free becomes one transaction; a closure
+//! that fails is rolled back alone. An I/O error at COMMIT is everybody's answer.
+//!
+//! The file is opened in WAL mode with `synchronous=FULL` and no memory map, by this connection
+//! only; it is checked at start, and a damaged one is moved aside with its companions.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, ErrorCode};
+use rusqlite_migration::{M, Migrations};
+use tokio::sync::oneshot;
+
+/// Callers that may wait for the thread; the next one blocks.
+const QUEUE: usize = 256;
+/// Closures in one transaction.
+const GROUP: usize = 256;
+
+/// Why the database gave no result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SqliteError {
+    /// The disk or the quota is full; nothing was changed, and it may work later.
+    #[error("{file}: no space: {message}")]
+    Full {
+        /// The file's name.
+        file: String,
+        /// What SQLite said.
+        message: String,
+    },
+    /// The file was written by a newer eventkit and is left untouched.
+    #[error("{file}: written by a newer eventkit (format {found}, this one knows {known})")]
+    NewerFormat {
+        /// The file's name.
+        file: String,
+        /// The file's format.
+        found: i64,
+        /// The newest format that this version knows.
+        known: i64,
+    },
+    /// The disk failed; what is on it is unknown until the next start.
+    #[error("{file}: i/o error: {message}")]
+    Io {
+        /// The file's name.
+        file: String,
+        /// What SQLite said.
+        message: String,
+    },
+    /// Anything else.
+    #[error("{file}: {message}")]
+    Failed {
+        /// The file's name.
+        file: String,
+        /// What SQLite said.
+        message: String,
+    },
+    /// The thread has ended.
+    #[error("{file}: closed")]
+    Closed {
+        /// The file's name.
+        file: String,
+    },
+}
+
+type Work = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+/// Told how the transaction ended.
+type Answer = Box<dyn FnOnce(Result<(), SqliteError>) + Send>;
+
+/// A cheap handle; the thread ends with [`Sqlite::close`] or with the last handle.
+#[derive(Clone)]
+pub struct Sqlite {
+    path: Arc<PathBuf>,
+    queue: Arc<Mutex<Option<mpsc::SyncSender<Work>>>>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Sqlite {
+    /// Opens or creates the file and brings it to the newest of `migrations`.
+    ///
+    /// # Errors
+    /// [`SqliteError::NewerFormat`] where a newer eventkit wrote it, else what SQLite said.
+    pub fn open(path: &Path, migrations: &'static [&'static str]) -> Result<Self, SqliteError> {
+        let connection = match connect(path, migrations) {
+            Err(error) if is_damaged(&error) => {
+                set_aside(path).map_err(|e| failed(path, &e))?;
+                connect(path, migrations)
+            }
+            other => other,
+        }
+        .map_err(|error| match error {
+            OpenError::Newer { found, known } => {
+                SqliteError::NewerFormat { file: name(path), found, known }
+            }
+            OpenError::Sqlite(error) => classify(path, &error),
+            OpenError::Damaged(message) => failed(path, &message),
+        })?;
+        let (sender, receiver) = mpsc::sync_channel(QUEUE);
+        let shared = Arc::new(path.to_owned());
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name(name(path).chars().take(15).collect())
+            .spawn(move || run(&connection, &receiver, &of_thread))
+            .map_err(|e| failed(path, &e))?;
+        Ok(Self {
+            path: shared,
+            queue: Arc::new(Mutex::new(Some(sender))),
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// Runs `work` within the next transaction and waits for its COMMIT.
+    ///
+    /// # Errors
+    /// What `work` or the COMMIT failed with; nothing of `work` is kept then.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, SqliteError> {
+        let closed = || SqliteError::Closed { file: name(&self.path) };
+        let (work, answer) = self.package(work);
+        let queue = self.queue().ok_or_else(closed)?;
+        // A full queue blocks for as long as one transaction takes.
+        tokio::task::spawn_blocking(move || queue.send(work))
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(closed)?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// As [`Sqlite::call`], on a plain thread.
+    ///
+    /// # Errors
+    /// As [`Sqlite::call`].
+    pub fn call_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, SqliteError> {
+        let closed = || SqliteError::Closed { file: name(&self.path) };
+        let (work, answer) = self.package(work);
+        self.queue().and_then(|queue| queue.send(work).ok()).ok_or_else(closed)?;
+        answer.blocking_recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Finishes what waits, folds SQLite's own log into the file, and ends the thread.
+    pub fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    /// Bytes of the file and its companions.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        companions(&self.path).iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum()
+    }
+
+    fn queue(&self) -> Option<mpsc::SyncSender<Work>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn package<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> (Work, oneshot::Receiver<Result<T, SqliteError>>) {
+        let (reply, answer) = oneshot::channel();
+        let path = Arc::clone(&self.path);
+        let work: Work = Box::new(move |connection| {
+            let result = in_savepoint(connection, work).map_err(|e| classify(&path, &e));
+            Box::new(move |committed: Result<(), SqliteError>| {
+                // Nobody may be waiting any more; the transaction stands all the same.
+                let _ = reply.send(committed.and(result));
+            })
+        });
+        (work, answer)
+    }
+}
+
+fn in_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.execute_batch("SAVEPOINT one")?;
+    let result = work(connection);
+    let end = if result.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+    connection.execute_batch(end)?;
+    result
+}
+
+fn run(connection: &Connection, queue: &mpsc::Receiver<Work>, path: &Path) {
+    while let Ok(first) = queue.recv() {
+        let mut answers = Vec::new();
+        let begun = connection.execute_batch("BEGIN IMMEDIATE");
+        let committed = begun.and_then(|()| {
+            answers.push(first(connection));
+            while answers.len() < GROUP {
+                let Ok(next) = queue.try_recv() else { break };
+                answers.push(next(connection));
+            }
+            connection.execute_batch("COMMIT")
+        });
+        let committed = committed.map_err(|error| {
+            // Where SQLite has rolled back by itself there is nothing left to roll back.
+            let _ = connection.execute_batch("ROLLBACK");
+            classify(path, &error)
+        });
+        for answer in answers {
+            answer(committed.clone());
+        }
+    }
+    let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+enum OpenError {
+    Sqlite(rusqlite::Error),
+    Damaged(String),
+    Newer { found: i64, known: i64 },
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn connect(path: &Path, migrations: &'static [&'static str]) -> Result<Connection, OpenError> {
+    let mut connection = Connection::open(path)?;
+    let known = migrations.len() as i64;
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > known {
+        return Err(OpenError::Newer { found, known });
+    }
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(OpenError::Damaged(check));
+    }
+    let steps: Vec<M<'static>> = migrations.iter().map(|sql| M::up(sql)).collect();
+    Migrations::new(steps)
+        .to_latest(&mut connection)
+        .map_err(|error| OpenError::Damaged(error.to_string()))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn is_damaged(error: &OpenError) -> bool {
+    match error {
+        OpenError::Damaged(_) => true,
+        OpenError::Newer { .. } => false,
+        OpenError::Sqlite(error) => matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        ),
+    }
+}
+
+/// Moves the file, its log and its index to `quarantine/` together: each is senseless without
+/// the others.
+fn set_aside(path: &Path) -> std::io::Result<()> {
+    let quarantine = path.parent().unwrap_or(Path::new(".")).join("quarantine");
+    std::fs::create_dir_all(&quarantine)?;
+    let stamp = crate::time::now();
+    for file in companions(path).iter().filter(|file| file.exists()) {
+        std::fs::rename(file, quarantine.join(format!("{}.{stamp}", name(file))))?;
+    }
+    tracing::error!(file = name(path), "database is damaged; moved to quarantine, starting anew");
+    Ok(())
+}
+
+fn companions(path: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        name.into()
+    })
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> SqliteError {
+    SqliteError::Failed { file: name(path), message: error.to_string() }
+}
+
+fn classify(path: &Path, error: &rusqlite::Error) -> SqliteError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => {
+            SqliteError::Full { file: name(path), message: error.to_string() }
+        }
+        Some(ErrorCode::SystemIoFailure) => {
+            SqliteError::Io { file: name(path), message: error.to_string() }
+        }
+        _ => failed(path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIGRATIONS: &[&str] = &["CREATE TABLE t (n INTEGER UNIQUE)"];
+
+    fn count(db: &Sqlite) -> i64 {
+        db.call_blocking(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))).unwrap()
+    }
+
+    fn insert(n: i64) -> impl FnOnce(&Connection) -> rusqlite::Result<usize> + Send + 'static {
+        move |c| {
+            c.execute("INSERT INTO t VALUES (?1 + 1000)", [n])?;
+            c.execute("INSERT INTO t VALUES (?1)", [n])
+        }
+    }
+
+    #[test]
+    fn a_closure_that_fails_is_rolled_back_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let results = runtime.block_on(futures::future::join_all(
+            [1, 2, 1, 3].map(|n| db.call(insert(n))),
+        ));
+        assert_eq!(results.iter().filter(|r| r.is_err()).count(), 1);
+        assert_eq!(count(&db), 6);
+        db.close();
+        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
+        assert_eq!(count(&db), 6);
+    }
+
+    #[test]
+    fn a_damaged_file_is_moved_aside_with_its_companions() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+        let db = Sqlite::open(&path, MIGRATIONS).unwrap();
+        assert_eq!(count(&db), 0);
+        assert_eq!(std::fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_eventkit_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let error = Sqlite::open(&path, MIGRATIONS).err().unwrap();
+        assert!(matches!(error, SqliteError::NewerFormat { found: 7, known: 1, .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_closed_database_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
+        db.close();
+        let error = db.call_blocking(|_| Ok(())).unwrap_err();
+        assert!(matches!(error, SqliteError::Closed { .. }), "{error}");
+    }
+}
