@@ -220,3 +220,28 @@ pub struct Claim {
     /// The receipt as it was; `replay` is filled in by the caller.
     pub receipt: Receipt<'static>,
 }
+
+/// One command that changed letters: who, when, what, with which outcome.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// The command's number; a replay is named by it.
+    pub id: i64,
+    /// When it was given.
+    pub at: Micros,
+    /// `replay`, `discard`, `reopen`.
+    pub what: String,
+    /// Who gave it.
+    pub by: String,
+    /// Which letters were meant: a [`LetterFilter`] as JSON.
+    pub filter: String,
+    /// Why, where it was said.
+    pub note: Option<String>,
+    /// How many letters it changed.
+    pub letters: u64,
+    /// When a replay had put all of them into the log.
+    pub finished_at: Option<Micros>,
+    /// Letters that a replay put into the log.
+    pub replayed: Option<u64>,
+    /// Letters that the log did not take.
+    pub refused: Option<u64>,
+}

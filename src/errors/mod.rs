@@ -8,10 +8,27 @@
 //! harmless. An open letter is never removed; only the ring of malformed bodies is bounded, and
 //! what it drops is counted.
 
-mod letter;
-mod store;
+//!
+//! It does not read payloads, does not append to a log, and does not decide what may be replayed:
+//! that is its callers' part.
 
+mod database;
+mod error;
+mod group;
+mod letter;
+mod mend;
+mod put;
+mod query;
+mod row;
+mod store;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use error::ErrorStoreError;
 pub use letter::{
-    Attempt, Claim, Counts, Group, Letter, LetterFilter, LetterSummary, NewLetter, Page, Status,
+    Attempt, AuditEntry, Claim, Counts, Group, Letter, LetterFilter, LetterSummary, NewLetter,
+    Page, Status,
 };
-pub use store::{ErrorStore, ErrorStoreError};
+pub use row::DAMAGED_ROW;
+pub use store::ErrorStore;

@@ -1,0 +1,422 @@
+//! What is done to letters: claimed, put back, failed again, resolved, discarded, reopened.
+//!
+//! ```text
+//!            claim                     resolve
+//!   open ──────────────▶ replaying ──────────────▶ resolved
+//!   │  ▲ ◀─ unclaim, failed_again ┘
+//!   │  └─ reopen ─┐
+//!   └─ discard ─▶ discarded
+//! ```
+//! An open letter can be resolved too: its replay was in the log when a restart put it back.
+//! Every step is a row of the letter's history; every operator's command one of the audit.
+
+use rusqlite::types::Value;
+use rusqlite::{OptionalExtension, params, params_from_iter};
+
+use super::database::{Database, now};
+use super::group::{GroupId, Tally};
+use super::letter::{AuditEntry, Claim, LetterFilter, Status};
+use super::row::{HEAD, Head, json, latest_crc, seq_to_row};
+use crate::event::{LetterId, Micros, Rejection, Seq, StreamName};
+
+/// A claim ends early when its payloads have this size.
+const CLAIM_BYTES_MAX: usize = 16 << 20;
+
+/// Entries of the audit that are shown at most.
+const AUDIT_MAX: u32 = 1_000;
+
+/// One step of a letter's history.
+struct Step<'a> {
+    to: Status,
+    what: &'static str,
+    by: Option<&'a str>,
+    detail: &'a str,
+}
+
+impl Database {
+    /// Begins a replay: an audit entry and its first claims.
+    pub(super) fn claim(
+        &mut self,
+        filter: &LetterFilter,
+        max: u32,
+        by: &str,
+        note: Option<&str>,
+    ) -> rusqlite::Result<(i64, Vec<Claim>)> {
+        let replay = self.audit_command("replay", filter, by, note)?;
+        let claims = self.claim_more(replay, filter, max, by)?;
+        Ok((replay, claims))
+    }
+
+    /// Claims the next letters for a replay, never one that it has claimed before.
+    pub(super) fn claim_more(
+        &mut self,
+        replay: i64,
+        filter: &LetterFilter,
+        max: u32,
+        by: &str,
+    ) -> rusqlite::Result<Vec<Claim>> {
+        if filter.status.is_some_and(|status| status != Status::Open) {
+            return Ok(Vec::new());
+        }
+        let claims = self.claimable(replay, filter, max)?;
+        let mut tally = Tally::default();
+        let detail = format!("replay {replay}");
+        for claim in &claims {
+            let step = Step {
+                to: Status::Replaying,
+                what: "replayed",
+                by: Some(by),
+                detail: &detail,
+            };
+            self.step(&mut tally, claim.id, &[Status::Open], &step)?;
+            self.connection
+                .prepare_cached("UPDATE letters SET replay = ?2 WHERE id = ?1")?
+                .execute(params![claim.id, replay])?;
+        }
+        self.apply(tally)?;
+        self.audit_letters(replay, claims.len() as u64)?;
+        Ok(claims)
+    }
+
+    /// In the order of the log, so that a user's events are appended in the order they came in.
+    fn claimable(
+        &self,
+        replay: i64,
+        filter: &LetterFilter,
+        max: u32,
+    ) -> rusqlite::Result<Vec<Claim>> {
+        let unfixed = LetterFilter {
+            status: None,
+            ..filter.clone()
+        };
+        let (condition, mut values) = self.condition(&unfixed)?;
+        values.push(Value::Integer(replay));
+        let mine = values.len();
+        // Given numbers are few and looked up; else the index of claimable letters is walked.
+        let index = match filter.ids.is_empty() {
+            true => "INDEXED BY letters_claimable",
+            false => "NOT INDEXED",
+        };
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {HEAD}, payload FROM letters {index} WHERE status = 0 AND kind = 0 \
+             AND (replay IS NULL OR replay <> ?{mine}) AND {condition} ORDER BY stream, seq, id"
+        ))?;
+        let mut rows = statement.query(params_from_iter(values))?;
+        let mut claims = Vec::new();
+        let mut bytes = 0;
+        while claims.len() < max as usize
+            && bytes < CLAIM_BYTES_MAX
+            && let Some(row) = rows.next()?
+        {
+            let whole = Head::read(row).and_then(|head| {
+                let payload = head.payload(row)?.to_vec();
+                Some((head, payload))
+            });
+            let Some((head, payload)) = whole else {
+                let letter: LetterId = row.get(0)?;
+                tracing::error!(letter, "a damaged letter can't be replayed and stays open");
+                continue;
+            };
+            bytes += payload.len();
+            claims.push(Claim {
+                id: head.summary.id,
+                stream: head.summary.stream,
+                payload,
+                receipt: head.receipt,
+            });
+        }
+        Ok(claims)
+    }
+
+    /// Puts claimed letters back; no attempt is counted.
+    pub(super) fn unclaim(&mut self, ids: &[LetterId], why: &str) -> rusqlite::Result<()> {
+        let step = Step {
+            to: Status::Open,
+            what: "reopened",
+            by: None,
+            detail: why,
+        };
+        self.step_all(ids, &[Status::Replaying], &step).map(drop)
+    }
+
+    /// Marks letters whose event is stored. Those that are resolved or discarded already, and
+    /// unknown ones, stay as they are.
+    pub(super) fn resolve(&mut self, ids: &[LetterId], detail: &str) -> rusqlite::Result<u64> {
+        let step = Step {
+            to: Status::Resolved,
+            what: "resolved",
+            by: None,
+            detail,
+        };
+        self.step_all(ids, &[Status::Replaying, Status::Open], &step)
+    }
+
+    /// Moves matching letters from one status to another on an operator's word, `max` at once.
+    pub(super) fn decide(
+        &mut self,
+        filter: &LetterFilter,
+        discard: bool,
+        max: u32,
+        by: &str,
+        note: Option<&str>,
+    ) -> rusqlite::Result<u64> {
+        let (from, to, command, what) = if discard {
+            (Status::Open, Status::Discarded, "discard", "discarded")
+        } else {
+            (Status::Discarded, Status::Open, "reopen", "reopened")
+        };
+        let audit = self.audit_command(command, filter, by, note)?;
+        if filter.status.is_some_and(|status| status != from) {
+            return Ok(0);
+        }
+        let matching = LetterFilter {
+            status: Some(from),
+            ..filter.clone()
+        };
+        let (ids, _) = self.find(&matching, LetterId::MAX, max as usize)?;
+        let step = Step {
+            to,
+            what,
+            by: Some(by),
+            detail: note.unwrap_or_default(),
+        };
+        let changed = self.step_all(&ids, &[from], &step)?;
+        self.audit_letters(audit, changed)?;
+        Ok(changed)
+    }
+
+    /// Records that replayed events were rejected again; returns the letters that are not here.
+    pub(super) fn failed_again(
+        &mut self,
+        failures: &[(LetterId, Seq, Vec<Rejection>)],
+    ) -> rusqlite::Result<Vec<LetterId>> {
+        let at = now();
+        let mut tally = Tally::default();
+        let mut unknown = Vec::new();
+        for (id, seq, rejections) in failures {
+            if !self.fail_one(&mut tally, *id, *seq, rejections, at)? {
+                unknown.push(*id);
+            }
+        }
+        self.apply(tally)?;
+        Ok(unknown)
+    }
+
+    fn fail_one(
+        &mut self,
+        tally: &mut Tally,
+        id: LetterId,
+        seq: Seq,
+        rejections: &[Rejection],
+        at: Micros,
+    ) -> rusqlite::Result<bool> {
+        let known = self
+            .connection
+            .prepare_cached("SELECT stream, status, group_id, library FROM letters WHERE id = ?1")?
+            .query_row([id], |row| {
+                let stream = row.get_ref(0)?.as_str().ok().map(StreamName::new);
+                let library = row.get_ref(3)?.as_str_or_null().ok().flatten();
+                let status = Status::from_code(row.get(1)?);
+                Ok((
+                    stream.and_then(Result::ok),
+                    status,
+                    row.get::<_, GroupId>(2)?,
+                    library.map(str::to_owned),
+                ))
+            })
+            .optional()?;
+        let Some((Some(stream), Some(status), old_group, library)) = known else {
+            return Ok(false);
+        };
+        let first_time = self
+            .connection
+            .prepare_cached("INSERT OR IGNORE INTO failures VALUES (?1, ?2, ?3)")?
+            .execute(params![stream.as_str(), seq_to_row(seq), id])?
+            == 1;
+        if !first_time {
+            return Ok(true);
+        }
+        let detail = match rejections.first() {
+            Some(top) => format!("{}, at log position {seq}", sentence(top)),
+            None => format!("rejected without a reason, at log position {seq}"),
+        };
+        // Somebody or another replay has ended it meanwhile; only the history grows.
+        if matches!(status, Status::Resolved | Status::Discarded) {
+            self.note(id, at, "failed_again", None, &detail)?;
+            return Ok(true);
+        }
+        let step = Step {
+            to: Status::Open,
+            what: "failed_again",
+            by: None,
+            detail: &detail,
+        };
+        self.step(tally, id, &[Status::Replaying, Status::Open], &step)?;
+        let latest = json(&rejections)?;
+        let mut group = old_group;
+        if let Some(top) = rejections.first() {
+            group = self.group(tally, &stream, top, library.as_deref(), at)?;
+            self.connection
+                .prepare_cached(
+                    "UPDATE letters SET latest = ?2, latest_at = ?3, latest_crc = ?4 WHERE id = ?1",
+                )?
+                .execute(params![id, latest, at, latest_crc(id, at, &latest)])?;
+        }
+        tally.rejected(group, at);
+        let bytes: i64 = self
+            .connection
+            .prepare_cached(
+                "UPDATE letters SET attempts = attempts + 1, replay_seq = ?2, group_id = ?3 \
+                 WHERE id = ?1 RETURNING payload_bytes",
+            )?
+            .query_row(params![id, seq_to_row(seq), group], |row| row.get(0))?;
+        if group != old_group {
+            tally.change(old_group, Some(Status::Open), None);
+            tally.bytes(old_group, -bytes);
+            tally.change(group, None, Some(Status::Open));
+            tally.bytes(group, bytes);
+        }
+        Ok(true)
+    }
+
+    fn step_all(
+        &mut self,
+        ids: &[LetterId],
+        from: &[Status],
+        step: &Step<'_>,
+    ) -> rusqlite::Result<u64> {
+        let mut tally = Tally::default();
+        let mut changed = 0;
+        for id in ids {
+            changed += u64::from(self.step(&mut tally, *id, from, step)?);
+        }
+        self.apply(tally)?;
+        Ok(changed)
+    }
+
+    /// One letter's step; `false` where it is in none of the states it may come from.
+    fn step(
+        &mut self,
+        tally: &mut Tally,
+        id: LetterId,
+        from: &[Status],
+        step: &Step<'_>,
+    ) -> rusqlite::Result<bool> {
+        let known: Option<(i64, GroupId)> = self
+            .connection
+            .prepare_cached("SELECT status, group_id FROM letters WHERE id = ?1")?
+            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((code, group)) = known else {
+            return Ok(false);
+        };
+        let Some(status) = Status::from_code(code).filter(|status| from.contains(status)) else {
+            return Ok(false);
+        };
+        if status != step.to {
+            self.connection
+                .prepare_cached("UPDATE letters SET status = ?2 WHERE id = ?1")?
+                .execute(params![id, step.to.code()])?;
+            tally.change(group, Some(status), Some(step.to));
+            // It may have been a body of the ring.
+            self.ring = None;
+        }
+        self.note(id, now(), step.what, step.by, step.detail)?;
+        Ok(true)
+    }
+
+    fn note(
+        &self,
+        id: LetterId,
+        at: Micros,
+        what: &str,
+        by: Option<&str>,
+        detail: &str,
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO history (letter, at, what, by, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![id, at, what, by, detail])
+            .map(drop)
+    }
+
+    fn audit_command(
+        &self,
+        what: &str,
+        filter: &LetterFilter,
+        by: &str,
+        note: Option<&str>,
+    ) -> rusqlite::Result<i64> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO audit (at, what, by, filter, note, letters) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0) RETURNING id",
+            )?
+            .query_row(params![now(), what, by, json(filter)?, note], |row| {
+                row.get(0)
+            })
+    }
+
+    fn audit_letters(&self, entry: i64, letters: u64) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("UPDATE audit SET letters = letters + ?2 WHERE id = ?1")?
+            .execute(params![entry, letters as i64])
+            .map(drop)
+    }
+
+    /// Writes a replay's outcome into its audit entry.
+    pub(super) fn finish_replay(
+        &self,
+        replay: i64,
+        replayed: u64,
+        refused: u64,
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "UPDATE audit SET finished_at = ?2, replayed = ?3, refused = ?4 WHERE id = ?1",
+            )?
+            .execute(params![replay, now(), replayed as i64, refused as i64])
+            .map(drop)
+    }
+
+    /// The last commands, newest first.
+    pub(super) fn audit(&self, limit: u32) -> rusqlite::Result<Vec<AuditEntry>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, at, what, by, filter, note, letters, finished_at, replayed, refused \
+             FROM audit ORDER BY id DESC LIMIT ?1",
+        )?;
+        let count = |value: i64| u64::try_from(value).unwrap_or(0);
+        let rows = statement.query_map([limit.min(AUDIT_MAX)], |row| {
+            Ok(AuditEntry {
+                id: row.get(0)?,
+                at: row.get(1)?,
+                what: row.get(2)?,
+                by: row.get(3)?,
+                filter: row.get(4)?,
+                note: row.get(5)?,
+                letters: count(row.get(6)?),
+                finished_at: row.get(7)?,
+                replayed: row.get::<_, Option<i64>>(8)?.map(count),
+                refused: row.get::<_, Option<i64>>(9)?.map(count),
+            })
+        })?;
+        rows.collect()
+    }
+}
+
+/// A rejection as one line of a letter's history.
+pub(super) fn sentence(rejection: &Rejection) -> String {
+    let Rejection {
+        phase,
+        reason,
+        path,
+        message,
+    } = rejection;
+    let phase = phase.as_str();
+    if path.is_empty() {
+        format!("{phase}.{reason}: {message}")
+    } else {
+        format!("{phase}.{reason} at {path}: {message}")
+    }
+}
