@@ -267,16 +267,9 @@ impl Phase {
     /// The phase of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Parse,
-            Self::Validate,
-            Self::Adapt,
-            Self::Dedupe,
-            Self::Store,
-            Self::Load,
-        ]
-        .into_iter()
-        .find(|phase| phase.as_str() == name)
+        [Self::Parse, Self::Validate, Self::Adapt, Self::Dedupe, Self::Store, Self::Load]
+            .into_iter()
+            .find(|phase| phase.as_str() == name)
     }
 }
 

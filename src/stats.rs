@@ -113,3 +113,50 @@ pub struct EdgeStats {
     /// Open connections.
     pub connections: Count,
 }
+
+/// How long something takes: counts per half octave of microseconds, so that a quantile is known
+/// within 42 %. Written without a lock.
+#[derive(Debug)]
+pub struct Durations([AtomicU64; Self::BUCKETS]);
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Durations {
+    const BUCKETS: usize = 64;
+
+    /// Counts one.
+    pub fn record(&self, duration: std::time::Duration) {
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1);
+        let bucket = (0..Self::BUCKETS - 1).find(|&b| us <= Self::limit_us(b));
+        self.0[bucket.unwrap_or(Self::BUCKETS - 1)].fetch_add(1, Relaxed);
+    }
+
+    /// The upper end of the bucket that holds that quantile, in microseconds; 0 without any.
+    #[must_use]
+    pub fn quantile_us(&self, quantile: f64) -> u64 {
+        let counts: Vec<u64> = self.0.iter().map(|c| c.load(Relaxed)).collect();
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return 0;
+        }
+        let rank = ((total as f64 * quantile).ceil() as u64).clamp(1, total);
+        let mut seen = 0;
+        for (bucket, count) in counts.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return Self::limit_us(bucket);
+            }
+        }
+        Self::limit_us(Self::BUCKETS - 1)
+    }
+
+    /// The largest duration of a bucket: 1, 1.5, 2, 3, 4, 6, 8, … microseconds.
+    fn limit_us(bucket: usize) -> u64 {
+        let octave = 2_u64 << (bucket / 2);
+        if bucket.is_multiple_of(2) { octave / 2 } else { octave * 3 / 4 }
+    }
+}

@@ -1,1 +1,153 @@
-//! (being written)
+//! The table of streams: a name, its log, its counters.
+//!
+//! A declared stream is opened at start, and so is every stream that has a log on disk; any
+//! other is created on first use, up to `max_streams`. Whoever processes the streams is told of
+//! each new one before its first event can be acknowledged.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::config::{Config, StreamConfig};
+use crate::event::StreamName;
+use crate::stats::StreamStats;
+use crate::wal::{Recovered, Wal, WalError};
+
+/// One stream.
+pub struct Stream {
+    /// Its name.
+    pub name: StreamName,
+    /// Its log.
+    pub wal: Wal,
+    /// Its counters.
+    pub stats: Arc<StreamStats>,
+    /// What it does with its events.
+    pub config: StreamConfig,
+    /// What its log found when it was opened.
+    pub recovered: Recovered,
+}
+
+/// Why there is no such stream.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamsError {
+    /// It is not declared, and `auto_create` is off.
+    #[error("stream {0} is not declared, and auto_create is off")]
+    Unknown(StreamName),
+    /// There are as many streams as there may be.
+    #[error("stream {name} would be one more than max_streams = {max}")]
+    TooMany {
+        /// The one asked for.
+        name: StreamName,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Its log can't be opened.
+    #[error(transparent)]
+    Log(#[from] WalError),
+}
+
+/// A cheap handle to the table.
+#[derive(Clone)]
+pub struct Streams(Arc<Table>);
+
+type OnNew = Box<dyn Fn(&Arc<Stream>) + Send + Sync>;
+
+struct Table {
+    config: Arc<Config>,
+    dir: PathBuf,
+    open: RwLock<HashMap<StreamName, Arc<Stream>>>,
+    /// Held while a stream is made, so that two first uses make one log.
+    making: Mutex<()>,
+    on_new: OnNew,
+}
+
+impl Streams {
+    /// Opens the declared streams and those with a log on disk. `on_new` is called for each of
+    /// these and for every later one, before anything can be appended to it.
+    ///
+    /// # Errors
+    /// The first log that can't be opened.
+    pub fn open(
+        config: Arc<Config>,
+        on_new: impl Fn(&Arc<Stream>) + Send + Sync + 'static,
+    ) -> Result<Self, WalError> {
+        let dir = config.data_dir.join("wal");
+        let fail = |what| {
+            let path = dir.clone();
+            move |source| WalError { path, what, source }
+        };
+        std::fs::create_dir_all(&dir).map_err(fail("create directory"))?;
+        let mut names: Vec<StreamName> = config.streams.keys().cloned().collect();
+        for entry in std::fs::read_dir(&dir).map_err(fail("list streams"))? {
+            let name = entry.map_err(fail("list streams"))?.file_name();
+            names.extend(name.to_str().and_then(|name| StreamName::new(name).ok()));
+        }
+        names.sort();
+        names.dedup();
+        let table = Self(Arc::new(Table {
+            config,
+            dir: dir.clone(),
+            open: RwLock::default(),
+            making: Mutex::default(),
+            on_new: Box::new(on_new),
+        }));
+        for name in names {
+            table.make(&name)?;
+        }
+        Ok(table)
+    }
+
+    /// The stream of that name, made if need be.
+    ///
+    /// # Errors
+    /// [`StreamsError`] says why it can't be.
+    pub fn get_or_create(&self, name: &StreamName) -> Result<Arc<Stream>, StreamsError> {
+        if let Some(stream) = self.get(name) {
+            return Ok(stream);
+        }
+        let _making = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = self.get(name) {
+            return Ok(stream);
+        }
+        let config = &self.0.config;
+        if !config.auto_create {
+            return Err(StreamsError::Unknown(name.clone()));
+        }
+        if self.0.open.read().unwrap_or_else(PoisonError::into_inner).len() >= config.max_streams {
+            return Err(StreamsError::TooMany { name: name.clone(), max: config.max_streams });
+        }
+        Ok(self.make(name)?)
+    }
+
+    /// The stream of that name, if there is one.
+    #[must_use]
+    pub fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
+        self.0.open.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Every stream, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Stream>> {
+        let open = self.0.open.read().unwrap_or_else(PoisonError::into_inner);
+        let mut streams: Vec<_> = open.values().cloned().collect();
+        streams.sort_by(|a, b| a.name.cmp(&b.name));
+        streams
+    }
+
+    fn make(&self, name: &StreamName) -> Result<Arc<Stream>, WalError> {
+        let config = &self.0.config;
+        let (wal, recovered) = Wal::open(&self.0.dir.join(name.as_str()), config.wal.clone())?;
+        let config = config.streams.get(name).unwrap_or(&config.default_stream).clone();
+        let stream = Arc::new(Stream {
+            name: name.clone(),
+            wal,
+            stats: Arc::new(StreamStats::new(config.partitions)),
+            config,
+            recovered,
+        });
+        (self.0.on_new)(&stream);
+        let mut open = self.0.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.insert(name.clone(), Arc::clone(&stream));
+        Ok(stream)
+    }
+}

@@ -65,10 +65,7 @@ impl Client {
     /// A client for the service at that socket; connects with each call.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self {
-            socket: socket.to_owned(),
-            timeout: Duration::from_secs(10),
-        }
+        Self { socket: socket.to_owned(), timeout: Duration::from_secs(10) }
     }
 
     /// The same client with another limit for each call.
@@ -156,13 +153,9 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|source| ClientError::Unreachable {
-                    socket: self.socket.clone(),
-                    source,
-                })?;
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
         let broken = |e: &dyn std::fmt::Display| ClientError::Broken(e.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await

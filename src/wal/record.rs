@@ -4,6 +4,7 @@
 //!
 //! | size | field |
 //! | --- | --- |
+//! | 4 | CRC32C of everything behind it |
 //! | 4 | payload length |
 //! | 4 | metadata length |
 //! | 8 | received at, microseconds |
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 
 use crate::event::{Kind, Micros, Receipt, ReplayOrigin};
 
-const HEADER: usize = 16;
+const HEADER: usize = 20;
 
 const TAG_SENT_AT: u8 = 1;
 const TAG_KIND: u8 = 2;
@@ -39,15 +40,16 @@ impl Records {
     pub fn push(&mut self, receipt: &Receipt<'_>, payload: &[u8]) {
         let start = self.bytes.len();
         self.bytes.reserve(HEADER + 64 + payload.len());
-        self.bytes
-            .extend_from_slice(&(payload.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes
-            .extend_from_slice(&receipt.received_at.to_le_bytes());
+        self.bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&[0; 4]);
+        self.bytes.extend_from_slice(&receipt.received_at.to_le_bytes());
         put_metadata(&mut self.bytes, receipt);
         let metadata = (self.bytes.len() - start - HEADER) as u32;
-        self.bytes[start + 4..start + 8].copy_from_slice(&metadata.to_le_bytes());
+        self.bytes[start + 8..start + 12].copy_from_slice(&metadata.to_le_bytes());
         self.bytes.extend_from_slice(payload);
+        let crc = crc32c::crc32c(&self.bytes[start + 4..]);
+        self.bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
         self.count += 1;
         self.payload_bytes += payload.len() as u64;
     }
@@ -117,23 +119,24 @@ fn put_metadata(bytes: &mut Vec<u8>, receipt: &Receipt<'_>) {
 }
 
 /// Takes the first record off `bytes`: its receipt, its payload, and what follows it. `None`
-/// where the bytes are not a record; a checked frame holds nothing else.
+/// where the bytes are not a whole record, or not the one that was written.
 #[must_use]
 pub fn take(bytes: &[u8]) -> Option<(Receipt<'_>, &[u8], &[u8])> {
     let (header, rest) = bytes.split_at_checked(HEADER)?;
-    let payload_length = u32::from_le_bytes(header[0..4].try_into().ok()?) as usize;
-    let metadata_length = u32::from_le_bytes(header[4..8].try_into().ok()?) as usize;
-    let received_at = Micros::from_le_bytes(header[8..16].try_into().ok()?);
+    let crc = u32::from_le_bytes(header[0..4].try_into().ok()?);
+    let payload_length = u32::from_le_bytes(header[4..8].try_into().ok()?) as usize;
+    let metadata_length = u32::from_le_bytes(header[8..12].try_into().ok()?) as usize;
+    let received_at = Micros::from_le_bytes(header[12..20].try_into().ok()?);
     let (metadata, rest) = rest.split_at_checked(metadata_length)?;
     let (payload, rest) = rest.split_at_checked(payload_length)?;
+    if crc32c::crc32c(&bytes[4..HEADER + metadata_length + payload_length]) != crc {
+        return None;
+    }
     Some((take_metadata(metadata, received_at)?, payload, rest))
 }
 
 fn take_metadata(mut metadata: &[u8], received_at: Micros) -> Option<Receipt<'_>> {
-    let mut receipt = Receipt {
-        received_at,
-        ..Receipt::default()
-    };
+    let mut receipt = Receipt { received_at, ..Receipt::default() };
     while !metadata.is_empty() {
         let (header, rest) = metadata.split_at_checked(3)?;
         let length = u16::from_le_bytes([header[1], header[2]]);
@@ -184,10 +187,7 @@ mod tests {
             source: Some("2001:db8::1".parse().unwrap()),
             route: Some("/v1/batch".into()),
             item: 7,
-            replay: Some(ReplayOrigin {
-                letter: 9,
-                replayed_at: 11,
-            }),
+            replay: Some(ReplayOrigin { letter: 9, replayed_at: 11 }),
         };
         let bare = Receipt::default();
         let mut records = Records::default();
@@ -201,15 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn every_flipped_bit_is_refused() {
+        let mut records = Records::default();
+        records.push(&Receipt { item: 3, ..Receipt::default() }, b"payload");
+        for bit in 0..records.bytes().len() * 8 {
+            let mut bytes = records.bytes().to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(take(&bytes).is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
     fn every_truncation_is_refused() {
         let mut records = Records::default();
-        records.push(
-            &Receipt {
-                item: 3,
-                ..Receipt::default()
-            },
-            b"payload",
-        );
+        records.push(&Receipt { item: 3, ..Receipt::default() }, b"payload");
         for length in 0..records.bytes().len() {
             assert!(take(&records.bytes()[..length]).is_none(), "{length} bytes");
         }
