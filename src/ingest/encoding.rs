@@ -80,10 +80,7 @@ impl Encoding {
     pub fn bytes_max(self, wire_bytes: usize, inflated_bytes_max: usize) -> usize {
         match self {
             Self::Identity => wire_bytes,
-            _ => wire_bytes
-                .saturating_mul(RATIO_MAX)
-                .max(RATIO_FREE_BYTES)
-                .min(inflated_bytes_max),
+            _ => wire_bytes.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES).min(inflated_bytes_max),
         }
     }
 
@@ -165,7 +162,14 @@ fn brotli(wire: &[u8], bytes_max: usize) -> Result<Vec<u8>, Failure> {
     loop {
         let (mut room, mut written) = (chunk.len(), 0);
         let result = BrotliDecompressStream(
-            &mut left, &mut at, wire, &mut room, &mut written, &mut chunk, &mut total, &mut state,
+            &mut left,
+            &mut at,
+            wire,
+            &mut room,
+            &mut written,
+            &mut chunk,
+            &mut total,
+            &mut state,
         );
         if decoded.len() + written > bytes_max {
             return Err(Failure::TooLarge);

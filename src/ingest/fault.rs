@@ -1,11 +1,10 @@
 //! What is wrong with a text that should be JSON, and where.
 
-use std::fmt;
-
 use serde::de::IgnoredAny;
 
 /// The first thing that is wrong, with its place in the body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at line {line} column {column}")]
 pub struct Fault {
     /// A stable code for the dead letter: `malformed_json` or `too_deep`.
     pub reason: &'static str,
@@ -17,12 +16,6 @@ pub struct Fault {
     pub line: usize,
     /// The byte's number in its line, from 1; 0 where the line's end before it is meant.
     pub column: usize,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at line {} column {}", self.what, self.line, self.column)
-    }
 }
 
 impl Fault {
@@ -49,10 +42,7 @@ impl Fault {
 
     /// The shape of the envelope is wrong at that pointer.
     pub(super) fn shape(path: &'static str, what: &'static str) -> Self {
-        Self {
-            path,
-            ..Self::at(b"", 0, format!("{path} {what}"))
-        }
+        Self { path, ..Self::at(b"", 0, format!("{path} {what}")) }
     }
 
     /// What serde_json finds wrong with the text. The splitter says *that* something is wrong;

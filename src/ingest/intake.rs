@@ -13,6 +13,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 
+use super::Edge;
 use super::auth;
 use super::body::{self, Reservation};
 use super::encoding::Encoding;
@@ -21,7 +22,6 @@ use super::routes::Intake;
 use super::serve::Source;
 use super::sort::{self, Facts, Lot};
 use super::split::Form;
-use super::Edge;
 use crate::errors::NewLetter;
 use crate::event::StreamName;
 use crate::streams::Stream;
@@ -32,7 +32,7 @@ const MALFORMED_BYTES_MAX: usize = 64 << 10;
 const LARGE_BYTES: usize = 256 << 10;
 
 /// A body that can't be accepted: the answer, and the dead letter where the body is not JSON.
-type Refused = (Refusal, Option<NewLetter>);
+type Refused = (Refusal, Option<Box<NewLetter>>);
 
 /// Takes a request's events.
 ///
@@ -71,7 +71,7 @@ pub(super) async fn take(
                 edge.stats.malformed.add(1);
                 // A courtesy to the operator: the answer is the same without it, and the error
                 // store's own state shows that it fails.
-                let _ = edge.errors.put_malformed(letter).await;
+                let _ = edge.errors.put_malformed(*letter).await;
             }
             Err(refusal)
         }
@@ -129,7 +129,7 @@ fn work(
     let lots = sort::sort(&body, facts, limits).map_err(|refusal| {
         let letter = match &refusal {
             Refusal::InvalidJson(fault) => {
-                sort::letter_of_body(&body, facts, fault, MALFORMED_BYTES_MAX).ok()
+                sort::letter_of_body(&body, facts, fault, MALFORMED_BYTES_MAX).ok().map(Box::new)
             }
             _ => None,
         };

@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn the_top_level_is_picked_and_nothing_below_it() {
-        let look = Look::at(r#"{"a":{"type":"no"},"type":"track","message\u0049d":"m","context":null}"#);
+        let look =
+            Look::at(r#"{"a":{"type":"no"},"type":"track","message\u0049d":"m","context":null}"#);
         let look = look.unwrap();
         assert_eq!((look.kind, look.message_id), (Some("\"track\""), Some("\"m\"")));
         assert_eq!((look.context, look.integrations), (Some("null"), None));
@@ -132,9 +133,24 @@ mod tests {
     #[test]
     fn the_verdict_is_serde_jsons() {
         for text in [
-            "{}", "{\"a\":1}", "{\"a\":1,}", "{,}", "{\"a\"}", "{\"a\":}", "{}x", "1e999", "NaN",
-            "{\"\\ud800\":1}", "{\"a\":\"\\u0000\"}", "{\"a\":\"\u{1}\"}", "{1:2}", "[1,]", "tru",
-            "{\"type\":tru}", "{\"type\":\"a\",\"type\":[}]}", "123456789012345678901234567890",
+            "{}",
+            "{\"a\":1}",
+            "{\"a\":1,}",
+            "{,}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{}x",
+            "1e999",
+            "NaN",
+            "{\"\\ud800\":1}",
+            "{\"a\":\"\\u0000\"}",
+            "{\"a\":\"\u{1}\"}",
+            "{1:2}",
+            "[1,]",
+            "tru",
+            "{\"type\":tru}",
+            "{\"type\":\"a\",\"type\":[}]}",
+            "123456789012345678901234567890",
         ] {
             let ours = Look::at(text).map(drop).map_err(|e| e.to_string());
             let theirs =

@@ -54,7 +54,8 @@ impl<'a> Common<'a> {
         if !look.object || (self.context.is_none() && self.integrations.is_none()) {
             return item;
         }
-        let own = |raw: Option<&str>| raw.and_then(|raw| Some((range_of(raw, item)?, raw == "null")));
+        let own =
+            |raw: Option<&str>| raw.and_then(|raw| Some((range_of(raw, item)?, raw == "null")));
         buffer.clear();
         buffer.push('{');
         let mut edits: [Option<(Range<usize>, Edit)>; 2] = [None, None];
@@ -132,8 +133,7 @@ mod tests {
     use super::*;
 
     fn merged(context: &str, integrations: Option<&str>, item: &str) -> String {
-        let envelope =
-            Envelope { context: Some(context), integrations, ..Envelope::default() };
+        let envelope = Envelope { context: Some(context), integrations, ..Envelope::default() };
         let mut buffer = String::new();
         let look = Look::at(item).unwrap();
         let text = Common::new(&envelope).merged(item, &look, &mut buffer).to_owned();

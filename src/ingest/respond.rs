@@ -120,7 +120,7 @@ impl Refusal {
     pub(super) fn of_append(stream: &StreamName, error: &AppendError) -> Self {
         let message = Cow::Owned(format!("stream {stream}: {error}"));
         match error {
-            AppendError::Full { .. } | AppendError::QueueFull { .. } => Self::Overloaded(message),
+            AppendError::Full { .. } | AppendError::QueueFull => Self::Overloaded(message),
             _ => Self::LogUnavailable(message),
         }
     }

@@ -115,9 +115,15 @@ mod tests {
     #[test]
     fn one_letter_and_a_trailing_slash_are_the_same_route() {
         for (short, long) in [
-            ("/v1/i", "/v1/identify/"), ("/v1/t", "/v1/track/"), ("/v1/p", "/v1/page/"),
-            ("/v1/s", "/v1/screen/"), ("/v1/g", "/v1/group/"), ("/v1/a", "/v1/alias/"),
-            ("/v1/b", "/v1/batch/"), ("/collect", "/collect/"), ("/collect/default", "/collect"),
+            ("/v1/i", "/v1/identify/"),
+            ("/v1/t", "/v1/track/"),
+            ("/v1/p", "/v1/page/"),
+            ("/v1/s", "/v1/screen/"),
+            ("/v1/g", "/v1/group/"),
+            ("/v1/a", "/v1/alias/"),
+            ("/v1/b", "/v1/batch/"),
+            ("/collect", "/collect/"),
+            ("/collect/default", "/collect"),
         ] {
             let route = Route::of(short).unwrap();
             assert!(route.is_some(), "{short}");
@@ -130,7 +136,9 @@ mod tests {
         for path in ["/collect/..", "/collect/%2e%2e", "/collect/a/b", "/collect/A", "/collect//"] {
             assert!(Route::of(path).is_err(), "{path}");
         }
-        for path in ["", "/", "/v1", "/v1/projects//settings", "/v1/projects/a/b/settings", "//health"] {
+        for path in
+            ["", "/", "/v1", "/v1/projects//settings", "/v1/projects/a/b/settings", "//health"]
+        {
             assert_eq!(Route::of(path).unwrap(), None, "{path}");
         }
     }

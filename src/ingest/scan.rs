@@ -71,10 +71,8 @@ fn string_end(bytes: &[u8], open: usize) -> Option<usize> {
 }
 
 fn scalar_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let length = bytes[start..]
-        .iter()
-        .take_while(|&&b| !is_space(b) && !b",:]}".contains(&b))
-        .count();
+    let length =
+        bytes[start..].iter().take_while(|&&b| !is_space(b) && !b",:]}".contains(&b)).count();
     (length > 0).then_some(start + length)
 }
 
@@ -97,7 +95,8 @@ mod tests {
 
     #[test]
     fn what_has_no_beginning_or_no_end_has_no_extent() {
-        for text in ["", ",", "]", "}", ":", " 1", "[", "{\"a\":1", "\"abc", "\"abc\\", "\"abc\\\""] {
+        for text in ["", ",", "]", "}", ":", " 1", "[", "{\"a\":1", "\"abc", "\"abc\\", "\"abc\\\""]
+        {
             assert_eq!(of(text), None, "{text:?}");
         }
     }

@@ -76,7 +76,7 @@ pub(super) fn sort(body: &[u8], facts: &Facts, limits: &IngestConfig) -> Result<
         limits,
         common: Common::new(envelope),
         key: facts.key.or_else(|| key_of(envelope.write_key)),
-        sent_at: envelope.sent_at.and_then(time_of),
+        sent_at: envelope.sent_at.and_then(crate::time::parse_json),
         buffer: String::new(),
         bytes: 0,
         lots: Vec::new(),
@@ -264,11 +264,6 @@ fn owned(receipt: Receipt<'_>) -> Receipt<'static> {
 
 fn key_of(raw: Option<&str>) -> Option<KeyId> {
     KeyId::of(&item::string(raw?)?)
-}
-
-/// A time as clients write it: a string, or a number.
-fn time_of(raw: &str) -> Option<Micros> {
-    crate::time::parse(&item::string(raw).unwrap_or(Cow::Borrowed(raw)))
 }
 
 /// A UUID of version 7, made without a lock and without memory.
