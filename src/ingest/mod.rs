@@ -1,1 +1,224 @@
-//! (being written)
+//! The HTTP edge: a request's events are in the log, synced, before it is answered.
+//!
+//! In: HTTP/1.1 requests, hostile until proven otherwise. Out: one append per stream and request,
+//! dead letters for the items that can't be events, and the answer. It fails by refusing: 4xx for
+//! the client's fault, 503 with `Retry-After` for ours; never by dropping what it acknowledged.
+//! It does not validate (any JSON is accepted), it does not know a user from another, and it logs
+//! nothing about a request.
+//!
+//! | route | takes | answers |
+//! | --- | --- | --- |
+//! | `POST /collect`, `/collect/{stream}` | any JSON value; an array is several events | 202 `{"status":"accepted"}` |
+//! | `POST /v1/identify` `/track` `/page` `/screen` `/group` `/alias`, or `/v1/i` … | an event; the path supplies a missing `type` | 200 `{"success":true}` |
+//! | `POST /v1/batch` `/v1/b` `/v1/import` `/beacon/v1/batch` | `{"batch":[…],…}` | 200 `{"success":true}` |
+//! | `POST /v1/m` | anything, unread | 200 `{"success":true}` |
+//! | `GET /v1/projects/{writeKey}/settings` | | 200, settings for analytics.js |
+//! | `GET /health` | | 200 `{"status":"ok"}` |
+//! | `GET /ready` | | 200 or 503 [`Readiness`] |
+//!
+//! On every route that takes events a body of type `application/x-ndjson` is an event per line;
+//! no other type is believed. An array where one event is expected is several events. A slash at
+//! a path's end is tolerated. Errors are `{"code":…,"message":…}`, see [`Refusal`].
+//!
+//! The way of a body: [`body`] reads it within its limits → [`encoding`] inflates it → [`split`]
+//! finds its items, without recursion → [`item`] checks and looks at each, once → [`merge`] gives
+//! it what its batch says of all → [`sort`] encodes the records → [`intake`] appends and waits.
+
+mod auth;
+mod body;
+mod encoding;
+mod fault;
+mod intake;
+mod item;
+mod merge;
+mod respond;
+mod routes;
+mod scan;
+mod serve;
+mod sort;
+mod split;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, Method, Response, StatusCode, header};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tower_http::cors::{Any, CorsLayer};
+
+pub use auth::KeyId;
+pub use body::IN_FLIGHT_BYTES_MAX;
+pub use fault::Fault;
+pub use respond::Refusal;
+pub use serve::{Source, serve};
+pub use split::ITEMS_MAX;
+
+use crate::config::IngestConfig;
+use crate::errors::ErrorStore;
+use crate::stats::EdgeStats;
+use crate::streams::Streams;
+use body::Budget;
+use respond::json;
+use routes::Route;
+
+/// Whether the service can take events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// A line for each thing it depends on; it is ready if all of them are.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// One thing the service depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dependency {
+    /// `log`, `store`, `disk`, …
+    pub name: String,
+    /// Whether it is all right.
+    pub ok: bool,
+    /// One sentence.
+    pub detail: String,
+}
+
+impl Readiness {
+    /// Whether every dependency is all right.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.dependencies.iter().all(|dependency| dependency.ok)
+    }
+}
+
+/// What the routes share.
+pub struct Edge {
+    streams: Streams,
+    errors: ErrorStore,
+    limits: IngestConfig,
+    stats: Arc<EdgeStats>,
+    readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    draining: AtomicBool,
+    budget: Arc<Budget>,
+    /// Turns for work on large bodies, which is the processor's.
+    large: Semaphore,
+}
+
+impl Edge {
+    /// An edge that accepts into these streams. `readiness` is asked at each `GET /ready`; it
+    /// must not block.
+    #[must_use]
+    pub fn new(
+        streams: Streams,
+        errors: ErrorStore,
+        limits: IngestConfig,
+        stats: Arc<EdgeStats>,
+        readiness: impl Fn() -> Readiness + Send + Sync + 'static,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            streams,
+            errors,
+            limits,
+            stats,
+            readiness: Box::new(readiness),
+            draining: AtomicBool::new(false),
+            budget: Budget::new(IN_FLIGHT_BYTES_MAX),
+            large: Semaphore::new(cores),
+        }
+    }
+
+    /// From now on new events are refused with 503 and `Connection: close`, and the service is
+    /// not ready. Requests that are being worked on are answered.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether [`Edge::drain`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+}
+
+/// The edge as a service, CORS included.
+pub fn router(edge: Arc<Edge>) -> Router {
+    let names = ["anonymousid", "x-requested-with", "*"].map(HeaderName::from_static);
+    // `*` does not stand for `authorization`, by the Fetch standard.
+    let allowed = [header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING];
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::OPTIONS])
+        .allow_headers(allowed.into_iter().chain(names).collect::<Vec<_>>())
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(Duration::from_secs(24 * 60 * 60));
+    Router::new().fallback(answer).with_state(edge).layer(cors)
+}
+
+/// One function answers everything, so that nothing is answered and not counted.
+async fn answer(State(edge): State<Arc<Edge>>, request: Request) -> Response<Body> {
+    let response = match dispatch(&edge, request).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.response(),
+    };
+    edge.stats.requests.add(1);
+    let status = response.status();
+    if status.is_client_error() {
+        edge.stats.client_errors.add(1);
+    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+        edge.stats.refused.add(1);
+    }
+    response
+}
+
+async fn dispatch(edge: &Arc<Edge>, request: Request) -> Result<Response<Body>, Refusal> {
+    let route = Route::of(request.uri().path())?.ok_or(Refusal::NotFound)?;
+    let (method, takes) = (request.method(), route.method());
+    if *method != takes && !(takes == Method::GET && *method == Method::HEAD) {
+        return Err(Refusal::WrongMethod(takes));
+    }
+    Ok(match route {
+        Route::Intake(intake) => {
+            let collect = matches!(intake, routes::Intake::Collect(_));
+            intake::take(edge, intake, request).await?;
+            if collect {
+                json(StatusCode::ACCEPTED, r#"{"status":"accepted"}"#)
+            } else {
+                json(StatusCode::OK, r#"{"success":true}"#)
+            }
+        }
+        Route::SdkMetrics => json(StatusCode::OK, r#"{"success":true}"#),
+        Route::Settings { write_key } => settings(write_key, &request),
+        Route::Health => json(StatusCode::OK, r#"{"status":"ok"}"#),
+        Route::Ready => ready(edge),
+    })
+}
+
+fn ready(edge: &Edge) -> Response<Body> {
+    let mut readiness = (edge.readiness)();
+    if edge.is_draining() {
+        let (name, detail) = ("intake".to_owned(), "the service is stopping".to_owned());
+        readiness.dependencies.push(Dependency { name, ok: false, detail });
+    }
+    let (status, word) = if readiness.is_ready() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+    };
+    let body = serde_json::json!({"status": word, "dependencies": readiness.dependencies});
+    json(status, body.to_string())
+}
+
+/// analytics.js sends events only if the settings name "Segment.io", and to its `apiHost`: here.
+fn settings(write_key: &str, request: &Request) -> Response<Body> {
+    let mut segment = serde_json::json!({"apiKey": write_key});
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if let Some(host) = host {
+        segment["apiHost"] = format!("{host}/v1").into();
+    }
+    let body = serde_json::json!({"integrations": {"Segment.io": segment}, "plan": {}});
+    json(StatusCode::OK, body.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! A request's way: read, decode, sort, append, wait for the sync.
+//!
+//! In: a request that takes events. Out: `Ok` once everything of it is durable, each event in its
+//! stream's log or the error store; else the refusal, and nothing of it is acknowledged (a part
+//! may be durable nonetheless: the client sends all of it again, and each event's id tells the
+//! copies). Small bodies are worked on in place; large ones on a blocking thread, at most as many
+//! at a time as there are cores, so that they don't hold up the small.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+
+use super::Edge;
+use super::auth;
+use super::body::{self, Reservation};
+use super::encoding::Encoding;
+use super::respond::Refusal;
+use super::routes::Intake;
+use super::serve::Source;
+use super::sort::{self, Facts, Lot};
+use super::split::Form;
+use crate::errors::NewLetter;
+use crate::event::StreamName;
+use crate::streams::Stream;
+
+/// As much of a malformed body is kept.
+const MALFORMED_BYTES_MAX: usize = 64 << 10;
+/// From here on a body is worked on apart: about a millisecond's work.
+const LARGE_BYTES: usize = 256 << 10;
+
+/// A body that can't be accepted: the answer, and the dead letter where the body is not JSON.
+type Refused = (Refusal, Option<Box<NewLetter>>);
+
+/// Takes a request's events.
+///
+/// # Errors
+/// The answer to give instead.
+pub(super) async fn take(
+    edge: &Arc<Edge>,
+    intake: Intake,
+    request: Request,
+) -> Result<(), Refusal> {
+    if edge.is_draining() {
+        return Err(Refusal::Stopping);
+    }
+    let (head, body) = request.into_parts();
+    let encoding = Encoding::of(&head.headers)?;
+    let facts = Facts {
+        form: if says_lines(&head.headers) { Form::Lines } else { intake.form() },
+        intake,
+        path: head.uri.path().to_owned(),
+        received_at: crate::time::now(),
+        source: head.extensions.get::<Source>().map(|source| source.0),
+        key: auth::key_id(&head.headers, &head.uri),
+    };
+    let mut reservation = Reservation::new(&edge.budget);
+    let wire = body::read(body, edge.limits.body_bytes_max, &mut reservation).await?;
+    let bytes_max = encoding.bytes_max(wire.len(), edge.limits.inflated_bytes_max);
+    let sorted = if bytes_max <= LARGE_BYTES {
+        work(edge, &wire, encoding, &facts, &mut reservation)
+    } else {
+        work_apart(edge, wire, encoding, facts, &mut reservation).await
+    };
+    match sorted {
+        Ok(lots) => deliver(edge, lots).await,
+        Err((refusal, letter)) => {
+            if let Some(letter) = letter {
+                edge.stats.malformed.add(1);
+                // A courtesy to the operator: the answer is the same without it, and the error
+                // store's own state shows that it fails.
+                let _ = edge.errors.put_malformed(*letter).await;
+            }
+            Err(refusal)
+        }
+    }
+}
+
+fn says_lines(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = value.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    ["application/x-ndjson", "application/ndjson"]
+        .iter()
+        .any(|lines| media_type.eq_ignore_ascii_case(lines))
+}
+
+async fn work_apart(
+    edge: &Arc<Edge>,
+    wire: Bytes,
+    encoding: Encoding,
+    facts: Facts,
+    reservation: &mut Reservation,
+) -> Result<Vec<Lot>, Refused> {
+    let gone = |_| (Refusal::Stopping, None);
+    let _turn = edge.large.acquire().await.map_err(|_| gone(()))?;
+    let mut held = Reservation::new(&edge.budget);
+    let edge = Arc::clone(edge);
+    let (done, held) = tokio::task::spawn_blocking(move || {
+        let done = work(&edge, &wire, encoding, &facts, &mut held);
+        (done, held)
+    })
+    .await
+    .map_err(|_| gone(()))?;
+    reservation.absorb(held);
+    done
+}
+
+/// Decodes and sorts a body.
+fn work(
+    edge: &Edge,
+    wire: &[u8],
+    encoding: Encoding,
+    facts: &Facts,
+    reservation: &mut Reservation,
+) -> Result<Vec<Lot>, Refused> {
+    let refuse = |refusal| (refusal, None);
+    let limits = &edge.limits;
+    let body = if encoding == Encoding::Identity || wire.is_empty() {
+        Cow::Borrowed(wire)
+    } else {
+        let bytes_max = encoding.bytes_max(wire.len(), limits.inflated_bytes_max);
+        reservation.grow(bytes_max).map_err(refuse)?;
+        let body = encoding.decode(wire, bytes_max).map_err(refuse)?;
+        reservation.shrink(bytes_max - body.len());
+        Cow::Owned(body)
+    };
+    let lots = sort::sort(&body, facts, limits).map_err(|refusal| {
+        let letter = match &refusal {
+            Refusal::InvalidJson(fault) => {
+                sort::letter_of_body(&body, facts, fault, MALFORMED_BYTES_MAX).ok().map(Box::new)
+            }
+            _ => None,
+        };
+        (refusal, letter)
+    })?;
+    let bytes = |lot: &Lot| {
+        let letters: usize = lot.letters.iter().map(|letter| letter.payload.len()).sum();
+        lot.records.bytes().len() + letters
+    };
+    reservation.grow(lots.iter().map(bytes).sum()).map_err(refuse)?;
+    Ok(lots)
+}
+
+/// Makes the lots durable, all of them or none acknowledged.
+async fn deliver(edge: &Edge, lots: Vec<Lot>) -> Result<(), Refusal> {
+    let mut sent = Vec::with_capacity(lots.len());
+    let mut letters = Vec::new();
+    // Every stream is there before the first append: what is refused here leaves no trace.
+    let mut streams = Vec::with_capacity(lots.len());
+    for lot in &lots {
+        streams.push(stream(edge, &lot.stream).await?);
+    }
+    for (lot, stream) in lots.into_iter().zip(streams) {
+        let (count, bytes) = (u64::from(lot.records.count()), lot.records.payload_bytes());
+        let dead = lot.letters.len() as u64;
+        letters.extend(lot.letters);
+        let appending = if lot.records.is_empty() {
+            None
+        } else {
+            let appended = stream.wal.append(lot.records);
+            Some(appended.map_err(|error| refused(&stream, &error))?)
+        };
+        sent.push((stream, count, bytes, dead, appending));
+    }
+    if !letters.is_empty() {
+        let failed = |error| Refusal::LogUnavailable(format!("the error store: {error}").into());
+        edge.errors.put(letters).await.map_err(failed)?;
+    }
+    for (stream, _, _, _, appending) in &mut sent {
+        if let Some(appending) = appending.take() {
+            appending.await.map_err(|error| refused(stream, &error))?;
+        }
+    }
+    for (stream, count, bytes, dead, _) in sent {
+        stream.stats.received_events.add(count + dead);
+        stream.stats.received_bytes.add(bytes);
+        stream.stats.rejected_events.add(dead);
+    }
+    Ok(())
+}
+
+fn refused(stream: &Stream, error: &crate::wal::AppendError) -> Refusal {
+    stream.stats.refused_requests.add(1);
+    Refusal::of_append(&stream.name, error)
+}
+
+/// The stream of that name. To make one is work on the disk, so that is done apart.
+async fn stream(edge: &Edge, name: &StreamName) -> Result<Arc<Stream>, Refusal> {
+    if let Some(stream) = edge.streams.get(name) {
+        return Ok(stream);
+    }
+    let (streams, name) = (edge.streams.clone(), name.clone());
+    tokio::task::spawn_blocking(move || streams.get_or_create(&name))
+        .await
+        .map_err(|_| Refusal::Stopping)?
+        .map_err(Refusal::of_streams)
+}

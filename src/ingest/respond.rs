@@ -1,0 +1,173 @@
+//! What a client is told. An error is `{"code":…,"message":…}` (SDKs read both), never with a
+//! part of the payload; a refusal that passes says with `Retry-After` when to come again.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::fault::Fault;
+use crate::event::{BadStreamName, StreamName};
+use crate::streams::StreamsError;
+use crate::wal::AppendError;
+
+/// Why a request was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The body is not the JSON that the route takes.
+    #[error("{0}")]
+    InvalidJson(#[from] Fault),
+    /// The body is not what its `Content-Encoding` says.
+    #[error("the body is not valid {encoding}: {why}")]
+    InvalidEncoding {
+        /// The encoding that was named.
+        encoding: &'static str,
+        /// What is wrong.
+        why: Cow<'static, str>,
+    },
+    /// Nothing here decodes that.
+    #[error("content-encoding {0:?} is not one of gzip, deflate, br, zstd")]
+    UnsupportedEncoding(String),
+    /// Something is above its limit.
+    #[error("{what} is above {max}")]
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// The stream's name is none.
+    #[error(transparent)]
+    BadStreamName(#[from] BadStreamName),
+    /// There is no such stream, and it can't be made.
+    #[error("{0}")]
+    UnknownStream(StreamsError),
+    /// The service has more to do than it can hold; nothing of the request is acknowledged.
+    #[error("{0}; come again")]
+    Overloaded(Cow<'static, str>),
+    /// The service is stopping.
+    #[error("the service is stopping; come again")]
+    Stopping,
+    /// What was sent can't be made durable at present.
+    #[error("{0}; come again")]
+    LogUnavailable(Cow<'static, str>),
+    /// The body ended before its end.
+    #[error("the body ended early or is broken on the wire")]
+    BrokenBody,
+    /// The body came too slowly.
+    #[error("the body came too slowly")]
+    TooSlow,
+    /// There is no such route.
+    #[error("there is no such route")]
+    NotFound,
+    /// The route takes another method.
+    #[error("the route takes {0}")]
+    WrongMethod(Method),
+}
+
+/// Seconds until a full queue may have room again.
+const RETRY_OVERLOADED: &str = "1";
+/// Seconds until a log or a restarted service may be there again.
+const RETRY_UNAVAILABLE: &str = "5";
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+}
+
+impl Refusal {
+    /// The HTTP status and the stable code.
+    #[must_use]
+    pub fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::InvalidEncoding { .. } => (StatusCode::BAD_REQUEST, "invalid_encoding"),
+            Self::BadStreamName(_) => (StatusCode::BAD_REQUEST, "bad_stream_name"),
+            Self::BrokenBody => (StatusCode::BAD_REQUEST, "broken_body"),
+            Self::UnsupportedEncoding(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding")
+            }
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::UnknownStream(_) => (StatusCode::NOT_FOUND, "unknown_stream"),
+            Self::Overloaded(_) | Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::LogUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+        }
+    }
+
+    fn retry_after(&self) -> Option<&'static str> {
+        match self {
+            Self::Overloaded(_) => Some(RETRY_OVERLOADED),
+            Self::Stopping | Self::LogUnavailable(_) => Some(RETRY_UNAVAILABLE),
+            _ => None,
+        }
+    }
+
+    /// Whether what is left of the request is better not waited for.
+    fn closes(&self) -> bool {
+        matches!(self, Self::Stopping | Self::TooLarge { .. } | Self::TooSlow | Self::BrokenBody)
+    }
+
+    /// What that refusal of a log means for the request.
+    pub(super) fn of_append(stream: &StreamName, error: &AppendError) -> Self {
+        let message = Cow::Owned(format!("stream {stream}: {error}"));
+        match error {
+            AppendError::Full { .. } | AppendError::QueueFull => Self::Overloaded(message),
+            _ => Self::LogUnavailable(message),
+        }
+    }
+
+    /// What a missing stream means for the request.
+    pub(super) fn of_streams(error: StreamsError) -> Self {
+        match error {
+            StreamsError::Log(error) => Self::LogUnavailable(error.to_string().into()),
+            unknown => Self::UnknownStream(unknown),
+        }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn response(&self) -> Response<Body> {
+        let (status, code) = self.status();
+        let place = match self {
+            Self::InvalidJson(fault) => Some((fault.line, fault.column)),
+            _ => None,
+        };
+        let answer = Answer {
+            code,
+            message: &self.to_string(),
+            line: place.map(|place| place.0),
+            column: place.map(|place| place.1),
+        };
+        let mut response = json(status, serde_json::to_string(&answer).unwrap_or_default());
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if self.closes() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Self::WrongMethod(method) = self {
+            let allow = if *method == Method::GET { "GET, HEAD" } else { "POST" };
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+/// An answer with a JSON body.
+pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
