@@ -1,1 +1,502 @@
-//! (being written)
+//! The pipeline: the one file that knows every stage. It builds them, runs them, drains them.
+//!
+//! Start: lock the data directory, bind every socket, open ledger, error store and logs, start a
+//! worker per stream, then serve. Stop: refuse new events, finish the requests in flight, store
+//! what the logs hold until the deadline, end the workers, close the files. What is not stored by
+//! then stays in the log for the next start. A disk that fails ends it at once.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::admin::{self, Admin, Flushed};
+use crate::config::Config;
+use crate::errors::{ErrorStore, ErrorStoreError};
+use crate::event::StreamName;
+use crate::ingest::{self, Dependency, Edge, Readiness};
+use crate::ledger::Ledger;
+use crate::load::{Budget, Delivery, EventLoader};
+use crate::queue::{FlushReport, Hooks, Inbox, Wake, Worker};
+use crate::sqlite::SqliteError;
+use crate::stats::EdgeStats;
+use crate::status::{Changes, Prometheus, Sampler, Snapshot, Sources};
+use crate::store::AnyStore;
+use crate::streams::{Stream, Streams};
+use crate::wal::WalError;
+
+/// How long `flush` waits for the stores.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long requests in flight are waited for at the end.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the snapshot is built.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process uses the data directory.
+    #[error("data directory {} is in use by another eventkit", .0.display())]
+    InUse(PathBuf),
+    /// A file or directory.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A socket.
+    #[error("can't listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A log.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] SqliteError),
+    /// The error store.
+    #[error(transparent)]
+    Errors(#[from] ErrorStoreError),
+}
+
+impl StartError {
+    /// The process's exit code: 75 in use, 78 format, 74 anything else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::InUse(_) => 75,
+            Self::Ledger(SqliteError::NewerFormat { .. })
+            | Self::Errors(ErrorStoreError::NewerFormat { .. }) => 78,
+            _ => 74,
+        }
+    }
+}
+
+/// The process can't go on: what is on the disk is unknown until the next start (exit 74).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+/// One stream's worker and how to reach it.
+struct Running {
+    stream: Arc<Stream>,
+    inbox: Inbox,
+    thread: JoinHandle<()>,
+}
+
+type Workers = Arc<Mutex<HashMap<StreamName, Running>>>;
+
+/// A pipeline that is built and bound, and serves once it is [run](Service::run).
+pub struct Service {
+    config: Arc<Config>,
+    ledger: Ledger,
+    errors: ErrorStore,
+    streams: Streams,
+    workers: Workers,
+    edge: Arc<Edge>,
+    edge_stats: Arc<EdgeStats>,
+    events: TcpListener,
+    metrics: TcpListener,
+    admin: UnixListener,
+    sampler: Sampler,
+    changes: Changes,
+    store: Arc<AnyStore>,
+    store_state: watch::Sender<Result<(), String>>,
+    fatal: mpsc::Receiver<String>,
+    /// Held for the process's whole life.
+    _lock: File,
+}
+
+impl Service {
+    /// Builds everything up to the point where the first request can be answered.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing has been acknowledged or changed beyond recovery then.
+    pub async fn start(config: Config, store: Arc<AnyStore>) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let config = Arc::new(config);
+        let lock = lock(&config.data_dir)?;
+        let events = listen(config.listen).await?;
+        let metrics = listen(config.metrics_listen).await?;
+        let admin = admin::bind(&config.admin_socket).map_err(|source| StartError::Listen {
+            address: config.admin_socket.display().to_string(),
+            source,
+        })?;
+        let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
+        let errors_path = config.data_dir.join("errors.db");
+        let errors = ErrorStore::open(&errors_path, config.errors.clone())?;
+        let changes = Changes::default();
+        let (fatal_sender, fatal) = mpsc::channel(16);
+        let hooks = hooks(fatal_sender, changes.clone());
+        let workers = Workers::default();
+        let spawner = Spawner {
+            config: Arc::clone(&config),
+            budget: Budget::new(config.load.memory_bytes_max),
+            ledger: ledger.clone(),
+            errors: errors.clone(),
+            store: Arc::clone(&store),
+            hooks,
+            workers: Arc::clone(&workers),
+            runtime: Handle::current(),
+            started,
+        };
+        let streams = open_streams(Arc::clone(&config), ledger.clone(), spawner).await?;
+        let edge_stats = Arc::new(EdgeStats::default());
+        let (store_state, store_now) = watch::channel(Ok(()));
+        let edge = Arc::new(Edge::new(
+            streams.clone(),
+            errors.clone(),
+            config.ingest.clone(),
+            Arc::clone(&edge_stats),
+            readiness(streams.clone(), store.name().to_owned(), store_now),
+        ));
+        let bound = events.local_addr().map_or(config.listen, |address| address);
+        let sampler = Sampler::new(Sources {
+            streams: streams.clone(),
+            errors: errors.clone(),
+            edge: Arc::clone(&edge_stats),
+            store: store.name().to_owned(),
+            changes: changes.clone(),
+            data_dir: config.data_dir.clone(),
+            listen: bound.to_string(),
+            started,
+        });
+        Ok(Self {
+            config,
+            ledger,
+            errors,
+            streams,
+            workers,
+            edge,
+            edge_stats,
+            events,
+            metrics,
+            admin,
+            sampler,
+            changes,
+            store,
+            store_state,
+            fatal,
+            _lock: lock,
+        })
+    }
+
+    /// Where events come in: the configured address, with the port the system chose for 0.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.events.local_addr().unwrap_or(self.config.listen)
+    }
+
+    /// Where Prometheus looks, likewise.
+    #[must_use]
+    pub fn metrics_listen(&self) -> SocketAddr {
+        self.metrics.local_addr().unwrap_or(self.config.metrics_listen)
+    }
+
+    /// Serves until `shutdown` is ready, then drains.
+    ///
+    /// # Errors
+    /// [`Fatal`] where the disk failed: the caller exits with 74.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Fatal> {
+        let first = Arc::new(self.sampler.sample());
+        let (snapshot, snapshots) = watch::channel(Arc::clone(&first));
+        let (json_sender, json) = watch::channel(to_json(&first));
+        let mut background = tokio::task::JoinSet::new();
+        background.spawn(sample(self.sampler, snapshot, json_sender));
+        background.spawn(probe(Arc::clone(&self.store), self.store_state));
+        background.spawn(serve_metrics(self.metrics, snapshots, Arc::clone(&self.edge_stats)));
+        let workers = Arc::clone(&self.workers);
+        let changes = self.changes.clone();
+        let admin = Admin {
+            snapshot: json,
+            errors: self.errors.clone(),
+            streams: self.streams.clone(),
+            flush: Arc::new(move || Box::pin(flush(Arc::clone(&workers), FLUSH_TIMEOUT))),
+            changed: Arc::new(move |text| changes.add(text)),
+        };
+        let socket = self.admin;
+        background.spawn(async move {
+            if let Err(error) = admin::serve(socket, admin).await {
+                tracing::error!(%error, "the admin socket failed");
+            }
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut serving = tokio::spawn(ingest::serve(
+            self.events,
+            ingest::router(Arc::clone(&self.edge)),
+            self.config.ingest.connections_max,
+            Arc::clone(&self.edge_stats),
+            async { drop(stopped.await) },
+        ));
+        tokio::select! {
+            () = shutdown => {}
+            Some(why) = self.fatal.recv() => return Err(Fatal(why)),
+        }
+        let deadline = Instant::now() + self.config.shutdown_timeout;
+        self.edge.drain();
+        let _ = stop.send(());
+        // Requests that are still open are refused or answered; their connections may linger.
+        let _ = tokio::time::timeout(REQUESTS_TIMEOUT, &mut serving).await;
+        serving.abort();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let flushed = tokio::select! {
+            flushed = flush(Arc::clone(&self.workers), left) => flushed,
+            Some(why) = self.fatal.recv() => return Err(Fatal(why)),
+        };
+        tracing::info!(
+            events = flushed.events,
+            unfinished = ?flushed.unfinished,
+            "drained; what is unfinished stays in its log"
+        );
+        background.abort_all();
+        let (workers, ledger, errors) = (self.workers, self.ledger, self.errors);
+        let closed = tokio::task::spawn_blocking(move || close(&workers, &ledger, &errors));
+        closed.await.map_err(|error| Fatal(error.to_string()))?;
+        let _ = std::fs::remove_file(&self.config.admin_socket);
+        Ok(())
+    }
+}
+
+/// Locks the data directory itself: a lock file could be removed, and a record lock would end
+/// with any close.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let fail = |source| StartError::File { path: data_dir.to_owned(), source };
+    std::fs::create_dir_all(data_dir).map_err(fail)?;
+    let dir = File::open(data_dir).map_err(fail)?;
+    match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(dir),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::InUse(data_dir.to_owned())),
+        Err(error) => Err(fail(error.into())),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let fail = |source| StartError::Listen { address: address.to_string(), source };
+    TcpListener::bind(address).await.map_err(fail)
+}
+
+fn hooks(fatal: mpsc::Sender<String>, changes: Changes) -> Hooks {
+    Hooks {
+        // One message is enough; later ones say the same.
+        fatal: Arc::new(move |why| drop(fatal.try_send(why))),
+        changed: Arc::new(move |text| changes.add(text)),
+    }
+}
+
+/// Opening logs reads them: off the runtime's threads.
+async fn open_streams(
+    config: Arc<Config>,
+    ledger: Ledger,
+    spawner: Spawner,
+) -> Result<Streams, StartError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let floor = move |name: &StreamName, log_uuid| {
+            // A ledger that can't be read now stops the stream's worker, with its reason.
+            ledger.floor(name, log_uuid).unwrap_or(0)
+        };
+        Streams::open(config, floor, move |stream| spawner.spawn(stream))
+    });
+    match opened.await {
+        Ok(streams) => Ok(streams?),
+        Err(error) => Err(StartError::File { path: "wal".into(), source: io::Error::other(error) }),
+    }
+}
+
+/// What every worker is made from.
+struct Spawner {
+    config: Arc<Config>,
+    budget: Arc<Budget>,
+    ledger: Ledger,
+    errors: ErrorStore,
+    store: Arc<AnyStore>,
+    hooks: Hooks,
+    workers: Workers,
+    runtime: Handle,
+    started: Instant,
+}
+
+impl Spawner {
+    fn spawn(&self, stream: &Arc<Stream>) {
+        if stream.recovered.torn_bytes > 0 {
+            tracing::warn!(stream = %stream.name, bytes = stream.recovered.torn_bytes,
+                "the log had a torn tail of unacknowledged bytes; it is in its quarantine");
+        }
+        let (inbox, messages) = Inbox::new();
+        let woken = inbox.clone();
+        stream.wal.on_durable(move || woken.durable());
+        let (fatal, name) = (Arc::clone(&self.hooks.fatal), stream.name.clone());
+        stream.wal.on_failed(move |error| fatal(format!("log of {name} can't be synced: {error}")));
+        let ended = inbox.clone();
+        let delivery = Delivery::new(
+            Arc::clone(&self.store),
+            Arc::clone(&stream.stats),
+            self.runtime.clone(),
+            move |delivered| ended.send(Wake::Delivered(Box::new(delivered))),
+        );
+        let share = self.budget.share();
+        let policy = self.config.load.clone();
+        let worker = Worker {
+            stream: Arc::clone(stream),
+            loader: EventLoader::new(Arc::clone(stream), policy, share, delivery),
+            errors: self.errors.clone(),
+            ledger: self.ledger.clone(),
+            store: Arc::clone(&self.store),
+            runtime: self.runtime.clone(),
+            inbox: inbox.clone(),
+            messages,
+            hooks: self.hooks.clone(),
+            started: self.started,
+        };
+        let name = format!("load {}", stream.name).chars().take(15).collect();
+        match std::thread::Builder::new().name(name).spawn(move || worker.run()) {
+            Ok(thread) => {
+                let running = Running { stream: Arc::clone(stream), inbox, thread };
+                let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+                workers.insert(stream.name.clone(), running);
+            }
+            Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
+        }
+    }
+}
+
+/// Asks every worker to store what its log holds now, and waits for them.
+async fn flush(workers: Workers, timeout: Duration) -> Flushed {
+    let started = Instant::now();
+    let mut asked = Vec::new();
+    for running in workers.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        let (reply, answer) = oneshot::channel();
+        running.inbox.send(Wake::Flush(reply));
+        asked.push((Arc::clone(&running.stream), answer));
+    }
+    let until = tokio::time::Instant::now() + timeout;
+    let mut flushed = Flushed::default();
+    for (stream, answer) in asked {
+        match tokio::time::timeout_at(until, answer).await {
+            Ok(Ok(FlushReport { events, batches })) => {
+                flushed.events += events;
+                flushed.batches += batches;
+            }
+            Ok(Err(_)) | Err(_) => flushed.unfinished.push(unfinished(&stream)),
+        }
+    }
+    flushed.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    flushed
+}
+
+fn unfinished(stream: &Stream) -> String {
+    let waiting = stream.wal.head().saturating_sub(stream.stats.cursor.get().max(1));
+    let error = stream.stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let why = error.unwrap_or_else(|| "not in time".to_owned());
+    format!("{}: {waiting} events wait: {why}", stream.name)
+}
+
+/// Ends every worker and closes every file, in the order in which they write to each other.
+fn close(workers: &Workers, ledger: &Ledger, errors: &ErrorStore) {
+    let running = std::mem::take(&mut *workers.lock().unwrap_or_else(PoisonError::into_inner));
+    for worker in running.values() {
+        worker.inbox.send(Wake::Stop);
+    }
+    for (_, worker) in running {
+        worker.stream.wal.close();
+        // A worker that panicked has been reported by the panic's own message.
+        let _ = worker.thread.join();
+    }
+    errors.shutdown();
+    ledger.close();
+}
+
+/// Builds a snapshot a second and shows it to everybody who looks.
+async fn sample(
+    mut sampler: Sampler,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    json: watch::Sender<Arc<[u8]>>,
+) {
+    let mut ticks = tokio::time::interval(SNAPSHOT_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let snapshot = Arc::new(sampler.sample());
+        json.send_replace(to_json(&snapshot));
+        snapshots.send_replace(snapshot);
+    }
+}
+
+fn to_json(snapshot: &Snapshot) -> Arc<[u8]> {
+    // Plain numbers and text: there is nothing in it that can't be written as JSON.
+    serde_json::to_vec(snapshot).unwrap_or_default().into()
+}
+
+/// Looks after the store, so that `/ready` can answer without asking it.
+async fn probe(store: Arc<AnyStore>, state: watch::Sender<Result<(), String>>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        let now = store.check().await.map_err(|error| error.to_string());
+        let _ = state.send_replace(now);
+    }
+}
+
+fn readiness(
+    streams: Streams,
+    store: String,
+    store_state: watch::Receiver<Result<(), String>>,
+) -> impl Fn() -> Readiness + Send + Sync {
+    move || {
+        let failed: Vec<String> = streams
+            .all()
+            .iter()
+            .filter(|stream| !stream.wal.is_writable())
+            .map(|stream| stream.name.to_string())
+            .collect();
+        let log = match failed.is_empty() {
+            true => "every log takes events".to_owned(),
+            false => format!("not writable: {}", failed.join(", ")),
+        };
+        let reached = store_state.borrow().clone();
+        let dependency =
+            |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
+        Readiness {
+            dependencies: vec![
+                dependency("log", failed.is_empty(), log),
+                dependency(
+                    &store,
+                    reached.is_ok(),
+                    reached.err().unwrap_or_else(|| "reached and writable".to_owned()),
+                ),
+            ],
+        }
+    }
+}
+
+async fn serve_metrics(
+    listener: TcpListener,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    edge: Arc<EdgeStats>,
+) {
+    let page = Arc::new(Prometheus::default());
+    let answer = move || {
+        let (page, snapshots, edge) = (Arc::clone(&page), snapshots.clone(), Arc::clone(&edge));
+        async move {
+            let snapshot = Arc::clone(&snapshots.borrow());
+            ([("content-type", "text/plain; version=0.0.4")], page.page(&snapshot, &edge))
+        }
+    };
+    let router = axum::Router::new().route("/metrics", axum::routing::get(answer));
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the metrics port failed");
+    }
+}

@@ -35,8 +35,6 @@ pub struct StreamStats {
     pub received_events: Count,
     /// Payload bytes of those.
     pub received_bytes: Count,
-    /// Events whose log record is durable; replays count here and not above.
-    pub appended_events: Count,
     /// Requests refused with 503 because the log was full or failing.
     pub refused_requests: Count,
     /// Events that became typed.
@@ -87,7 +85,6 @@ impl StreamStats {
         Self {
             received_events: Count::default(),
             received_bytes: Count::default(),
-            appended_events: Count::default(),
             refused_requests: Count::default(),
             adapted_events: Count::default(),
             rejected_events: Count::default(),

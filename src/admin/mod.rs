@@ -17,8 +17,10 @@
 //! Every other answer is `{"code":…,"message":…}`.
 
 mod client;
+mod server;
 
 pub use client::{Client, ClientError};
+pub use server::{Admin, Flush, bind, serve};
 
 use serde::{Deserialize, Serialize};
 

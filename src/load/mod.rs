@@ -78,14 +78,13 @@ pub struct Refused {
 }
 
 impl EventLoader {
-    /// A loader that has read everything below `from`.
+    /// A loader that has read nothing yet.
     #[must_use]
     pub fn new(
         stream: Arc<Stream>,
         policy: LoadConfig,
         share: Share,
         delivery: Delivery,
-        from: Seq,
     ) -> Self {
         Self {
             stream,
@@ -97,7 +96,7 @@ impl EventLoader {
             resumed_seqs: RoaringTreemap::new(),
             flying: HashMap::new(),
             pending: RoaringTreemap::new(),
-            read_to: from,
+            read_to: 0,
         }
     }
 

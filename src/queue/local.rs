@@ -102,6 +102,8 @@ pub struct Worker {
     pub ledger: Ledger,
     /// Where batches go; asked once for the plans that an earlier process left.
     pub store: Arc<AnyStore>,
+    /// Where the store's futures run.
+    pub runtime: tokio::runtime::Handle,
     /// Its messages.
     pub inbox: Inbox,
     /// Where they come out.
@@ -233,6 +235,7 @@ impl Worker {
         self.insist("close dead letters", |w| {
             w.errors.resolve_blocking(letters.clone(), "stored before a restart".to_owned())
         })
+        .map(drop)
     }
 
     /// Asks the store for a plan's batch until it answers.
@@ -241,7 +244,7 @@ impl Worker {
         plan: &crate::store::Plan,
     ) -> Result<Option<crate::store::Stored>, Ended> {
         loop {
-            match futures::executor::block_on(self.store.find(plan)) {
+            match self.runtime.block_on(self.store.find(plan)) {
                 Ok(found) => return Ok(found),
                 Err(error) => {
                     tracing::warn!(stream = %self.stream.name, %error, "store fails at recovery");
@@ -399,7 +402,7 @@ impl Running {
         for letter in &letters {
             done.extend(letter.seq);
         }
-        done.extend(failed_again.iter().map(|(_, seq, _)| *seq));
+        done.extend(failed_again.iter().filter_map(|(_, letter)| letter.seq));
         self.bury(letters, failed_again)?;
         self.worker.resolve(stored_before)?;
         self.worker.loader.done(&done);
@@ -409,18 +412,24 @@ impl Running {
     /// Makes dead letters durable.
     fn bury(
         &mut self,
-        letters: Vec<NewLetter>,
-        failed_again: Vec<(LetterId, Seq, Vec<Rejection>)>,
+        mut letters: Vec<NewLetter>,
+        failed_again: Vec<(LetterId, NewLetter)>,
     ) -> Result<(), Ended> {
         let count = letters.len() + failed_again.len();
+        if !failed_again.is_empty() {
+            let facts = |(id, letter): &(LetterId, NewLetter)| {
+                (*id, letter.seq.unwrap_or(0), letter.rejections.clone())
+            };
+            let unknown = self.worker.insist("write dead letters", |w| {
+                w.errors.failed_again_blocking(failed_again.iter().map(facts).collect())
+            })?;
+            // A letter that the error store has lost is replaced by a new one.
+            let lost = failed_again.into_iter().filter(|(id, _)| unknown.contains(id));
+            letters.extend(lost.map(|(_, letter)| letter));
+        }
         if !letters.is_empty() {
             self.worker
                 .insist("write dead letters", |w| w.errors.put_blocking(letters.clone()))?;
-        }
-        if !failed_again.is_empty() {
-            self.worker.insist("write dead letters", |w| {
-                w.errors.failed_again_blocking(failed_again.clone())
-            })?;
         }
         self.worker.stream.stats.rejected_events.add(count as u64);
         Ok(())
@@ -434,7 +443,7 @@ impl Running {
         let lost: Vec<LetterId> = self.unseen.drain().collect();
         self.worker.insist("reopen dead letters", |w| {
             let why = "its replay was cut off".to_owned();
-            futures::executor::block_on(w.errors.unclaim(lost.clone(), why))
+            w.runtime.block_on(w.errors.unclaim(lost.clone(), why))
         })
     }
 
@@ -508,15 +517,13 @@ impl Running {
     fn letters_of(
         &self,
         refused: &[Refused],
-    ) -> (Vec<NewLetter>, Vec<(LetterId, Seq, Vec<Rejection>)>) {
+    ) -> (Vec<NewLetter>, Vec<(LetterId, NewLetter)>) {
         let (mut letters, mut failed_again) = (Vec::new(), Vec::new());
         for Refused { batch, row } in refused {
-            let rejections = vec![row.rejection.clone()];
+            let letter = letter_of_row(batch, row.row, vec![row.rejection.clone()]);
             match batch.event(row.row).replay {
-                Some(replay) => {
-                    failed_again.push((replay.letter, batch.seq(row.row), rejections));
-                }
-                None => letters.push(letter_of_row(batch, row.row, rejections)),
+                Some(replay) => failed_again.push((replay.letter, letter)),
+                None => letters.push(letter),
             }
         }
         (letters, failed_again)
@@ -569,7 +576,7 @@ struct Chunk<'c> {
     adapted: u64,
     skewed: u64,
     letters: Vec<NewLetter>,
-    failed_again: Vec<(LetterId, Seq, Vec<Rejection>)>,
+    failed_again: Vec<(LetterId, NewLetter)>,
     /// Letters whose replay was stored by an earlier process that could not close them.
     stored_before: Vec<LetterId>,
     done: RoaringTreemap,
@@ -600,7 +607,13 @@ impl Chunk<'_> {
                         path: String::new(),
                         message,
                     };
-                    self.reject(&raw, Rejected::of(rejection));
+                    let rejected = Rejected {
+                        rejections: vec![rejection],
+                        message_id: Some(event.message_id.clone().into_owned()),
+                        library: None,
+                        library_version: None,
+                    };
+                    self.reject(&raw, rejected);
                 }
             }
             Err(rejected) => self.reject(&raw, rejected),
@@ -608,11 +621,7 @@ impl Chunk<'_> {
     }
 
     fn reject(&mut self, raw: &RawEvent<'_>, rejected: Rejected) {
-        if let Some(replay) = raw.receipt.replay {
-            self.failed_again.push((replay.letter, raw.seq, rejected.rejections));
-            return;
-        }
-        self.letters.push(NewLetter {
+        let letter = NewLetter {
             stream: self.stream.name.clone(),
             seq: Some(raw.seq),
             rejections: rejected.rejections,
@@ -621,7 +630,11 @@ impl Chunk<'_> {
             message_id: rejected.message_id,
             library: rejected.library,
             library_version: rejected.library_version,
-        });
+        };
+        match raw.receipt.replay {
+            Some(replay) => self.failed_again.push((replay.letter, letter)),
+            None => self.letters.push(letter),
+        }
     }
 }
 

@@ -121,6 +121,8 @@ pub struct WalStats {
     pub syncs: Count,
     /// How long they took.
     pub sync: Durations,
+    /// Records made durable.
+    pub records: Count,
     /// Bytes written.
     pub written_bytes: Count,
 }

@@ -102,6 +102,7 @@ impl Writer {
         let stats = &self.shared.stats;
         stats.sync.record(started.elapsed());
         stats.syncs.add(1);
+        stats.records.add(u64::from(count));
         stats.written_bytes.add(self.frame.len() as u64);
         self.offset += self.frame.len() as u64;
         self.next_seq += Seq::from(count);

@@ -4,6 +4,15 @@
 //! and probe; it holds counters and top rows, and stays below 64 KiB. Findings are computed
 //! here, so that `eventkit status` and the console rank the same trouble the same way.
 
+mod findings;
+mod history;
+mod process;
+mod prometheus;
+mod sampler;
+
+pub use prometheus::Prometheus;
+pub use sampler::{Changes, Sampler, Sources};
+
 use serde::{Deserialize, Serialize};
 
 use crate::errors::Counts;

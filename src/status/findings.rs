@@ -1,0 +1,106 @@
+//! Findings: where an operator should look, worst first.
+
+use super::{Finding, Severity, Snapshot, StreamStatus, View};
+
+/// A partition this many times the mean is a warning, and twice as many critical.
+const SKEW_WARNING: f64 = 2.0;
+/// Below this many events a stream's skew says nothing.
+const SKEW_EVENTS_MIN: u64 = 1000;
+/// A log this full is a warning.
+const LOG_FULL_WARNING: f64 = 0.5;
+/// Events rejected per second that make open dead letters critical.
+const REJECTED_RATE_CRITICAL: f64 = 1.0;
+
+/// Everything worth a look, worst first.
+pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(snapshot.streams.iter().filter_map(store));
+    findings.extend(dead_letters(snapshot));
+    findings.extend(snapshot.streams.iter().filter_map(log));
+    findings.extend(snapshot.streams.iter().filter_map(skew));
+    findings.extend(disk(snapshot));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+fn store(stream: &StreamStatus) -> Option<Finding> {
+    let error = stream.store_error.as_ref()?;
+    Some(Finding {
+        severity: Severity::Critical,
+        view: View::Overview,
+        text: format!("store fails for {}: {} events wait; {error}", stream.name, stream.wal.lag_events),
+        stream: Some(stream.name.clone()),
+    })
+}
+
+fn dead_letters(snapshot: &Snapshot) -> Option<Finding> {
+    let open = snapshot.dead_letters.open;
+    if open == 0 {
+        return None;
+    }
+    let rate: f64 = snapshot.streams.iter().map(|s| s.rejected_rate).sum();
+    let worst = snapshot.dead_letters.open_by_stream.iter().max_by_key(|(_, open)| **open);
+    let of = worst.map_or(String::new(), |(name, n)| format!("; {n} in {name}"));
+    let severity =
+        if rate >= REJECTED_RATE_CRITICAL { Severity::Critical } else { Severity::Warning };
+    Some(Finding {
+        severity,
+        view: View::DeadLetters,
+        text: format!("dead letters: {open} open, +{rate:.1}/s{of}"),
+        stream: worst.map(|(name, _)| name.clone()),
+    })
+}
+
+fn log(stream: &StreamStatus) -> Option<Finding> {
+    let used = stream.wal.bytes as f64 / stream.wal.bytes_max.max(1) as f64;
+    if used < LOG_FULL_WARNING {
+        return None;
+    }
+    let severity = if used > 0.9 { Severity::Critical } else { Severity::Warning };
+    Some(Finding {
+        severity,
+        view: View::Wal,
+        text: format!("log of {} is {:.0}% full; at 100% it refuses events", stream.name, used * 100.0),
+        stream: Some(stream.name.clone()),
+    })
+}
+
+/// The fullest partition over the mean, with its number; `None` without enough events.
+fn skew_of(stream: &StreamStatus) -> Option<(usize, f64)> {
+    let total: u64 = stream.partitions.iter().map(|p| p.events).sum();
+    if total < SKEW_EVENTS_MIN || stream.partitions.len() < 2 {
+        return None;
+    }
+    let mean = total as f64 / stream.partitions.len() as f64;
+    let largest = stream.partitions.iter().enumerate().max_by_key(|(_, p)| p.events);
+    largest.map(|(partition, p)| (partition, p.events as f64 / mean))
+}
+
+fn skew(stream: &StreamStatus) -> Option<Finding> {
+    let (partition, ratio) = skew_of(stream).filter(|(_, ratio)| *ratio >= SKEW_WARNING)?;
+    let severity =
+        if ratio >= 2.0 * SKEW_WARNING { Severity::Critical } else { Severity::Warning };
+    Some(Finding {
+        severity,
+        view: View::Partitions,
+        text: format!("partition p{partition:02} of {} carries {ratio:.1}x the mean", stream.name),
+        stream: Some(stream.name.clone()),
+    })
+}
+
+/// The worst skew of any stream, in a word.
+pub(super) fn skew_note(streams: &[StreamStatus]) -> String {
+    let worst = streams.iter().filter_map(skew_of).map(|(_, ratio)| ratio).reduce(f64::max);
+    worst.map_or("even".to_owned(), |ratio| format!("skew {ratio:.1}x"))
+}
+
+fn disk(snapshot: &Snapshot) -> Option<Finding> {
+    let capacity = &snapshot.capacity;
+    let free = capacity.disk_free_bytes as f64 / capacity.disk_bytes.max(1) as f64;
+    if capacity.disk_bytes == 0 || free >= 0.10 {
+        return None;
+    }
+    let severity = if free < 0.05 { Severity::Critical } else { Severity::Warning };
+    let text = format!("disk: {:.1}% free", free * 100.0);
+    Some(Finding { severity, view: View::Overview, text, stream: None })
+}

@@ -1,0 +1,96 @@
+//! The counters as Prometheus text, set from their one source when they are asked for.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use super::Snapshot;
+use crate::stats::EdgeStats;
+
+/// Renders metrics; holds nothing that the counters don't.
+pub struct Prometheus {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        Self { recorder, handle }
+    }
+}
+
+impl Prometheus {
+    /// The page for this snapshot and these counters of the edge.
+    #[must_use]
+    pub fn page(&self, snapshot: &Snapshot, edge: &EdgeStats) -> String {
+        metrics::with_local_recorder(&self.recorder, || {
+            service(snapshot, edge);
+            for stream in &snapshot.streams {
+                of_stream(stream);
+            }
+        });
+        self.handle.render()
+    }
+}
+
+fn count(name: &'static str, value: u64) {
+    metrics::counter!(name).absolute(value);
+}
+
+fn level(name: &'static str, value: f64) {
+    metrics::gauge!(name).set(value);
+}
+
+fn service(snapshot: &Snapshot, edge: &EdgeStats) {
+    count("eventkit_http_requests_total", edge.requests.get());
+    count("eventkit_http_client_errors_total", edge.client_errors.get());
+    count("eventkit_http_refused_total", edge.refused.get());
+    count("eventkit_http_malformed_total", edge.malformed.get());
+    level("eventkit_http_connections", edge.connections.get() as f64);
+    let letters = &snapshot.dead_letters;
+    for (status, value) in [
+        ("open", letters.open),
+        ("replaying", letters.replaying),
+        ("resolved", letters.resolved),
+        ("discarded", letters.discarded),
+    ] {
+        metrics::gauge!("eventkit_dead_letters", "status" => status).set(value as f64);
+    }
+    count("eventkit_malformed_dropped_total", letters.malformed_dropped);
+    let capacity = &snapshot.capacity;
+    level("eventkit_disk_free_bytes", capacity.disk_free_bytes as f64);
+    level("eventkit_memory_bytes", capacity.memory_bytes as f64);
+    level("eventkit_errors_bytes", capacity.errors_bytes as f64);
+    level("eventkit_uptime_seconds", snapshot.uptime_ms as f64 / 1000.0);
+}
+
+fn of_stream(stream: &super::StreamStatus) {
+    let name = stream.name.as_str().to_owned();
+    let wal = &stream.wal;
+    for (metric, value) in [
+        ("eventkit_events_received_total", stream.received_events),
+        ("eventkit_bytes_received_total", stream.received_bytes),
+        ("eventkit_events_processed_total", stream.adapted_events),
+        ("eventkit_events_failed_total", stream.rejected_events),
+        ("eventkit_events_duplicate_total", stream.duplicate_events),
+        ("eventkit_events_stored_total", stream.stored_events),
+        ("eventkit_bytes_stored_total", stream.stored_bytes),
+        ("eventkit_batches_stored_total", stream.stored_batches),
+        ("eventkit_store_failures_total", stream.store_failures),
+        ("eventkit_requests_refused_total", stream.refused_requests),
+        ("eventkit_wal_syncs_total", wal.syncs),
+    ] {
+        metrics::counter!(metric, "stream" => name.clone()).absolute(value);
+    }
+    for (metric, value) in [
+        ("eventkit_queue_depth", wal.lag_events as f64),
+        ("eventkit_pending_events", stream.pending_events as f64),
+        ("eventkit_pending_age_seconds", stream.pending_age_ms as f64 / 1000.0),
+        ("eventkit_wal_bytes", wal.bytes as f64),
+        ("eventkit_wal_bytes_max", wal.bytes_max as f64),
+        ("eventkit_wal_sync_p99_seconds", wal.sync_p99_us as f64 / 1e6),
+        ("eventkit_store_failing", f64::from(u8::from(stream.store_error.is_some()))),
+    ] {
+        metrics::gauge!(metric, "stream" => name.clone()).set(value);
+    }
+}

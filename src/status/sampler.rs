@@ -1,0 +1,323 @@
+//! Builds the snapshot, once a second, from the counters.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::history::History;
+use super::process::{self, Cpu};
+use super::{
+    API_VERSION, Capacity, Change, PartitionStatus, Sink, Snapshot, Stage, State, StreamStatus,
+    WalStatus, findings,
+};
+use crate::errors::ErrorStore;
+use crate::event::StreamName;
+use crate::stats::EdgeStats;
+use crate::streams::{Stream, Streams};
+
+/// Changes that a snapshot holds.
+const CHANGES: usize = 20;
+/// Streams whose history a snapshot holds.
+const CHARTED: usize = 16;
+
+/// The list of the last changes; a cheap handle that every stage may write to.
+#[derive(Clone, Default)]
+pub struct Changes(Arc<Mutex<VecDeque<Change>>>);
+
+impl Changes {
+    /// Adds a line; the oldest goes when there are too many.
+    pub fn add(&self, text: String) {
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.truncate(CHANGES - 1);
+        changes.push_front(Change { at: crate::time::now(), text });
+    }
+
+    fn list(&self) -> Vec<Change> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// What the sampler looks at.
+pub struct Sources {
+    /// The streams.
+    pub streams: Streams,
+    /// The error store.
+    pub errors: ErrorStore,
+    /// The edge's counters.
+    pub edge: Arc<EdgeStats>,
+    /// The store's name.
+    pub store: String,
+    /// The last changes.
+    pub changes: Changes,
+    /// Where the disk is looked at.
+    pub data_dir: PathBuf,
+    /// Where events come in.
+    pub listen: String,
+    /// When the process started.
+    pub started: Instant,
+}
+
+/// Builds snapshots; keeps the histories between them.
+pub struct Sampler {
+    sources: Sources,
+    boot_id: String,
+    host: String,
+    sequence: u64,
+    at: Instant,
+    cpu: Cpu,
+    cpu_cores: VecDeque<f64>,
+    stages: [History; 6],
+    streams: HashMap<StreamName, (History, History)>,
+    stored: History,
+    failing: HashMap<StreamName, bool>,
+}
+
+const STAGES: [&str; 6] = ["ingest", "wal", "validate", "partition", "batch", "load"];
+
+impl Sampler {
+    /// A sampler whose first snapshot has no rates yet.
+    #[must_use]
+    pub fn new(sources: Sources) -> Self {
+        Self {
+            boot_id: uuid::Uuid::now_v7().to_string(),
+            host: process::host(),
+            sequence: 0,
+            at: Instant::now(),
+            cpu: Cpu::new(),
+            cpu_cores: VecDeque::new(),
+            stages: std::array::from_fn(|_| History::default()),
+            streams: HashMap::new(),
+            stored: History::default(),
+            failing: HashMap::new(),
+            sources,
+        }
+    }
+
+    /// The snapshot of now.
+    pub fn sample(&mut self) -> Snapshot {
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.at).as_secs_f64();
+        self.at = now;
+        self.sequence += 1;
+        let dead_letters = self.sources.errors.counts();
+        let streams = self.sources.streams.all();
+        let mut rows: Vec<StreamStatus> = streams
+            .iter()
+            .map(|stream| {
+                let mut row = self.stream(stream, elapsed);
+                row.dead_open = dead_letters.open_by_stream.get(&row.name).copied().unwrap_or(0);
+                row
+            })
+            .collect();
+        rows.sort_by(|a, b| b.rate.total_cmp(&a.rate).then_with(|| a.name.cmp(&b.name)));
+        for row in rows.iter_mut().skip(CHARTED) {
+            row.seconds.clear();
+            row.quarters.clear();
+        }
+        self.note_changes(&rows);
+        let mut snapshot = Snapshot {
+            api: API_VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: self.boot_id.clone(),
+            sequence: self.sequence,
+            now: crate::time::now(),
+            uptime_ms: millis(self.sources.started.elapsed()),
+            host: self.host.clone(),
+            listen: self.sources.listen.clone(),
+            findings: Vec::new(),
+            stages: self.stages(&rows, elapsed),
+            sinks: vec![self.sink(&rows, elapsed)],
+            capacity: self.capacity(&rows),
+            streams: rows,
+            dead_letters,
+            changes: self.sources.changes.list(),
+        };
+        snapshot.findings = findings::of(&snapshot);
+        snapshot
+    }
+
+    fn stream(&mut self, stream: &Arc<Stream>, elapsed: f64) -> StreamStatus {
+        let stats = &stream.stats;
+        let (rate, rejected) = self.streams.entry(stream.name.clone()).or_default();
+        rate.take(stats.received_events.get(), elapsed);
+        rejected.take(stats.rejected_events.get(), elapsed);
+        let (bytes, segments) = stream.wal.extent();
+        let head = stream.wal.head();
+        let cursor = stats.cursor.get().min(head);
+        let wal = WalStatus {
+            head,
+            cursor,
+            lag_events: head - cursor.max(1).min(head),
+            bytes,
+            bytes_max: stream.wal.bytes_max(),
+            segments,
+            sync_p50_us: stream.wal.stats().sync.quantile_us(0.5),
+            sync_p99_us: stream.wal.stats().sync.quantile_us(0.99),
+            syncs: stream.wal.stats().syncs.get(),
+        };
+        let uptime_ms = millis(self.sources.started.elapsed());
+        let since_ms = stats.pending_since_ms.get();
+        let partitions = stats.partition_events.iter().zip(&stats.partition_pending);
+        let store_error =
+            stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut row = StreamStatus {
+            name: stream.name.clone(),
+            state: State::Idle,
+            received_events: stats.received_events.get(),
+            received_bytes: stats.received_bytes.get(),
+            adapted_events: stats.adapted_events.get(),
+            rejected_events: stats.rejected_events.get(),
+            duplicate_events: stats.duplicate_events.get(),
+            stored_events: stats.stored_events.get(),
+            stored_bytes: stats.stored_bytes.get(),
+            stored_batches: stats.stored_batches.get(),
+            refused_requests: stats.refused_requests.get(),
+            rate: rate.rate(),
+            rejected_rate: rejected.rate(),
+            seconds: rate.seconds(),
+            quarters: rate.quarters(),
+            dead_open: 0,
+            wal,
+            pending_events: stats.pending_events.get(),
+            pending_bytes: stats.pending_bytes.get(),
+            pending_age_ms: if since_ms == 0 { 0 } else { uptime_ms.saturating_sub(since_ms) },
+            store_failures: stats.store_failures.get(),
+            store_error,
+            partitions: partitions
+                .map(|(e, p)| PartitionStatus { events: e.get(), pending: p.get() })
+                .collect(),
+        };
+        row.state = state_of(&row, stream);
+        row
+    }
+
+    /// The stages over all streams: each counts what has passed it.
+    fn stages(&mut self, rows: &[StreamStatus], elapsed: f64) -> Vec<Stage> {
+        let sum = |of: fn(&StreamStatus) -> u64| rows.iter().map(of).sum::<u64>();
+        let appended: u64 =
+            self.sources.streams.all().iter().map(|s| s.wal.stats().records.get()).sum();
+        let adapted = sum(|r| r.adapted_events);
+        let events = [
+            sum(|r| r.received_events),
+            appended,
+            adapted + sum(|r| r.rejected_events),
+            adapted,
+            adapted,
+            sum(|r| r.stored_events),
+        ];
+        let lag = sum(|r| r.wal.lag_events);
+        let failing = rows.iter().filter(|r| r.store_error.is_some()).count();
+        let rejected_rate: f64 = rows.iter().map(|r| r.rejected_rate).sum();
+        let refused = self.sources.edge.refused.get();
+        let p99 = rows.iter().map(|r| r.wal.sync_p99_us).max().unwrap_or(0);
+        let oldest_s = rows.iter().map(|r| r.pending_age_ms).max().unwrap_or(0) / 1000;
+        let notes = [
+            (format!("{refused} refused"), format!("{} conns", self.sources.edge.connections.get())),
+            (format!("lag {lag}"), format!("sync p99 {:.1}ms", p99 as f64 / 1000.0)),
+            (format!("rejected {rejected_rate:.1}/s"), format!("{} dead", sum(|r| r.rejected_events))),
+            (findings::skew_note(rows), format!("{} streams", rows.len())),
+            (format!("{} open", sum(|r| r.pending_events)), format!("oldest {oldest_s}s")),
+            (
+                if failing > 0 { format!("{failing} failing") } else { "ok".to_owned() },
+                format!("{} batches", sum(|r| r.stored_batches)),
+            ),
+        ];
+        let full = rows.iter().any(|r| r.state == State::Full);
+        let mut stages = Vec::with_capacity(STAGES.len());
+        for (index, (note, detail)) in notes.into_iter().enumerate() {
+            let history = &mut self.stages[index];
+            history.take(events[index], elapsed);
+            let rate = history.rate();
+            let state = match STAGES[index] {
+                "wal" if full => State::Full,
+                "load" if failing > 0 => State::Stopped,
+                _ if rate > 0.0 => State::Ok,
+                _ => State::Idle,
+            };
+            stages.push(Stage {
+                name: STAGES[index].to_owned(),
+                state,
+                events: events[index],
+                rate,
+                seconds: history.seconds(),
+                quarters: history.quarters(),
+                note,
+                detail,
+            });
+        }
+        stages
+    }
+
+    fn sink(&mut self, rows: &[StreamStatus], elapsed: f64) -> Sink {
+        let stored = rows.iter().map(|r| r.stored_events).sum();
+        self.stored.take(stored, elapsed);
+        let error = rows.iter().find_map(|r| r.store_error.clone());
+        let backlog = rows.iter().map(|r| r.wal.lag_events).sum();
+        let rate = self.stored.rate();
+        let streams = self.sources.streams.all();
+        Sink {
+            name: self.sources.store.clone(),
+            state: match (&error, rate > 0.0 || backlog > 0) {
+                (Some(_), _) => State::Stopped,
+                (None, true) => State::Ok,
+                (None, false) => State::Idle,
+            },
+            rate,
+            events: stored,
+            failures: rows.iter().map(|r| r.store_failures).sum(),
+            backlog,
+            last_ms: streams.iter().map(|s| s.stats.store_ms_last.get()).max().unwrap_or(0),
+            error,
+        }
+    }
+
+    fn capacity(&mut self, rows: &[StreamStatus]) -> Capacity {
+        if self.cpu_cores.len() == 5 {
+            self.cpu_cores.pop_front();
+        }
+        self.cpu_cores.push_back(self.cpu.cores());
+        let (disk_free_bytes, disk_bytes) = process::disk_bytes(&self.sources.data_dir);
+        Capacity {
+            wal_bytes: rows.iter().map(|r| r.wal.bytes).sum(),
+            wal_bytes_max: rows.iter().map(|r| r.wal.bytes_max).sum(),
+            disk_free_bytes,
+            disk_bytes,
+            memory_bytes: process::memory_bytes(),
+            memory_bytes_max: process::memory_bytes_max(),
+            cpu_cores: self.cpu_cores.iter().sum::<f64>() / self.cpu_cores.len() as f64,
+            cpu_cores_max: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            errors_bytes: self.sources.errors.bytes(),
+        }
+    }
+
+    /// A store that fails or recovers is a change worth a line.
+    fn note_changes(&mut self, rows: &[StreamStatus]) {
+        for row in rows {
+            let fails = row.store_error.is_some();
+            if self.failing.insert(row.name.clone(), fails).unwrap_or(false) != fails {
+                let text = match &row.store_error {
+                    Some(error) => format!("store fails for {}: {error}", row.name),
+                    None => format!("store takes batches of {} again", row.name),
+                };
+                self.sources.changes.add(text);
+            }
+        }
+    }
+}
+
+fn state_of(row: &StreamStatus, stream: &Stream) -> State {
+    if !stream.wal.is_writable() || row.store_error.is_some() {
+        State::Stopped
+    } else if row.wal.bytes.saturating_mul(10) > row.wal.bytes_max.saturating_mul(9) {
+        State::Full
+    } else if row.rate > 0.0 || row.wal.lag_events > 0 {
+        State::Ok
+    } else {
+        State::Idle
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
