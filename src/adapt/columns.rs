@@ -68,7 +68,7 @@ pub(super) fn extra<'a>(
         }
         extra.reserve(field.key.len() + field.value.get().len() + 5);
         extra.push(if extra.is_empty() { '{' } else { ',' });
-        push_key(&mut extra, &field.key);
+        push_key(&mut extra, field);
         extra.push(':');
         extra.push_str(field.value.get());
     }
@@ -79,8 +79,8 @@ pub(super) fn extra<'a>(
     Some(Cow::Owned(extra))
 }
 
-fn push_key(json: &mut String, key: &Cow<'_, str>) {
-    match key {
+fn push_key(json: &mut String, field: &Field<'_>) {
+    match &field.key {
         // It is borrowed from JSON text, so it needs no escapes.
         Cow::Borrowed(key) => {
             json.push('"');

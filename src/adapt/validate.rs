@@ -141,7 +141,7 @@ impl Validator for RequiredFields {
             let is_met = alternatives.accepted.iter().any(|accepted| {
                 document
                     .lookup(&accepted.pointer)
-                    .is_some_and(|v| !is_null(v) && !(accepted.is_id && v.get() == "\"\""))
+                    .is_some_and(|v| !is_null(v) && (!accepted.is_id || v.get() != "\"\""))
             });
             if !is_met {
                 found.push(violation(

@@ -3,6 +3,24 @@
 //! In: the file (TOML), the environment, the command line. The order is default < file <
 //! environment < option. Out: a [`Config`], or every mistake at once, each with its key and its
 //! place (file and line, variable, or option).
+//!
+//! [`KEYS`] is the one table of what can be configured; file, environment, options, the listing
+//! of `eventkit config` and the README's table all follow from it. What is merely odd is a
+//! [`Warning`]. Nothing here opens a socket or creates a directory.
+
+mod checks;
+mod defaults;
+mod draft;
+mod env;
+mod file;
+mod keys;
+mod mistakes;
+mod streams;
+mod value;
+
+pub use draft::{Sources, load};
+pub use keys::{ConfigLine, KEYS, Key, reference};
+pub use mistakes::{Mistake, Mistakes, Place, Warning};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,6 +63,8 @@ pub struct Config {
     pub default_stream: StreamConfig,
     /// Declared streams, among them always `default`, `users`, `events`, `pages`.
     pub streams: BTreeMap<StreamName, StreamConfig>,
+    /// Where each key that is not at its default was set, for [`Config::describe`].
+    pub origins: BTreeMap<String, Place>,
 }
 
 /// Limits of the HTTP edge.
@@ -135,3 +155,6 @@ pub struct StreamConfig {
     /// Its adapter and validators.
     pub rules: StreamRules,
 }
+
+#[cfg(test)]
+mod tests;

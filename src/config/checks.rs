@@ -1,0 +1,132 @@
+//! What settings must be to each other. A mistake stands where the setting that can mend it was
+//! made.
+
+use std::os::unix::ffi::OsStrExt;
+
+use super::draft::Draft;
+use super::streams::AdapterName;
+use super::value::show_size;
+
+/// `sun_path` of Linux, without its final zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+pub(super) fn check(draft: &mut Draft) {
+    addresses(draft);
+    sizes(draft);
+    socket(draft);
+    streams(draft);
+}
+
+fn addresses(draft: &mut Draft) {
+    let (listen, metrics) = (draft.config.listen, draft.config.metrics_listen);
+    if !listen.ip().is_loopback() && !draft.config.ingest.allow_remote {
+        draft.mistake(
+            draft.place("listen"),
+            "listen",
+            format!(
+                "{listen} is not a loopback address, and anyone who reaches it could send events; \
+                 set ingest.allow_remote = true if that is meant"
+            ),
+        );
+    }
+    if listen == metrics && listen.port() != 0 {
+        let sentence = format!("{metrics} is taken by listen");
+        draft.mistake(draft.place("metrics_listen"), "metrics_listen", sentence);
+    }
+}
+
+fn sizes(draft: &mut Draft) {
+    let config = &draft.config;
+    let pairs = [
+        (
+            ("wal.segment_bytes", config.wal.segment_bytes),
+            ("wal.bytes_max", config.wal.bytes_max),
+        ),
+        (
+            (
+                "ingest.event_bytes_max",
+                config.ingest.event_bytes_max as u64,
+            ),
+            ("wal.segment_bytes", config.wal.segment_bytes),
+        ),
+        (
+            (
+                "ingest.event_bytes_max",
+                config.ingest.event_bytes_max as u64,
+            ),
+            ("wal.queue_bytes_max", config.wal.queue_bytes_max as u64),
+        ),
+        (
+            (
+                "ingest.event_bytes_max",
+                config.ingest.event_bytes_max as u64,
+            ),
+            (
+                "ingest.inflated_bytes_max",
+                config.ingest.inflated_bytes_max as u64,
+            ),
+        ),
+        (
+            ("ingest.body_bytes_max", config.ingest.body_bytes_max as u64),
+            (
+                "ingest.inflated_bytes_max",
+                config.ingest.inflated_bytes_max as u64,
+            ),
+        ),
+        (
+            ("load.bytes_max", config.load.bytes_max as u64),
+            ("load.memory_bytes_max", config.load.memory_bytes_max as u64),
+        ),
+    ];
+    for ((small, small_bytes), (large, large_bytes)) in pairs {
+        if small_bytes > large_bytes {
+            let (small_size, large_size) = (show_size(small_bytes), show_size(large_bytes));
+            // Where only the larger one was set, that is where the mistake was made.
+            let path = if draft.is_set(small) { small } else { large };
+            let sentence = if path == small {
+                format!("{small_size} is more than {large} = {large_size}")
+            } else {
+                format!("{large_size} is less than {small} = {small_size}")
+            };
+            draft.mistake(draft.place(path), path, sentence);
+        }
+    }
+}
+
+fn socket(draft: &mut Draft) {
+    let length = draft.config.admin_socket.as_os_str().as_bytes().len();
+    if length > SOCKET_PATH_BYTES_MAX {
+        let sentence = format!(
+            "the path has {length} bytes, and a Unix socket's may have {SOCKET_PATH_BYTES_MAX}"
+        );
+        draft.mistake(draft.place("admin_socket"), "admin_socket", sentence);
+    }
+}
+
+fn streams(draft: &mut Draft) {
+    let (count, max) = (draft.streams.len(), draft.config.max_streams);
+    if count > max {
+        let sentence = format!("{max} is less than the {count} streams that are declared");
+        draft.mistake(draft.place("max_streams"), "max_streams", sentence);
+    }
+    let mut mistaken = Vec::new();
+    for (name, stream) in &draft.streams {
+        if stream.adapter == Some(AdapterName::Json) {
+            continue;
+        }
+        for (key, pointer) in [
+            ("key", &stream.key),
+            ("type", &stream.kind),
+            ("time", &stream.time),
+            ("id", &stream.id),
+        ] {
+            if pointer.is_some() {
+                mistaken.push(format!("streams.{name}.json.{key}"));
+            }
+        }
+    }
+    for path in mistaken {
+        let sentence = "it needs adapter = \"json\" in the stream's table".to_owned();
+        draft.mistake(draft.place(&path), &path, sentence);
+    }
+}

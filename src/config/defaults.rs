@@ -1,0 +1,114 @@
+//! The defaults: a service that runs without being told anything, on loopback.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{
+    Config, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat, StoreConfig,
+    StreamConfig, WalConfig,
+};
+use crate::adapt::StreamRules;
+use crate::event::StreamName;
+
+/// The streams that Segment's routes send to, and that of `/collect`.
+pub(super) const ALWAYS_DECLARED: [&str; 4] = ["default", "users", "events", "pages"];
+
+/// Partitions of a stream that is not told otherwise.
+const PARTITIONS: u16 = 16;
+
+impl Default for Config {
+    /// The defaults as they are outside systemd.
+    fn default() -> Self {
+        let data_dir = PathBuf::from("./eventkit-data");
+        let is_terminal = std::io::stderr().is_terminal();
+        Self {
+            listen: loopback(8000),
+            metrics_listen: loopback(9090),
+            admin_socket: data_dir.join("admin.sock"),
+            shutdown_timeout: Duration::from_secs(30),
+            max_streams: 64,
+            auto_create: true,
+            ingest: IngestConfig {
+                body_bytes_max: 4 << 20,
+                inflated_bytes_max: 16 << 20,
+                event_bytes_max: 1 << 20,
+                depth_max: 64,
+                connections_max: 4096,
+                allow_remote: false,
+            },
+            wal: WalConfig {
+                bytes_max: 4 << 30,
+                segment_bytes: 16 << 20,
+                queue_bytes_max: 8 << 20,
+            },
+            load: LoadConfig {
+                events_max: 10_000,
+                bytes_max: 8 << 20,
+                age_max: Duration::from_secs(30),
+                memory_bytes_max: 128 << 20,
+            },
+            store: StoreConfig::Lake {
+                path: data_dir.join("lake"),
+                prefix: String::new(),
+            },
+            errors: ErrorsConfig {
+                malformed_max: 1000,
+                malformed_bytes_max: 16 << 20,
+            },
+            log: LogConfig {
+                level: "info".to_owned(),
+                format: if is_terminal {
+                    LogFormat::Text
+                } else {
+                    LogFormat::Json
+                },
+            },
+            default_stream: StreamConfig {
+                partitions: PARTITIONS,
+                rules: StreamRules::lenient(),
+            },
+            streams: ALWAYS_DECLARED
+                .iter()
+                .filter_map(|name| StreamName::new(name).ok())
+                .map(|name| (name.clone(), StreamConfig::of(&name, PARTITIONS)))
+                .collect(),
+            origins: BTreeMap::new(),
+            data_dir,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, below that directory: lake and admin socket follow it.
+    #[must_use]
+    pub fn with_data_dir(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            admin_socket: data_dir.join("admin.sock"),
+            store: StoreConfig::Lake {
+                path: data_dir.join("lake"),
+                prefix: String::new(),
+            },
+            ..Self::default()
+        }
+    }
+}
+
+impl StreamConfig {
+    /// What a stream of that name does when its table says nothing.
+    #[must_use]
+    pub fn of(name: &StreamName, partitions: u16) -> Self {
+        let rules = match name.as_str() {
+            "users" | "events" | "pages" => StreamRules::segment_strict(),
+            _ => StreamRules::lenient(),
+        };
+        Self { partitions, rules }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}

@@ -1,0 +1,186 @@
+//! Loading: sources one over the other into a draft, then the final types or every mistake.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::defaults::ALWAYS_DECLARED;
+use super::keys::{At, Key};
+use super::streams::StreamDraft;
+use super::value::Given;
+use super::{Config, Mistake, Mistakes, Place, StoreConfig, Warning, checks, env, file};
+use crate::event::StreamName;
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The configuration file; without one, that of `EVENTKIT_CONFIG` in `env`, else none.
+    pub file: Option<PathBuf>,
+    /// The process's environment: name and value.
+    pub env: Vec<(String, String)>,
+    /// Options of the command line: a key's path and its value as text.
+    pub options: Vec<(String, String)>,
+}
+
+/// Reads all sources: default < file < environment < option.
+///
+/// # Errors
+/// Every mistake at once, each with its key and its place.
+pub fn load(sources: Sources) -> Result<(Config, Vec<Warning>), Mistakes> {
+    let variable = |name: &str| {
+        let (_, value) = sources.env.iter().rfind(|(known, _)| known == name)?;
+        (!value.is_empty()).then_some(value.as_str())
+    };
+    let mut draft = Draft::default();
+    let file = sources
+        .file
+        .clone()
+        .or_else(|| variable("EVENTKIT_CONFIG").map(PathBuf::from));
+    if let Some(path) = file {
+        file::read(&mut draft, &path);
+    }
+    env::read(&mut draft, &sources.env);
+    for (key, value) in &sources.options {
+        let place = Place::Option(key.clone());
+        match Key::find(key).filter(|key| matches!(key.at, At::Service(_))) {
+            Some(found) => draft.set(found, None, &Given::Word(value), place),
+            None => draft.mistake(place, key, "there is no such key".to_owned()),
+        }
+    }
+    draft.follow_directories(variable("STATE_DIRECTORY"), variable("RUNTIME_DIRECTORY"));
+    draft.build()
+}
+
+/// A configuration while it is read.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) streams: BTreeMap<StreamName, StreamDraft>,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<Warning>,
+}
+
+impl Draft {
+    pub(super) fn mistake(&mut self, place: Place, key: &str, sentence: String) {
+        self.mistakes.push(Mistake {
+            place,
+            key: key.to_owned(),
+            sentence,
+        });
+    }
+
+    pub(super) fn warn(&mut self, place: Place, sentence: String) {
+        self.warnings.push(Warning { place, sentence });
+    }
+
+    /// Where the key was set last.
+    pub(super) fn place(&self, path: &str) -> Place {
+        self.config.origins.get(path).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        self.config.origins.contains_key(path)
+    }
+
+    /// Sets a key; a stream's key of that stream. What can't be set is a mistake.
+    pub(super) fn set(
+        &mut self,
+        key: &'static Key,
+        stream: Option<&StreamName>,
+        given: &Given<'_>,
+        place: Place,
+    ) {
+        let mistake = self.set_or_tell(key, stream, given, place);
+        self.mistakes.extend(mistake);
+    }
+
+    /// As [`set`](Self::set), but the mistake is the caller's.
+    pub(super) fn set_or_tell(
+        &mut self,
+        key: &'static Key,
+        stream: Option<&StreamName>,
+        given: &Given<'_>,
+        place: Place,
+    ) -> Option<Mistake> {
+        let path = key.path_for(stream);
+        let set = match (key.at, stream) {
+            (At::Service(at), _) => at(&mut self.config).set(given),
+            (At::Stream(at), Some(name)) => {
+                at(self.streams.entry(name.clone()).or_default()).set(given)
+            }
+            (At::Stream(_), None) => Err("it is a stream's, and names none".to_owned()),
+        };
+        match set {
+            Ok(()) => {
+                self.config.origins.insert(path, place);
+                None
+            }
+            Err(sentence) => Some(Mistake {
+                place,
+                key: path,
+                sentence,
+            }),
+        }
+    }
+
+    /// The paths whose defaults follow others: systemd's directories, and the data directory.
+    fn follow_directories(&mut self, state: Option<&str>, runtime: Option<&str>) {
+        // systemd lists several directories with colons between them; the first is ours.
+        let first = |list: &str| list.split(':').next().unwrap_or(list).to_owned();
+        if let Some(state) = state.filter(|_| !self.is_set("data_dir")) {
+            self.config.data_dir = first(state).into();
+            self.follow("data_dir", "STATE_DIRECTORY");
+        }
+        if !self.is_set("admin_socket") {
+            let directory = match runtime {
+                Some(runtime) => {
+                    self.follow("admin_socket", "RUNTIME_DIRECTORY");
+                    PathBuf::from(first(runtime))
+                }
+                None => self.config.data_dir.clone(),
+            };
+            self.config.admin_socket = directory.join("admin.sock");
+        }
+        if !self.is_set("store.path") {
+            let lake = self.config.data_dir.join("lake");
+            let StoreConfig::Lake { path, .. } = &mut self.config.store;
+            *path = lake;
+        }
+    }
+
+    fn follow(&mut self, path: &str, variable: &str) {
+        let place = Place::Variable(variable.to_owned());
+        self.config.origins.insert(path.to_owned(), place);
+    }
+
+    fn build(mut self) -> Result<(Config, Vec<Warning>), Mistakes> {
+        for name in ALWAYS_DECLARED
+            .iter()
+            .filter_map(|name| StreamName::new(name).ok())
+        {
+            self.streams.entry(name).or_default();
+        }
+        checks::check(&mut self);
+        if !self.mistakes.is_empty() {
+            return Err(Mistakes(self.mistakes));
+        }
+        let partitions = self.config.default_stream.partitions;
+        self.config.streams = self
+            .streams
+            .into_iter()
+            .map(|(name, draft)| {
+                let stream = draft.build(&name, partitions);
+                (name, stream)
+            })
+            .collect();
+        Ok((self.config, self.warnings))
+    }
+}
+
+/// A path for a message about the file.
+pub(super) fn file_place(path: &Path, line: usize, column: usize) -> Place {
+    Place::File {
+        path: path.to_owned(),
+        line,
+        column,
+    }
+}

@@ -1,0 +1,156 @@
+//! The environment: a variable for every key, and older names that mean the same.
+//!
+//! In: names and values. Out: keys set in the draft; mistakes for bad values; warnings for
+//! `EVENTKIT_` variables that nobody knows and for older ones without effect. An empty variable
+//! counts as not set. Of a stream's name in a variable only the capitals are seen, with `_` for
+//! `-`: a variable for a stream that the file does not declare may therefore hold neither.
+
+use super::Place;
+use super::defaults::ALWAYS_DECLARED;
+use super::draft::Draft;
+use super::file::nearest;
+use super::keys::{At, KEYS, Key, STREAM_PREFIX, variable};
+use super::value::Given;
+use crate::event::StreamName;
+
+/// What the log is granted for each event that an older setting counted.
+const RING_EVENT_BYTES: u64 = 1024;
+
+/// Variables without a key, known to the binary.
+const KNOWN: [&str; 1] = ["EVENTKIT_CONFIG"];
+
+/// Older names that have no effect, and why.
+const WITHOUT_EFFECT: [(&str, &str); 6] = [
+    (
+        "EVENTKIT_ASYNC_WORKERS",
+        "each stream has a worker of its own",
+    ),
+    (
+        "EVENTKIT_RING_BUFFER_RETENTION_HOURS",
+        "a log keeps an event until it is stored, however long that takes",
+    ),
+    ("EVENTKIT_WAREHOUSE_ENABLED", "there is no warehouse loader"),
+    ("GCP_GCS_BUCKET", "the lake is a local directory"),
+    ("GCP_BIGQUERY_DATASET", "there is no warehouse loader"),
+    ("GCP_BIGQUERY_TABLE", "there is no warehouse loader"),
+];
+
+/// Reads the environment into the draft.
+pub(super) fn read(draft: &mut Draft, env: &[(String, String)]) {
+    let given = || env.iter().filter(|(_, value)| !value.is_empty());
+    // The older names first: where both are set, the key's own name wins.
+    for (name, value) in given() {
+        read_older(draft, name, value);
+    }
+    for (name, value) in given() {
+        let place = Place::Variable(name.clone());
+        if let Some(key) = KEYS
+            .iter()
+            .find(|key| key.variable() == *name && is_service(key))
+        {
+            draft.set(key, None, &Given::Word(value), place);
+        } else if let Some(rest) = name.strip_prefix("EVENTKIT_STREAMS_") {
+            read_stream(draft, name, rest, value);
+        } else if name.starts_with("EVENTKIT_") && !is_known(name) {
+            let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
+            let meant = nearest(name, variables.iter().map(String::as_str))
+                .map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+            draft.warn(place, format!("there is no such setting{meant}"));
+        }
+    }
+}
+
+fn is_service(key: &Key) -> bool {
+    matches!(key.at, At::Service(_))
+}
+
+fn is_known(name: &str) -> bool {
+    let older = [
+        "EVENTKIT_EVENT_STORE",
+        "EVENTKIT_QUEUE_MODE",
+        "EVENTKIT_RING_BUFFER_MAX_SIZE",
+    ];
+    KNOWN.contains(&name)
+        || older.contains(&name)
+        || WITHOUT_EFFECT.iter().any(|(known, _)| *known == name)
+}
+
+/// `NAME_ADAPTER`, `NAME_JSON_KEY`, …: no key's end is a longer key's end, so there is one
+/// reading at most.
+fn read_stream(draft: &mut Draft, name: &str, rest: &str, value: &str) {
+    let place = Place::Variable(name.to_owned());
+    let found = KEYS.iter().find_map(|key| {
+        let suffix = key.path.strip_prefix(STREAM_PREFIX)?;
+        let suffix = variable(suffix).replacen("EVENTKIT_", "_", 1);
+        Some((key, rest.strip_suffix(&suffix)?))
+    });
+    let Some((key, capitals)) = found else {
+        draft.warn(place, "there is no such setting of a stream".to_owned());
+        return;
+    };
+    let in_capitals = |name: &str| name.to_ascii_uppercase().replace('-', "_");
+    let mut declared: Vec<StreamName> = draft.streams.keys().cloned().collect();
+    declared.extend(
+        ALWAYS_DECLARED
+            .iter()
+            .filter_map(|name| StreamName::new(name).ok()),
+    );
+    declared.retain(|name| in_capitals(name.as_str()) == capitals);
+    declared.sort();
+    declared.dedup();
+    let stream = match declared.as_slice() {
+        [only] => Ok(only.clone()),
+        [] if !capitals.contains('_') => {
+            StreamName::new(&capitals.to_ascii_lowercase()).map_err(|bad| bad.to_string())
+        }
+        [] => Err(format!(
+            "{capitals} may be written with _ or with -; declare the stream in the file"
+        )),
+        [first, second, ..] => Err(format!("it may mean {first} or {second}; use the file")),
+    };
+    match stream {
+        Ok(stream) => draft.set(key, Some(&stream), &Given::Word(value), place),
+        Err(sentence) => draft.mistake(place, "", sentence),
+    }
+}
+
+fn read_older(draft: &mut Draft, name: &str, value: &str) {
+    let place = Place::Variable(name.to_owned());
+    if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
+        let is_off = name == "EVENTKIT_WAREHOUSE_ENABLED" && ["false", "0"].contains(&value);
+        if !is_off {
+            draft.warn(place, format!("it has no effect: {why}"));
+        }
+        return;
+    }
+    match name {
+        "EVENTKIT_EVENT_STORE" => {
+            if let Some(key) = Key::find("store.kind") {
+                draft.set(key, None, &Given::Word(value), place);
+            }
+        }
+        "EVENTKIT_QUEUE_MODE" if !["async", "local"].contains(&value) => {
+            let sentence = format!("{value:?} is not \"async\": it is the only queue there is");
+            draft.mistake(place, "", sentence);
+        }
+        "EVENTKIT_RING_BUFFER_MAX_SIZE" => ring_buffer(draft, place, value),
+        _ => {}
+    }
+}
+
+/// The older setting counted events, and the log counts bytes: the nearest there is.
+fn ring_buffer(draft: &mut Draft, place: Place, value: &str) {
+    let Some(events) = value.parse::<u64>().ok().filter(|events| *events > 0) else {
+        draft.mistake(place, "", format!("{value:?} is not a number of events"));
+        return;
+    };
+    let room = draft.config.wal.segment_bytes.saturating_mul(4);
+    let bytes = events.saturating_mul(RING_EVENT_BYTES).clamp(room, 1 << 50);
+    if let Some(key) = Key::find("wal.bytes_max") {
+        draft.set(key, None, &Given::Word(&bytes.to_string()), place.clone());
+    }
+    draft.warn(
+        place,
+        format!("a log is bounded in bytes: taken as wal.bytes_max = {bytes}, 1 KiB an event; set that instead"),
+    );
+}
