@@ -10,7 +10,8 @@ use rusqlite::{OptionalExtension, params, params_from_iter};
 use super::database::Database;
 use super::group::GroupId;
 use super::letter::{Attempt, Letter, LetterFilter, LetterSummary, Page, Status};
-use super::row::{HEAD, Head, PAYLOAD, damaged_letter, damaged_summary, seq_to_row};
+use super::mend::sentence;
+use super::row::{HEAD, Head, damaged_letter, damaged_summary, json, seq_to_row};
 use crate::event::{LetterId, Micros, Seq, StreamName};
 
 /// Letters of one page at most.
@@ -185,7 +186,7 @@ impl Database {
             and("status = ?", Value::Integer(status.code()));
         }
         if !filter.ids.is_empty() {
-            let ids = super::row::json(&filter.ids)?;
+            let ids = json(&filter.ids)?;
             and("id IN (SELECT value FROM json_each(?))", Value::Text(ids));
         }
         let narrowed = filter.stream.is_some()
@@ -196,7 +197,7 @@ impl Database {
         if narrowed {
             let groups = self.matching_groups(filter)?;
             let groups: Vec<GroupId> = groups.into_iter().map(|(group, _)| group).collect();
-            let groups = super::row::json(&groups)?;
+            let groups = json(&groups)?;
             and(
                 "group_id IN (SELECT value FROM json_each(?))",
                 Value::Text(groups),
@@ -222,7 +223,7 @@ impl Database {
                     at: head.first_rejected_at,
                     what: "rejected".to_owned(),
                     by: None,
-                    detail: super::mend::sentence(&head.first),
+                    detail: sentence(&head.first),
                 };
                 Ok((head.into_letter(payload), Some(began)))
             })
@@ -288,6 +289,3 @@ fn between(filter: &LetterFilter) -> (Micros, Micros) {
         filter.until.unwrap_or(Micros::MAX),
     )
 }
-
-/// The payload column stands right behind the head's.
-const _: () = assert!(PAYLOAD == 21);
