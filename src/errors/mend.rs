@@ -92,15 +92,10 @@ impl Database {
         let (condition, mut values) = self.condition(&unfixed)?;
         values.push(Value::Integer(replay));
         let mine = values.len();
-        // Given numbers are few and looked up; else the index of claimable letters is walked.
-        let index = match filter.ids.is_empty() {
-            true => "INDEXED BY letters_claimable",
-            false => "NOT INDEXED",
-        };
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {HEAD}, payload FROM letters {index} WHERE status = 0 AND kind = 0 \
-             AND (replay IS NULL OR replay <> ?{mine}) AND {condition} ORDER BY stream, seq, id"
-        ))?;
+        let by_id = !filter.ids.is_empty();
+        let mut statement = self
+            .connection
+            .prepare_cached(&claim_sql(&condition, mine, by_id))?;
         let mut rows = statement.query(params_from_iter(values))?;
         let mut claims = Vec::new();
         let mut bytes = 0;
@@ -353,6 +348,19 @@ impl Database {
             .execute(params![id, at, what, by, detail])
             .map(drop)
     }
+}
+
+/// Walks the index of claimable letters in its order; given numbers are few and looked up.
+pub(super) fn claim_sql(condition: &str, replay: usize, by_id: bool) -> String {
+    let index = if by_id {
+        "NOT INDEXED"
+    } else {
+        "INDEXED BY letters_claimable"
+    };
+    format!(
+        "SELECT {HEAD}, payload FROM letters {index} WHERE status = 0 AND kind = 0 \
+         AND (replay IS NULL OR replay <> ?{replay}) AND {condition} ORDER BY stream, seq, id"
+    )
 }
 
 /// A rejection as one line of a letter's history.

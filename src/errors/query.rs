@@ -17,6 +17,11 @@ use crate::event::{LetterId, Micros, Seq, StreamName};
 /// Letters of one page at most.
 const PAGE_MAX: u32 = 1_000;
 
+/// A page's share of one run: read from the index alone, in its order.
+pub(super) const RUN: &str = "SELECT id FROM letters INDEXED BY letters_by_group \
+     WHERE group_id = ?1 AND status = ?2 AND id < ?3 AND id > ?4 \
+     AND received_at >= ?5 AND received_at < ?6 ORDER BY id DESC LIMIT ?7";
+
 /// One run of the index: letters of one group in one status, by number.
 type Run = (GroupId, Status, u64);
 
@@ -103,11 +108,7 @@ impl Database {
         let mut best: Vec<LetterId> = Vec::new();
         // Below this, nothing is wanted any more: later runs read next to nothing.
         let mut floor = LetterId::MIN;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id FROM letters INDEXED BY letters_by_group WHERE group_id = ?1 \
-             AND status = ?2 AND id < ?3 AND id > ?4 AND received_at >= ?5 AND received_at < ?6 \
-             ORDER BY id DESC LIMIT ?7",
-        )?;
+        let mut statement = self.connection.prepare_cached(RUN)?;
         for (group, status, _) in runs {
             let found = statement.query_map(
                 params![
