@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, ffi};
 use rusqlite_migration::{M, Migrations};
 
@@ -27,6 +28,10 @@ const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Another connection is a mistake; a backup tool's short lock is not worth an error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Libraries and some paths are the clients' words: without a bound, they could make every list
+/// as slow as they like.
+const GROUPS_MAX: u64 = 10_000;
 
 const STATEMENTS_CACHED: usize = 64;
 
@@ -46,6 +51,10 @@ pub(super) struct Database {
     pub counts: Counts,
     /// Counted again when it is needed next, where a transition may have changed it.
     pub ring: Option<Ring>,
+    /// How many groups there are; counted again when it is needed next after a rollback.
+    pub groups: Option<u64>,
+    /// From this many groups on, new ones are told apart by stream, phase and reason only.
+    pub groups_max: u64,
     published: Arc<Mutex<Counts>>,
 }
 
@@ -93,6 +102,8 @@ impl Database {
             limits,
             counts: Counts::default(),
             ring: None,
+            groups: None,
+            groups_max: GROUPS_MAX,
             published,
         };
         database.transaction(|database| {
@@ -152,6 +163,7 @@ impl Database {
                 .unwrap_or_else(PoisonError::into_inner),
         );
         self.ring = None;
+        self.groups = None;
     }
 
     /// Counts from the groups: exact, because every transaction keeps them.
@@ -209,6 +221,10 @@ fn connect(path: &Path) -> Result<Connection, ErrorStoreError> {
     let sqlite = |error| ErrorStoreError::sqlite(path, error);
     let mut connection = Connection::open(path).map_err(sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
+    // Closing must not change a file that is about to be refused or set aside.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(sqlite)?;
     let found: i64 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(sqlite)?;

@@ -3,7 +3,8 @@
 //! The table is kept by the transaction that changes the letters: a [`Tally`] collects what a
 //! request changed and is applied before its COMMIT, one update a group. Groups without letters
 //! are removed. The table is derived: where it contradicts the letters at a start, it is made
-//! again from them.
+//! again from them. Above a bound, new fingerprints share one group per stream, phase and reason;
+//! their letters are not found by path or library then, but by everything else.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use super::row::{HEAD, Head, damaged_summary};
 use crate::event::{LetterId, Micros, Phase, Rejection, StreamName};
 
 /// The operator's overview ends here; no screen shows more lines.
-const GROUPS_MAX: u32 = 1_000;
+const SHOWN_MAX: u32 = 1_000;
 
 /// Fingerprints that a request remembers; most requests have one or two.
 const REMEMBERED_MAX: usize = 16;
@@ -92,7 +93,7 @@ impl Tally {
 impl Database {
     /// The group of that fingerprint; made where there is none.
     pub(super) fn group(
-        &self,
+        &mut self,
         tally: &mut Tally,
         stream: &StreamName,
         rejection: &Rejection,
@@ -102,41 +103,22 @@ impl Database {
         if let Some(group) = tally.remembered(stream, rejection, library) {
             return Ok(group);
         }
-        let phase = rejection.phase.as_str();
-        let key = params![
+        let (phase, reason) = (rejection.phase.as_str(), rejection.reason.as_str());
+        let exact = [
             stream.as_str(),
             phase,
-            rejection.reason,
-            rejection.path,
-            library.unwrap_or_default()
+            reason,
+            &rejection.path,
+            library.unwrap_or_default(),
         ];
-        let known = self
-            .connection
-            .prepare_cached(
-                "SELECT id FROM groups WHERE stream = ?1 AND phase = ?2 AND reason = ?3 \
-                 AND path = ?4 AND library = ?5",
-            )?
-            .query_row(key, |row| row.get(0))
-            .optional()?;
-        let group = match known {
+        let shared = [stream.as_str(), phase, reason, "", ""];
+        let group = match self.known_group(exact)? {
             Some(group) => group,
-            None => self
-                .connection
-                .prepare_cached(
-                    "INSERT INTO groups (stream, phase, reason, path, library, first_at, last_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) RETURNING id",
-                )?
-                .query_row(
-                    params![
-                        stream.as_str(),
-                        phase,
-                        rejection.reason,
-                        rejection.path,
-                        library.unwrap_or_default(),
-                        at
-                    ],
-                    |row| row.get(0),
-                )?,
+            None if self.count_groups()? < self.groups_max => self.make_group(exact, at)?,
+            None => match self.known_group(shared)? {
+                Some(group) => group,
+                None => self.make_group(shared, at)?,
+            },
         };
         // Touched even if no letter follows, so that an empty group is removed again.
         tally.deltas.entry(group).or_default();
@@ -151,6 +133,43 @@ impl Database {
             });
         }
         Ok(group)
+    }
+
+    fn known_group(&self, fingerprint: [&str; 5]) -> rusqlite::Result<Option<GroupId>> {
+        self.connection
+            .prepare_cached(
+                "SELECT id FROM groups WHERE stream = ?1 AND phase = ?2 AND reason = ?3 \
+                 AND path = ?4 AND library = ?5",
+            )?
+            .query_row(fingerprint, |row| row.get(0))
+            .optional()
+    }
+
+    fn make_group(&mut self, fingerprint: [&str; 5], at: Micros) -> rusqlite::Result<GroupId> {
+        let [stream, phase, reason, path, library] = fingerprint;
+        let group = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO groups (stream, phase, reason, path, library, first_at, last_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) RETURNING id",
+            )?
+            .query_row(params![stream, phase, reason, path, library, at], |row| {
+                row.get(0)
+            })?;
+        self.groups = self.groups.map(|groups| groups + 1);
+        Ok(group)
+    }
+
+    fn count_groups(&mut self) -> rusqlite::Result<u64> {
+        if let Some(groups) = self.groups {
+            return Ok(groups);
+        }
+        let count: i64 = self
+            .connection
+            .query_row("SELECT count(*) FROM groups", [], |row| row.get(0))?;
+        let groups = u64::try_from(count).unwrap_or(0);
+        self.groups = Some(groups);
+        Ok(groups)
     }
 
     /// Writes what a request changed; its transaction must do this before it ends.
@@ -189,6 +208,7 @@ impl Database {
                 self.connection
                     .prepare_cached("DELETE FROM groups WHERE id = ?1")?
                     .execute([group])?;
+                self.groups = self.groups.map(|groups| groups.saturating_sub(1));
             }
             self.count_delta(stream, &delta);
         }
@@ -216,7 +236,7 @@ impl Database {
         }
     }
 
-    /// The groups with the most open letters first, at most [`GROUPS_MAX`].
+    /// The groups with the most open letters first, at most [`SHOWN_MAX`].
     pub(super) fn groups(&self) -> rusqlite::Result<Vec<Group>> {
         let mut statement = self.connection.prepare_cached(
             "SELECT stream, phase, reason, path, library, open, \
@@ -227,7 +247,7 @@ impl Database {
              ifnull((SELECT max(id) FROM letters WHERE group_id = g.id AND status = 3), 0)) \
              FROM groups g ORDER BY open DESC, 7 DESC, id LIMIT ?1",
         )?;
-        let mut rows = statement.query([GROUPS_MAX])?;
+        let mut rows = statement.query([SHOWN_MAX])?;
         let mut groups = Vec::new();
         while let Some(row) = rows.next()? {
             let text = |column: usize| row.get_ref(column).ok()?.as_str().ok();
@@ -314,6 +334,7 @@ impl Database {
     /// Makes the groups again from the letters; `counts` must be read anew afterwards.
     pub(super) fn rebuild_groups(&mut self) -> rusqlite::Result<()> {
         self.connection.execute("DELETE FROM groups", [])?;
+        self.groups = None;
         let mut after: LetterId = 0;
         loop {
             let mut page = Vec::new();

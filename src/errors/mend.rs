@@ -15,15 +15,15 @@ use rusqlite::{OptionalExtension, params, params_from_iter};
 
 use super::database::{Database, now};
 use super::group::{GroupId, Tally};
-use super::letter::{AuditEntry, Claim, LetterFilter, Status};
+use super::letter::{Claim, LetterFilter, Status};
 use super::row::{HEAD, Head, json, latest_crc, seq_to_row};
 use crate::event::{LetterId, Micros, Rejection, Seq, StreamName};
 
 /// A claim ends early when its payloads have this size.
 const CLAIM_BYTES_MAX: usize = 16 << 20;
 
-/// Entries of the audit that are shown at most.
-const AUDIT_MAX: u32 = 1_000;
+/// Letters that one call changes at most: while it runs, no other call is served.
+const CHANGED_MAX: u32 = 10_000;
 
 /// One step of a letter's history.
 struct Step<'a> {
@@ -92,19 +92,14 @@ impl Database {
         let (condition, mut values) = self.condition(&unfixed)?;
         values.push(Value::Integer(replay));
         let mine = values.len();
-        // Given numbers are few and looked up; else the index of claimable letters is walked.
-        let index = match filter.ids.is_empty() {
-            true => "INDEXED BY letters_claimable",
-            false => "NOT INDEXED",
-        };
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {HEAD}, payload FROM letters {index} WHERE status = 0 AND kind = 0 \
-             AND (replay IS NULL OR replay <> ?{mine}) AND {condition} ORDER BY stream, seq, id"
-        ))?;
+        let by_id = !filter.ids.is_empty();
+        let mut statement = self
+            .connection
+            .prepare_cached(&claim_sql(&condition, mine, by_id))?;
         let mut rows = statement.query(params_from_iter(values))?;
         let mut claims = Vec::new();
         let mut bytes = 0;
-        while claims.len() < max as usize
+        while claims.len() < max.min(CHANGED_MAX) as usize
             && bytes < CLAIM_BYTES_MAX
             && let Some(row) = rows.next()?
         {
@@ -173,7 +168,7 @@ impl Database {
             status: Some(from),
             ..filter.clone()
         };
-        let (ids, _) = self.find(&matching, LetterId::MAX, max as usize)?;
+        let (ids, _) = self.find(&matching, LetterId::MAX, max.min(CHANGED_MAX) as usize)?;
         let step = Step {
             to,
             what,
@@ -252,10 +247,10 @@ impl Database {
             detail: &detail,
         };
         self.step(tally, id, &[Status::Replaying, Status::Open], &step)?;
-        let latest = json(&rejections)?;
         let mut group = old_group;
         if let Some(top) = rejections.first() {
             group = self.group(tally, &stream, top, library.as_deref(), at)?;
+            let latest = json(&rejections)?;
             self.connection
                 .prepare_cached(
                     "UPDATE letters SET latest = ?2, latest_at = ?3, latest_crc = ?4 WHERE id = ?1",
@@ -263,20 +258,33 @@ impl Database {
                 .execute(params![id, latest, at, latest_crc(id, at, &latest)])?;
         }
         tally.rejected(group, at);
+        self.count_attempt(tally, id, seq, old_group, group)?;
+        Ok(true)
+    }
+
+    /// One attempt more for an open letter, which may have changed its group by it.
+    fn count_attempt(
+        &self,
+        tally: &mut Tally,
+        id: LetterId,
+        seq: Seq,
+        from: GroupId,
+        to: GroupId,
+    ) -> rusqlite::Result<()> {
         let bytes: i64 = self
             .connection
             .prepare_cached(
                 "UPDATE letters SET attempts = attempts + 1, replay_seq = ?2, group_id = ?3 \
                  WHERE id = ?1 RETURNING payload_bytes",
             )?
-            .query_row(params![id, seq_to_row(seq), group], |row| row.get(0))?;
-        if group != old_group {
-            tally.change(old_group, Some(Status::Open), None);
-            tally.bytes(old_group, -bytes);
-            tally.change(group, None, Some(Status::Open));
-            tally.bytes(group, bytes);
+            .query_row(params![id, seq_to_row(seq), to], |row| row.get(0))?;
+        if from != to {
+            tally.change(from, Some(Status::Open), None);
+            tally.bytes(from, -bytes);
+            tally.change(to, None, Some(Status::Open));
+            tally.bytes(to, bytes);
         }
-        Ok(true)
+        Ok(())
     }
 
     fn step_all(
@@ -340,69 +348,19 @@ impl Database {
             .execute(params![id, at, what, by, detail])
             .map(drop)
     }
+}
 
-    fn audit_command(
-        &self,
-        what: &str,
-        filter: &LetterFilter,
-        by: &str,
-        note: Option<&str>,
-    ) -> rusqlite::Result<i64> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO audit (at, what, by, filter, note, letters) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, 0) RETURNING id",
-            )?
-            .query_row(params![now(), what, by, json(filter)?, note], |row| {
-                row.get(0)
-            })
-    }
-
-    fn audit_letters(&self, entry: i64, letters: u64) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached("UPDATE audit SET letters = letters + ?2 WHERE id = ?1")?
-            .execute(params![entry, letters as i64])
-            .map(drop)
-    }
-
-    /// Writes a replay's outcome into its audit entry.
-    pub(super) fn finish_replay(
-        &self,
-        replay: i64,
-        replayed: u64,
-        refused: u64,
-    ) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached(
-                "UPDATE audit SET finished_at = ?2, replayed = ?3, refused = ?4 WHERE id = ?1",
-            )?
-            .execute(params![replay, now(), replayed as i64, refused as i64])
-            .map(drop)
-    }
-
-    /// The last commands, newest first.
-    pub(super) fn audit(&self, limit: u32) -> rusqlite::Result<Vec<AuditEntry>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id, at, what, by, filter, note, letters, finished_at, replayed, refused \
-             FROM audit ORDER BY id DESC LIMIT ?1",
-        )?;
-        let count = |value: i64| u64::try_from(value).unwrap_or(0);
-        let rows = statement.query_map([limit.min(AUDIT_MAX)], |row| {
-            Ok(AuditEntry {
-                id: row.get(0)?,
-                at: row.get(1)?,
-                what: row.get(2)?,
-                by: row.get(3)?,
-                filter: row.get(4)?,
-                note: row.get(5)?,
-                letters: count(row.get(6)?),
-                finished_at: row.get(7)?,
-                replayed: row.get::<_, Option<i64>>(8)?.map(count),
-                refused: row.get::<_, Option<i64>>(9)?.map(count),
-            })
-        })?;
-        rows.collect()
-    }
+/// Walks the index of claimable letters in its order; given numbers are few and looked up.
+pub(super) fn claim_sql(condition: &str, replay: usize, by_id: bool) -> String {
+    let index = if by_id {
+        "NOT INDEXED"
+    } else {
+        "INDEXED BY letters_claimable"
+    };
+    format!(
+        "SELECT {HEAD}, payload FROM letters {index} WHERE status = 0 AND kind = 0 \
+         AND (replay IS NULL OR replay <> ?{replay}) AND {condition} ORDER BY stream, seq, id"
+    )
 }
 
 /// A rejection as one line of a letter's history.

@@ -12,6 +12,7 @@
 //! It does not read payloads, does not append to a log, and does not decide what may be replayed:
 //! that is its callers' part.
 
+mod audit;
 mod database;
 mod error;
 mod group;

@@ -59,7 +59,7 @@ impl Database {
     }
 
     fn put_one(
-        &self,
+        &mut self,
         tally: &mut Tally,
         letter: &NewLetter,
         kind: Kind,

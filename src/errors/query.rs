@@ -10,11 +10,17 @@ use rusqlite::{OptionalExtension, params, params_from_iter};
 use super::database::Database;
 use super::group::GroupId;
 use super::letter::{Attempt, Letter, LetterFilter, LetterSummary, Page, Status};
-use super::row::{HEAD, Head, PAYLOAD, damaged_letter, damaged_summary, seq_to_row};
+use super::mend::sentence;
+use super::row::{HEAD, Head, damaged_letter, damaged_summary, json, seq_to_row};
 use crate::event::{LetterId, Micros, Seq, StreamName};
 
 /// Letters of one page at most.
 const PAGE_MAX: u32 = 1_000;
+
+/// A page's share of one run: read from the index alone, in its order.
+pub(super) const RUN: &str = "SELECT id FROM letters INDEXED BY letters_by_group \
+     WHERE group_id = ?1 AND status = ?2 AND id < ?3 AND id > ?4 \
+     AND received_at >= ?5 AND received_at < ?6 ORDER BY id DESC LIMIT ?7";
 
 /// One run of the index: letters of one group in one status, by number.
 type Run = (GroupId, Status, u64);
@@ -102,11 +108,7 @@ impl Database {
         let mut best: Vec<LetterId> = Vec::new();
         // Below this, nothing is wanted any more: later runs read next to nothing.
         let mut floor = LetterId::MIN;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id FROM letters INDEXED BY letters_by_group WHERE group_id = ?1 \
-             AND status = ?2 AND id < ?3 AND id > ?4 AND received_at >= ?5 AND received_at < ?6 \
-             ORDER BY id DESC LIMIT ?7",
-        )?;
+        let mut statement = self.connection.prepare_cached(RUN)?;
         for (group, status, _) in runs {
             let found = statement.query_map(
                 params![
@@ -185,7 +187,7 @@ impl Database {
             and("status = ?", Value::Integer(status.code()));
         }
         if !filter.ids.is_empty() {
-            let ids = super::row::json(&filter.ids)?;
+            let ids = json(&filter.ids)?;
             and("id IN (SELECT value FROM json_each(?))", Value::Text(ids));
         }
         let narrowed = filter.stream.is_some()
@@ -196,7 +198,7 @@ impl Database {
         if narrowed {
             let groups = self.matching_groups(filter)?;
             let groups: Vec<GroupId> = groups.into_iter().map(|(group, _)| group).collect();
-            let groups = super::row::json(&groups)?;
+            let groups = json(&groups)?;
             and(
                 "group_id IN (SELECT value FROM json_each(?))",
                 Value::Text(groups),
@@ -222,7 +224,7 @@ impl Database {
                     at: head.first_rejected_at,
                     what: "rejected".to_owned(),
                     by: None,
-                    detail: super::mend::sentence(&head.first),
+                    detail: sentence(&head.first),
                 };
                 Ok((head.into_letter(payload), Some(began)))
             })
@@ -288,6 +290,3 @@ fn between(filter: &LetterFilter) -> (Micros, Micros) {
         filter.until.unwrap_or(Micros::MAX),
     )
 }
-
-/// The payload column stands right behind the head's.
-const _: () = assert!(PAYLOAD == 21);

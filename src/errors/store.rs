@@ -148,7 +148,7 @@ impl ErrorStore {
             .clone()
     }
 
-    /// Begins a replay: open letters that match become `replaying`, at most `max` and about
+    /// Begins a replay: open letters that match become `replaying`, at most `max`, 10,000, and about
     /// 16 MiB of them, in the order of their logs. Letters whose payload is no log record
     /// (malformed, too large) stay open. Returns the replay's number in the audit.
     ///
@@ -207,7 +207,8 @@ impl ErrorStore {
             .await
     }
 
-    /// Gives up matching open letters, newest first, at most `max`; returns how many.
+    /// Gives up matching open letters, newest first, at most `max` and
+    /// 10,000 in one call; returns how many.
     ///
     /// # Errors
     /// [`ErrorStoreError`], as every call.
@@ -224,7 +225,8 @@ impl ErrorStore {
         .await
     }
 
-    /// Opens matching discarded letters again, newest first, at most `max`; returns how many.
+    /// Opens matching discarded letters again, newest first, at most `max` and
+    /// 10,000 in one call; returns how many.
     ///
     /// # Errors
     /// [`ErrorStoreError`], as every call.
@@ -363,7 +365,7 @@ fn letter_bytes(letter: &NewLetter) -> usize {
 }
 
 /// Waits for a future on a plain thread.
-fn wait<F: Future>(future: F) -> F::Output {
+pub(super) fn wait<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
