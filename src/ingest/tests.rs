@@ -1,1 +1,8 @@
+//! The edge as a client meets it: over the router, with real logs below it.
 
+mod bodies;
+mod encodings;
+mod fixture;
+mod listener;
+mod paths;
+mod splitting;

@@ -1,0 +1,191 @@
+//! An edge on a temporary directory, and what it stored.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+
+use crate::adapt::{AdapterRule, StreamRules};
+use crate::config::{
+    Config, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat, StoreConfig,
+    StreamConfig, WalConfig,
+};
+use crate::errors::{ErrorStore, NewLetter};
+use crate::event::{Receipt, StreamName};
+use crate::ingest::{Dependency, Edge, Readiness, router};
+use crate::stats::EdgeStats;
+use crate::streams::{Stream, Streams};
+
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+pub struct Fixture {
+    pub edge: Arc<Edge>,
+    pub router: Router,
+    pub streams: Streams,
+    pub stats: Arc<EdgeStats>,
+    pub ready: Arc<AtomicBool>,
+    errors: ErrorStore,
+    _dir: tempfile::TempDir,
+}
+
+/// What came back.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    /// The status, and the code of an error or the body of anything else.
+    pub fn brief(&self) -> (u16, String) {
+        let json = serde_json::from_str::<serde_json::Value>(&self.body).unwrap_or_default();
+        let code = json["code"].as_str().map(str::to_owned);
+        assert_eq!(code.is_some(), json["message"].is_string(), "{}", self.body);
+        (self.status.as_u16(), code.unwrap_or_else(|| self.body.clone()))
+    }
+}
+
+fn config(dir: PathBuf) -> Config {
+    let rules = StreamRules {
+        adapter: AdapterRule::Segment,
+        required: vec![],
+        types: vec![],
+        timestamps: vec![],
+    };
+    let stream = StreamConfig { partitions: 1, rules };
+    let declared = ["default", "users", "events", "pages"];
+    let declared = declared.map(|name| (StreamName::new(name).unwrap(), stream.clone()));
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        metrics_listen: "127.0.0.1:0".parse().unwrap(),
+        admin_socket: dir.join("admin.sock"),
+        shutdown_timeout: Duration::from_secs(10),
+        max_streams: 6,
+        auto_create: true,
+        ingest: IngestConfig {
+            body_bytes_max: 4 << 20,
+            inflated_bytes_max: 16 << 20,
+            event_bytes_max: EVENT_BYTES_MAX,
+            depth_max: 64,
+            connections_max: 64,
+            allow_remote: false,
+        },
+        wal: WalConfig { bytes_max: 256 << 20, segment_bytes: 4 << 20, queue_bytes_max: 64 << 20 },
+        load: LoadConfig {
+            events_max: 10,
+            bytes_max: 1 << 20,
+            age_max: Duration::from_secs(1),
+            memory_bytes_max: 1 << 20,
+        },
+        store: StoreConfig::Lake { path: dir.join("lake"), prefix: String::new() },
+        errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 1 << 20 },
+        log: LogConfig { level: "off".to_owned(), format: LogFormat::Text },
+        default_stream: stream,
+        streams: declared.into_iter().collect(),
+        data_dir: dir,
+    }
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With a configuration that differs.
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path().to_owned());
+        change(&mut config);
+        let config = Arc::new(config);
+        let streams = Streams::open(Arc::clone(&config), |_| {}).unwrap();
+        let errors = ErrorStore::default();
+        let stats = Arc::new(EdgeStats::default());
+        let ready = Arc::new(AtomicBool::new(true));
+        let is_ready = Arc::clone(&ready);
+        let readiness = move || {
+            let (name, detail) = ("log".to_owned(), "a detail".to_owned());
+            Readiness {
+                dependencies: vec![Dependency { name, ok: is_ready.load(Relaxed), detail }],
+            }
+        };
+        let limits = config.ingest.clone();
+        let edge =
+            Edge::new(streams.clone(), errors.clone(), limits, Arc::clone(&stats), readiness);
+        let edge = Arc::new(edge);
+        let router = router(Arc::clone(&edge));
+        Self { edge, router, streams, stats, ready, errors, _dir: dir }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let answer = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.post_with(path, &[], body).await
+    }
+
+    pub async fn post_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::post(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::from(body.into())).unwrap()).await
+    }
+
+    pub fn stream(&self, name: &str) -> Arc<Stream> {
+        self.streams.get(&StreamName::new(name).unwrap()).expect(name)
+    }
+
+    /// Everything in a stream's log.
+    pub fn stored(&self, stream: &str) -> Vec<(Receipt<'static>, String)> {
+        let mut reader = self.stream(stream).wal.reader(0);
+        let mut stored = Vec::new();
+        while let Some(chunk) = reader.read().unwrap() {
+            let mut rest = chunk.unwrap().body;
+            while let Some((receipt, payload, more)) = crate::wal::take(rest) {
+                let receipt = serde_json::to_value(&receipt).unwrap();
+                let receipt = serde_json::from_value(receipt).unwrap();
+                stored.push((receipt, String::from_utf8(payload.to_vec()).unwrap()));
+                rest = more;
+            }
+        }
+        stored
+    }
+
+    /// The payloads in a stream's log.
+    pub fn payloads(&self, stream: &str) -> Vec<String> {
+        self.stored(stream).into_iter().map(|(_, payload)| payload).collect()
+    }
+
+    /// How many events all logs hold.
+    pub fn stored_count(&self) -> usize {
+        self.streams.all().iter().map(|stream| self.payloads(stream.name.as_str()).len()).sum()
+    }
+
+    /// The dead letters.
+    pub fn letters(&self) -> Vec<NewLetter> {
+        self.errors.0.lock().unwrap().0.clone()
+    }
+
+    /// The ring of malformed bodies.
+    pub fn malformed(&self) -> Vec<NewLetter> {
+        self.errors.0.lock().unwrap().1.clone()
+    }
+}
