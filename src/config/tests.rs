@@ -166,7 +166,7 @@ wal = 3
 [load]
 events_max = 1.5
 bytes_max = "8 MiX"
-ä = 1
+"ä" = 1
 [store]
 kind = "gcs"
 prefix = "../up"
