@@ -241,6 +241,31 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
 }
 
 #[test]
+fn a_file_that_is_no_configuration_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("e.toml");
+    let say = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let sources = Sources {
+            file: Some(file.clone()),
+            ..Sources::default()
+        };
+        load(sources).unwrap_err().0.remove(0).sentence
+    };
+    assert_eq!(say(b"x = \"\xff\""), "the file is not UTF-8 at byte 5");
+    let large = vec![b'#'; (1 << 20) + 1];
+    assert_eq!(say(&large), "the file is larger than 1 MiB");
+    for deep in [
+        format!("x = {}", "[".repeat(500_000)),
+        format!("x = {}", "{a=".repeat(300_000)),
+        format!("{}x = 1", "a.".repeat(500_000)),
+        format!("[{}x]", "a.".repeat(500_000)),
+    ] {
+        assert!(!say(deep.as_bytes()).is_empty());
+    }
+}
+
+#[test]
 fn settings_that_contradict_each_other_are_mistakes() {
     let text = "listen = \"0.0.0.0:80\"\nmetrics_listen = \"0.0.0.0:80\"\nmax_streams = 2\n[wal]\nbytes_max = \"8 MiB\"\n[ingest]\nevent_bytes_max = \"32 MiB\"\n[load]\nmemory_bytes_max = \"4 MiB\"\n[streams.a.json]\nkey = \"x\"\n";
     assert_eq!(
