@@ -103,3 +103,9 @@ async fn feed_watchdog() {
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
     }
 }
+
+/// Whether the store that the configuration names could be written to now.
+pub fn reach_store(config: &Config) -> Result<(), Failure> {
+    let store = store(config)?;
+    super::block_on(async move { store.check().await.map_err(|e| Failure::new(super::IO, e)) })
+}
