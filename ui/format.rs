@@ -35,7 +35,7 @@ pub fn rate(per_second: f64) -> String {
         return "?".to_owned();
     }
     match per_second {
-        r if r == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         r if r < 0.05 => "<0.1".to_owned(),
         r if r < 99.95 => format!("{r:.1}"),
         r if r < 9_999.5 => count(r.round() as u64),

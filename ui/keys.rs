@@ -138,7 +138,7 @@ use Place::{
 };
 
 /// The table. Hints appear in its order.
-pub const KEYS: &[Key] = &[
+pub static KEYS: &[Key] = &[
     line(
         &[key(Enter)],
         Overview,

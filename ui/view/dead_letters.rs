@@ -310,23 +310,8 @@ fn list(model: &Model, p: &mut Painter, area: Rect) {
     if inner.height < 2 {
         return;
     }
-    let heading = p.theme.heading();
-    for (x, text) in [
-        (3, "rejected"),
-        (16, "stream"),
-        (40, "state"),
-        (51, "preview"),
-    ] {
-        p.text(
-            inner.x + x,
-            inner.y,
-            inner.width.saturating_sub(x),
-            text,
-            heading,
-        );
-    }
-    p.right(inner.x + 32, inner.y, 5, "size", heading);
-    p.right(inner.x + 38, inner.y, 5, "tries", heading);
+    let columns = Columns::of(letters, inner);
+    columns.heading(p, inner.y);
     let mut body = Rect {
         y: inner.y + 1,
         height: inner.height - 1,
@@ -368,7 +353,7 @@ fn list(model: &Model, p: &mut Painter, area: Rect) {
             height: 1,
             ..body
         };
-        draw_row(model, row, p, at);
+        columns.row(model, row, p, at);
         if i == line {
             if focused {
                 p.restyle(at, p.theme.reversed());
@@ -397,45 +382,75 @@ fn nothing(model: &Model) -> String {
     )
 }
 
-fn draw_row(model: &Model, row: &Row, p: &mut Painter, at: Rect) {
-    let letter = &row.letter;
-    let marked = model.letters.marks.contains(&letter.id);
-    let style = match (marked, row.gone) {
-        (true, _) => p.theme.marked(),
-        (false, true) => p.theme.dim(),
-        (false, false) => p.theme.normal(),
-    };
-    let now = model.screen_clock().unwrap_or(letter.rejected_at);
-    if marked {
-        p.text(at.x + 1, at.y, 1, "x", style);
+/// Where the columns of the list start (text) or end (numbers).
+struct Columns {
+    rejected: u16,
+    /// None where all letters are of one stream: the preview needs the room.
+    stream: Option<u16>,
+    size: u16,
+    tries: u16,
+    state: u16,
+    preview: u16,
+}
+
+impl Columns {
+    fn of(letters: &Letters, inner: Rect) -> Self {
+        let one = letters.list_filter().stream.is_some();
+        let x = inner.x + if one { 14 } else { 27 };
+        Self {
+            rejected: inner.x + 3,
+            stream: (!one).then_some(inner.x + 16),
+            size: x + 5,
+            tries: x + 11,
+            state: x + 13,
+            preview: x + 24,
+        }
     }
-    p.text(
-        at.x + 3,
-        at.y,
-        11,
-        &format::stamp(letter.rejected_at, now),
-        style,
-    );
-    p.text(at.x + 16, at.y, 11, letter.stream.as_str(), style);
-    p.right(
-        at.x + 32,
-        at.y,
-        5,
-        &format::short_bytes(letter.payload_bytes),
-        style,
-    );
-    p.right(at.x + 38, at.y, 5, &letter.attempts.to_string(), style);
-    let state = match (row.gone, letter.status, letter.attempts) {
-        (true, _, _) => "(gone)",
-        (false, Status::Open, 1..) => "failed",
-        (false, status, _) => status.as_str(),
-    };
-    p.text(at.x + 40, at.y, 10, state, style);
-    p.last(
-        at.x + 51,
-        at.y,
-        at.width.saturating_sub(52),
-        &letter.preview,
-        style,
-    );
+
+    fn heading(&self, p: &mut Painter, y: u16) {
+        let style = p.theme.heading();
+        p.text(self.rejected, y, 10, "rejected", style);
+        if let Some(x) = self.stream {
+            p.text(x, y, 10, "stream", style);
+        }
+        p.right(self.size, y, 5, "size", style);
+        p.right(self.tries, y, 5, "tries", style);
+        p.text(self.state, y, 10, "state", style);
+        p.text(self.preview, y, 10, "preview", style);
+    }
+
+    fn row(&self, model: &Model, row: &Row, p: &mut Painter, at: Rect) {
+        let letter = &row.letter;
+        let marked = model.letters.marks.contains(&letter.id);
+        let style = match (marked, row.gone) {
+            (true, _) => p.theme.marked(),
+            (false, true) => p.theme.dim(),
+            (false, false) => p.theme.normal(),
+        };
+        let now = model.screen_clock().unwrap_or(letter.rejected_at);
+        if marked {
+            p.text(at.x + 1, at.y, 1, "x", style);
+        }
+        let stamp = format::stamp(letter.rejected_at, now);
+        p.text(self.rejected, at.y, 11, &stamp, style);
+        if let Some(x) = self.stream {
+            p.text(x, at.y, 11, letter.stream.as_str(), style);
+        }
+        p.right(
+            self.size,
+            at.y,
+            5,
+            &format::short_bytes(letter.payload_bytes),
+            style,
+        );
+        p.right(self.tries, at.y, 5, &letter.attempts.to_string(), style);
+        let state = match (row.gone, letter.status, letter.attempts) {
+            (true, _, _) => "(gone)",
+            (false, Status::Open, 1..) => "failed",
+            (false, status, _) => status.as_str(),
+        };
+        p.text(self.state, at.y, 10, state, style);
+        let room = at.right().saturating_sub(self.preview + 1);
+        p.last(self.preview, at.y, room, &letter.preview, style);
+    }
 }

@@ -137,15 +137,21 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
     };
     p.sparkline(at.x, at.y + 2, room.saturating_sub(2).min(15), points);
     if wide {
-        p.text(at.x, at.y + 3, room, &stage.note, p.theme.normal());
-        p.text(at.x, at.y + 4, room, &stage.detail, p.theme.normal());
+        p.text(at.x, at.y + 3, at.width, &stage.note, p.theme.normal());
+        p.text(at.x, at.y + 4, at.width, &stage.detail, p.theme.normal());
     } else if severity.is_some() {
         let style = p.theme.severity(severity);
-        p.text(at.x, at.y + 3, room, stage.state.as_str(), style);
+        p.text(at.x, at.y + 3, at.width, stage.state.as_str(), style);
     } else if stage.note.is_empty() {
-        p.text(at.x, at.y + 3, room, stage.state.as_str(), p.theme.dim());
+        p.text(
+            at.x,
+            at.y + 3,
+            at.width,
+            stage.state.as_str(),
+            p.theme.dim(),
+        );
     } else {
-        p.text(at.x, at.y + 3, room, &stage.note, p.theme.normal());
+        p.text(at.x, at.y + 3, at.width, &stage.note, p.theme.normal());
     }
 }
 
@@ -165,7 +171,7 @@ fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wi
         let received = snapshot.stages.first().map_or(0, |stage| stage.events);
         let text = if received == 0 {
             format!(
-                "no events yet; send one: curl -d '{{\"event\":\"hello\"}}' http://{}/collect",
+                "idle; send one: curl -d '{{\"event\":\"hello\"}}' http://{}/collect",
                 snapshot.listen
             )
         } else {
@@ -313,15 +319,16 @@ struct Columns {
 impl Columns {
     fn of(inner: Rect) -> Self {
         let x = inner.x + 1;
-        let name_cells = inner.width.saturating_sub(45).clamp(12, 24);
+        let name_cells = inner.width.saturating_sub(40).clamp(12, 24);
         let chart = x + name_cells + 10;
+        let chart_cells = if inner.width < 70 { 12 } else { 15 };
         Self {
             name: x,
             rate: chart - 2,
             chart,
-            chart_cells: 15,
-            dead: chart + 15 + 9,
-            lag: (chart + 15 + 9 + 9).min(inner.right() - 1),
+            chart_cells,
+            dead: chart + chart_cells + 8,
+            lag: (chart + chart_cells + 16).min(inner.right() - 1),
         }
     }
 
@@ -337,7 +344,7 @@ impl Columns {
     fn row(&self, p: &mut Painter, y: u16, stream: &StreamStatus, points: &[f32]) {
         let style = p.theme.normal();
         let severity = severity_of(stream.state);
-        let end = self.rate - 9;
+        let end = self.rate - 7;
         let x = p.text(
             self.name,
             y,
