@@ -1,5 +1,6 @@
 //! An edge on a temporary directory, and what it stored.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -8,6 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
@@ -18,7 +21,7 @@ use crate::config::{
     Config, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat, StoreConfig,
     StreamConfig, WalConfig,
 };
-use crate::errors::{ErrorStore, NewLetter};
+use crate::errors::{ErrorStore, Letter, LetterFilter};
 use crate::event::{Receipt, StreamName};
 use crate::ingest::{Dependency, Edge, Readiness, router};
 use crate::stats::EdgeStats;
@@ -90,6 +93,7 @@ fn config(dir: PathBuf) -> Config {
         log: LogConfig { level: "off".to_owned(), format: LogFormat::Text },
         default_stream: stream,
         streams: declared.into_iter().collect(),
+        origins: BTreeMap::new(),
         data_dir: dir,
     }
 }
@@ -105,8 +109,9 @@ impl Fixture {
         let mut config = config(dir.path().to_owned());
         change(&mut config);
         let config = Arc::new(config);
-        let streams = Streams::open(Arc::clone(&config), |_| {}).unwrap();
-        let errors = ErrorStore::default();
+        let streams = Streams::open(Arc::clone(&config), |_, _| 0, |_| {}).unwrap();
+        let path = dir.path().join("errors.db");
+        let errors = ErrorStore::open(&path, config.errors.clone()).unwrap();
         let stats = Arc::new(EdgeStats::default());
         let ready = Arc::new(AtomicBool::new(true));
         let is_ready = Arc::clone(&ready);
@@ -179,13 +184,32 @@ impl Fixture {
         self.streams.all().iter().map(|stream| self.payloads(stream.name.as_str()).len()).sum()
     }
 
-    /// The dead letters.
-    pub fn letters(&self) -> Vec<NewLetter> {
-        self.errors.0.lock().unwrap().0.clone()
+    /// What the error store keeps, oldest first.
+    pub async fn kept(&self) -> Vec<Kept> {
+        let page = self.errors.list(LetterFilter::default(), None, 200).await.unwrap();
+        let mut kept = Vec::new();
+        for summary in page.letters.iter().rev() {
+            let letter = self.errors.get(summary.id).await.unwrap().unwrap();
+            let binary = letter.payload_base64.as_ref().map(|text| STANDARD.decode(text).unwrap());
+            let payload = binary.or(letter.payload.clone().map(String::into_bytes)).unwrap();
+            kept.push(Kept { letter, payload });
+        }
+        kept
+    }
+}
+
+/// A dead letter or malformed body.
+pub struct Kept {
+    pub letter: Letter,
+    pub payload: Vec<u8>,
+}
+
+impl Kept {
+    pub fn reason(&self) -> &str {
+        &self.letter.rejections[0].reason
     }
 
-    /// The ring of malformed bodies.
-    pub fn malformed(&self) -> Vec<NewLetter> {
-        self.errors.0.lock().unwrap().1.clone()
+    pub fn message(&self) -> &str {
+        &self.letter.rejections[0].message
     }
 }

@@ -102,7 +102,7 @@ async fn what_is_no_route_is_said_in_json() {
         (405, &"POST".parse().unwrap())
     );
     assert_eq!(ask(&edge, Method::POST, "/ready").await.headers[header::ALLOW], "GET, HEAD");
-    assert!(edge.malformed().is_empty());
+    assert!(edge.kept().await.is_empty());
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_stream_too_many_is_unknown() {
 
 #[tokio::test]
 async fn a_full_log_refuses_the_whole_request_and_says_when_to_come_again() {
-    let edge = Fixture::with(|config| config.wal.queue_bytes_max = 1);
+    let edge = Fixture::with(|config| config.wal.bytes_max = 0);
     let body = r#"{"batch":[{"type":"track"},{"type":"page"}]}"#;
     let answer = edge.post("/v1/batch", body).await;
     assert_eq!(answer.brief(), (503, "overloaded".to_owned()));
