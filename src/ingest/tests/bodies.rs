@@ -1,6 +1,6 @@
 //! What bodies become, and which are refused.
 
-use super::fixture::{EVENT_BYTES_MAX, Fixture, Kept};
+use super::fixture::{BODY_BYTES_MAX, EVENT_BYTES_MAX, Fixture, Kept};
 use crate::ingest::{ITEMS_MAX, KeyId};
 
 const NDJSON: &[(&str, &str)] = &[("content-type", "Application/X-NDJSON; charset=utf-8")];
@@ -143,8 +143,8 @@ async fn the_limit_is_accepted_and_one_byte_more_is_not() {
     assert_eq!(edge.stored_count(), 2);
 
     let padded = |bytes: usize| "{}".to_owned() + &" ".repeat(bytes - 2);
-    assert_eq!(edge.post("/collect", padded(4 << 20)).await.brief(), accepted());
-    assert_eq!(edge.post("/collect", padded((4 << 20) + 1)).await.brief(), too_large());
+    assert_eq!(edge.post("/collect", padded(BODY_BYTES_MAX)).await.brief(), accepted());
+    assert_eq!(edge.post("/collect", padded(BODY_BYTES_MAX + 1)).await.brief(), too_large());
     assert_eq!(edge.stored_count(), 3);
     assert_eq!(edge.edge.budget.used(), 0);
 }

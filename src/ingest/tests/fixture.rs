@@ -1,10 +1,8 @@
 //! An edge on a temporary directory, and what it stored.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,11 +14,7 @@ use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 
-use crate::adapt::{AdapterRule, StreamRules};
-use crate::config::{
-    Config, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat, StoreConfig,
-    StreamConfig, WalConfig,
-};
+use crate::config::{Config, Sources, load};
 use crate::errors::{ErrorStore, Letter, LetterFilter};
 use crate::event::{Receipt, StreamName};
 use crate::ingest::{Dependency, Edge, Readiness, router};
@@ -28,6 +22,7 @@ use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
 
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
+pub const BODY_BYTES_MAX: usize = 4 << 20;
 
 pub struct Fixture {
     pub edge: Arc<Edge>,
@@ -56,46 +51,17 @@ impl Answer {
     }
 }
 
-fn config(dir: PathBuf) -> Config {
-    let rules = StreamRules {
-        adapter: AdapterRule::Segment,
-        required: vec![],
-        types: vec![],
-        timestamps: vec![],
-    };
-    let stream = StreamConfig { partitions: 1, rules };
-    let declared = ["default", "users", "events", "pages"];
-    let declared = declared.map(|name| (StreamName::new(name).unwrap(), stream.clone()));
-    Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        metrics_listen: "127.0.0.1:0".parse().unwrap(),
-        admin_socket: dir.join("admin.sock"),
-        shutdown_timeout: Duration::from_secs(10),
-        max_streams: 6,
-        auto_create: true,
-        ingest: IngestConfig {
-            body_bytes_max: 4 << 20,
-            inflated_bytes_max: 16 << 20,
-            event_bytes_max: EVENT_BYTES_MAX,
-            depth_max: 64,
-            connections_max: 64,
-            allow_remote: false,
-        },
-        wal: WalConfig { bytes_max: 256 << 20, segment_bytes: 4 << 20, queue_bytes_max: 64 << 20 },
-        load: LoadConfig {
-            events_max: 10,
-            bytes_max: 1 << 20,
-            age_max: Duration::from_secs(1),
-            memory_bytes_max: 1 << 20,
-        },
-        store: StoreConfig::Lake { path: dir.join("lake"), prefix: String::new() },
-        errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 1 << 20 },
-        log: LogConfig { level: "off".to_owned(), format: LogFormat::Text },
-        default_stream: stream,
-        streams: declared.into_iter().collect(),
-        origins: BTreeMap::new(),
-        data_dir: dir,
-    }
+fn config(dir: &Path) -> Config {
+    let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let options = vec![
+        option("data_dir", dir.to_str().unwrap()),
+        option("max_streams", "6"),
+        option("ingest.event_bytes_max", &EVENT_BYTES_MAX.to_string()),
+        option("ingest.body_bytes_max", &BODY_BYTES_MAX.to_string()),
+        option("ingest.depth_max", "64"),
+    ];
+    let (config, _) = load(Sources { options, ..Sources::default() }).unwrap();
+    config
 }
 
 impl Fixture {
@@ -106,7 +72,7 @@ impl Fixture {
     /// With a configuration that differs.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = config(dir.path().to_owned());
+        let mut config = config(dir.path());
         change(&mut config);
         let config = Arc::new(config);
         let streams = Streams::open(Arc::clone(&config), |_, _| 0, |_| {}).unwrap();
