@@ -30,7 +30,7 @@ pub struct Fixture {
     pub streams: Streams,
     pub stats: Arc<EdgeStats>,
     pub ready: Arc<AtomicBool>,
-    errors: ErrorStore,
+    pub errors: ErrorStore,
     _dir: tempfile::TempDir,
 }
 

@@ -161,3 +161,16 @@ async fn browsers_may_send_from_anywhere() {
         assert_eq!(answer.headers["access-control-expose-headers"], "retry-after");
     }
 }
+
+#[tokio::test]
+async fn without_the_error_store_what_needs_it_is_refused_and_the_rest_is_not() {
+    let edge = Fixture::new();
+    edge.errors.shutdown();
+    let lines = [("content-type", "application/x-ndjson")];
+    let answer = edge.post_with("/collect", &lines, "{}\n{").await;
+    assert_eq!(answer.brief(), (503, "log_unavailable".to_owned()));
+    assert!(answer.headers.contains_key(header::RETRY_AFTER));
+    let answer = edge.post("/collect", "{").await;
+    assert_eq!(answer.brief(), (400, "invalid_json".to_owned()));
+    assert_eq!(edge.post("/collect", "{}").await.status, 202);
+}
