@@ -76,12 +76,7 @@ fn move_in_table(model: &mut Model, action: Action) {
         }
         _ => {
             let streams = &snapshot.streams;
-            let to = moved(
-                action,
-                view::stream_line(model, snapshot),
-                streams.len(),
-                page,
-            );
+            let to = moved(action, view::stream_line(model, snapshot), streams.len(), page);
             if let Some(stream) = to.and_then(|to| streams.get(to)) {
                 model.cursors.stream = Some(stream.name.clone());
             }
@@ -129,11 +124,7 @@ fn choose_profile(model: &mut Model, next: bool) {
     let at = current.and_then(|name| names.iter().position(|other| *other == name));
     let places = names.len() + 1;
     let at = at.map_or(0, |i| i + 1);
-    let to = if next {
-        (at + 1) % places
-    } else {
-        (at + places - 1) % places
-    };
+    let to = if next { (at + 1) % places } else { (at + places - 1) % places };
     model.cursors.profile = to.checked_sub(1).map(|i| names[i].clone());
     model.cursors.partition = 0;
 }
@@ -227,10 +218,7 @@ fn move_in_letters(model: &mut Model, action: Action, effects: &mut Vec<Effect>)
             }
         }
         Pane::Letter => {
-            let rows = letters
-                .opened
-                .as_ref()
-                .map_or(0, |opened| opened.rows.len());
+            let rows = letters.opened.as_ref().map_or(0, |opened| opened.rows.len());
             let scrolls = rows.saturating_sub(page) + 1;
             if let Some(to) = moved(action, letters.scroll, scrolls, page) {
                 letters.scroll = to;
@@ -264,11 +252,7 @@ fn enter_letter(model: &mut Model) {
 /// Shows a letter that has arrived. One that is shown already keeps its place.
 pub fn open(model: &mut Model, opened: Opened) {
     let id = opened.letter.summary.id;
-    let shown = model
-        .letters
-        .opened
-        .as_ref()
-        .map(|opened| opened.letter.summary.id);
+    let shown = model.letters.opened.as_ref().map(|opened| opened.letter.summary.id);
     model.letters.opened = Some(opened);
     if shown != Some(id) {
         model.letters.left = 0;

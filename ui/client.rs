@@ -48,15 +48,7 @@ impl From<News> for What {
     fn from(news: News) -> Self {
         match news {
             News::Snapshot(snapshot) => Self::Snapshot(snapshot),
-            News::Lost {
-                reason,
-                tries,
-                retry_in,
-            } => Self::Lost {
-                reason,
-                tries,
-                retry_in,
-            },
+            News::Lost { reason, tries, retry_in } => Self::Lost { reason, tries, retry_in },
         }
     }
 }
@@ -77,11 +69,7 @@ impl Poller {
         let wake = Arc::new(Notify::new());
         let client = client.with_timeout(POLL_TIMEOUT);
         let task = tokio::spawn(poll(client, interval, sender, Arc::clone(&wake)));
-        Self {
-            news,
-            wake,
-            task: task.abort_handle(),
-        }
+        Self { news, wake, task: task.abort_handle() }
     }
 
     /// Waits for news newer than the last; older ones are skipped. Cancel safe.
@@ -121,11 +109,7 @@ async fn poll(
                 tries += 1;
                 let retry_in = backoff(tries).mul_f64(rand::random_range(0.8..1.2));
                 let reason = short_reason(&error);
-                news.send_replace(Some(News::Lost {
-                    reason,
-                    tries,
-                    retry_in,
-                }));
+                news.send_replace(Some(News::Lost { reason, tries, retry_in }));
                 retry_in
             }
         };
@@ -138,9 +122,7 @@ async fn poll(
 
 /// The pause after that many failures, before jitter.
 fn backoff(tries: u32) -> Duration {
-    RETRY_MIN
-        .saturating_mul(1 << tries.saturating_sub(1).min(10))
-        .min(RETRY_MAX)
+    RETRY_MIN.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(RETRY_MAX)
 }
 
 /// What fits on the state line: the system's words where nobody listens.
@@ -169,11 +151,7 @@ impl Asker {
     #[must_use]
     pub fn new(client: Client) -> (Self, mpsc::Receiver<(u64, Reply)>) {
         let (replies, answers) = mpsc::channel(REPLIES_MAX);
-        let asker = Self {
-            client,
-            replies,
-            running: [None, None, None, None],
-        };
+        let asker = Self { client, replies, running: [None, None, None, None] };
         (asker, answers)
     }
 
@@ -212,11 +190,9 @@ async fn answer(client: &Client, request: Request) -> Reply {
         Request::Groups => Reply::Groups(client.groups().await.map_err(failed)),
         Request::Page(list) => Reply::Page(client.letters(&list).await.map_err(failed)),
         Request::Letter(id) => Reply::Letter(Box::new(client.letter(id).await.map_err(failed))),
-        Request::Scope {
-            filter,
-            library,
-            ambiguous,
-        } => Reply::Scope(scope(client, filter, library, ambiguous).await),
+        Request::Scope { filter, library, ambiguous } => {
+            Reply::Scope(scope(client, filter, library, ambiguous).await)
+        }
         Request::Replay(replay) => Reply::Replayed(client.replay(&replay).await.map_err(failed)),
     }
 }
@@ -233,19 +209,9 @@ async fn scope(
     let mut ids = Vec::new();
     let mut before = None;
     loop {
-        let list = ListLetters {
-            filter: filter.clone(),
-            before,
-            limit: PAGE_ROWS,
-        };
-        let page = client
-            .letters(&list)
-            .await
-            .map_err(|error| failure(&error))?;
-        let of_group = page
-            .letters
-            .iter()
-            .filter(|letter| letter.library == library);
+        let list = ListLetters { filter: filter.clone(), before, limit: PAGE_ROWS };
+        let page = client.letters(&list).await.map_err(|error| failure(&error))?;
+        let of_group = page.letters.iter().filter(|letter| letter.library == library);
         ids.extend(of_group.map(|letter| letter.id));
         let total = page.total;
         before = page.next_before;
@@ -254,26 +220,17 @@ async fn scope(
         }
         if ids.len() > NAMED_IDS_MAX {
             if !ambiguous {
-                return Ok(Scope {
-                    filter,
-                    count: total,
-                });
+                return Ok(Scope { filter, count: total });
             }
             let text = format!(
                 "more than {NAMED_IDS_MAX} letters, and other libraries fail the same way; \
                  mark the letters instead"
             );
-            return Err(Failure {
-                text,
-                denied: false,
-            });
+            return Err(Failure { text, denied: false });
         }
     }
     let count = ids.len() as u64;
-    let filter = LetterFilter {
-        ids,
-        ..LetterFilter::default()
-    };
+    let filter = LetterFilter { ids, ..LetterFilter::default() };
     Ok(Scope { filter, count })
 }
 

@@ -43,11 +43,7 @@ impl Question {
 fn show(model: &mut Model, question: Question) {
     let typed_count = matches!(question, Question::Replay { .. }) && question.stops() == 3;
     model.dialog = Some(Dialog {
-        focus: if typed_count {
-            focus::OTHER
-        } else {
-            focus::CANCEL
-        },
+        focus: if typed_count { focus::OTHER } else { focus::CANCEL },
         question,
         typed: String::new(),
         drawn: false,
@@ -85,16 +81,10 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
             let letter = &row.letter;
             if letter.status != Status::Open {
                 let status = letter.status.as_str();
-                let why = format!(
-                    "letter {} is {status}; only open ones are replayed",
-                    letter.id
-                );
+                let why = format!("letter {} is {status}; only open ones are replayed", letter.id);
                 return model.complain(why);
             }
-            let scope = format!(
-                "letter {} of {}: {}",
-                letter.id, letter.stream, letter.reason
-            );
+            let scope = format!("letter {} of {}: {}", letter.id, letter.stream, letter.reason);
             ask_ids(model, vec![letter.id], scope);
         }
     }
@@ -102,20 +92,9 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
 
 fn ask_ids(model: &mut Model, ids: Vec<i64>, scope: String) {
     let count = ids.len() as u64;
-    let filter = LetterFilter {
-        ids,
-        ..LetterFilter::default()
-    };
+    let filter = LetterFilter { ids, ..LetterFilter::default() };
     let as_of = model.service_clock().unwrap_or_default();
-    show(
-        model,
-        Question::Replay {
-            scope,
-            filter,
-            count,
-            as_of,
-        },
-    );
+    show(model, Question::Replay { scope, filter, count, as_of });
 }
 
 fn ask_group(model: &mut Model, effects: &mut Vec<Effect>) {
@@ -150,26 +129,14 @@ fn ask_group(model: &mut Model, effects: &mut Vec<Effect>) {
 
 /// The letters of a group were counted.
 pub fn on_scope(model: &mut Model, result: Result<Scope, Failure>) {
-    let Some(Dialog {
-        question: Question::Counting { scope },
-        ..
-    }) = model.dialog.take()
-    else {
+    let Some(Dialog { question: Question::Counting { scope }, .. }) = model.dialog.take() else {
         return;
     };
     match result {
         Ok(Scope { count: 0, .. }) => model.complain("no letter of this group is open any more"),
         Ok(Scope { filter, count }) => {
             let as_of = model.service_clock().unwrap_or_default();
-            show(
-                model,
-                Question::Replay {
-                    scope,
-                    filter,
-                    count,
-                    as_of,
-                },
-            );
+            show(model, Question::Replay { scope, filter, count, as_of });
         }
         Err(failure) => {
             model.denied |= failure.denied;
@@ -223,11 +190,7 @@ fn press(model: &mut Model, effects: &mut Vec<Effect>) {
             }
             model.dialog = None;
             model.say(format!("replaying {} letters", format::count(count)));
-            ask(
-                model,
-                Request::Replay(Replay { filter, note: None }),
-                effects,
-            );
+            ask(model, Request::Replay(Replay { filter, note: None }), effects);
         }
         _ => close(model),
     }

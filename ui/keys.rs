@@ -108,10 +108,7 @@ const fn char(c: char) -> Press {
     key(KeyCode::Char(c))
 }
 const fn ctrl(c: char) -> Press {
-    Press {
-        code: KeyCode::Char(c),
-        ctrl: true,
-    }
+    Press { code: KeyCode::Char(c), ctrl: true }
 }
 const fn line(
     presses: &'static [Press],
@@ -120,13 +117,7 @@ const fn line(
     hint: Option<&'static str>,
     help: &'static str,
 ) -> Key {
-    Key {
-        presses,
-        place,
-        action,
-        hint,
-        help,
-    }
+    Key { presses, place, action, hint, help }
 }
 
 use KeyCode::{
@@ -146,20 +137,8 @@ pub static KEYS: &[Key] = &[
         Some("open"),
         "open the view that explains the row",
     ),
-    line(
-        &[key(Enter)],
-        Groups,
-        Action::Open,
-        Some("letters"),
-        "go to the group's letters",
-    ),
-    line(
-        &[key(Enter)],
-        Letters,
-        Action::Open,
-        Some("open"),
-        "show the whole letter",
-    ),
+    line(&[key(Enter)], Groups, Action::Open, Some("letters"), "go to the group's letters"),
+    line(&[key(Enter)], Letters, Action::Open, Some("open"), "show the whole letter"),
     line(
         &[char('d')],
         Streams,
@@ -202,13 +181,7 @@ pub static KEYS: &[Key] = &[
         Some("mark"),
         "mark the letter, or take the mark away",
     ),
-    line(
-        &[char('c')],
-        Letters,
-        Action::ClearMarks,
-        None,
-        "clear all marks",
-    ),
+    line(&[char('c')], Letters, Action::ClearMarks, None, "clear all marks"),
     line(
         &[char('n')],
         Letter,
@@ -216,20 +189,8 @@ pub static KEYS: &[Key] = &[
         Some("next violation"),
         "go to the next failing place",
     ),
-    line(
-        &[key(Left), char('h')],
-        Letter,
-        Action::Left,
-        None,
-        "scroll long lines to the left",
-    ),
-    line(
-        &[key(Right), char('l')],
-        Letter,
-        Action::Right,
-        None,
-        "scroll long lines to the right",
-    ),
+    line(&[key(Left), char('h')], Letter, Action::Left, None, "scroll long lines to the left"),
+    line(&[key(Right), char('l')], Letter, Action::Right, None, "scroll long lines to the right"),
     line(
         &[char('R')],
         Groups,
@@ -265,44 +226,14 @@ pub static KEYS: &[Key] = &[
         Some("filter"),
         "filter: stream: reason: phase: status: library: path:",
     ),
-    line(
-        &[key(Esc)],
-        Letters,
-        Action::Back,
-        Some("groups"),
-        "back to the groups",
-    ),
-    line(
-        &[key(Esc)],
-        Letter,
-        Action::Back,
-        Some("back"),
-        "back to the list",
-    ),
+    line(&[key(Esc)], Letters, Action::Back, Some("groups"), "back to the groups"),
+    line(&[key(Esc)], Letter, Action::Back, Some("back"), "back to the list"),
     line(&[key(Up), char('k')], Lists, Action::Up, None, "one row up"),
-    line(
-        &[key(Down), char('j')],
-        Lists,
-        Action::Down,
-        None,
-        "one row down",
-    ),
+    line(&[key(Down), char('j')], Lists, Action::Down, None, "one row down"),
     line(&[key(PageUp)], Lists, Action::PageUp, None, "one page up"),
-    line(
-        &[key(PageDown)],
-        Lists,
-        Action::PageDown,
-        None,
-        "one page down",
-    ),
+    line(&[key(PageDown)], Lists, Action::PageDown, None, "one page down"),
     line(&[ctrl('u')], Lists, Action::HalfUp, None, "half a page up"),
-    line(
-        &[ctrl('d')],
-        Lists,
-        Action::HalfDown,
-        None,
-        "half a page down",
-    ),
+    line(&[ctrl('d')], Lists, Action::HalfDown, None, "half a page down"),
     line(
         &[char('g'), key(Home)],
         Lists,
@@ -310,27 +241,9 @@ pub static KEYS: &[Key] = &[
         None,
         "first row; in time order, follow the newest",
     ),
-    line(
-        &[char('G'), key(End)],
-        Lists,
-        Action::Bottom,
-        None,
-        "last row that is loaded",
-    ),
-    line(
-        &[key(TabKey)],
-        Everywhere,
-        Action::NextPane,
-        Some("pane"),
-        "next pane",
-    ),
-    line(
-        &[key(BackTab)],
-        Everywhere,
-        Action::PreviousPane,
-        None,
-        "previous pane",
-    ),
+    line(&[char('G'), key(End)], Lists, Action::Bottom, None, "last row that is loaded"),
+    line(&[key(TabKey)], Everywhere, Action::NextPane, Some("pane"), "next pane"),
+    line(&[key(BackTab)], Everywhere, Action::PreviousPane, None, "previous pane"),
     line(
         &[char('w')],
         Overview,
@@ -366,20 +279,8 @@ pub static KEYS: &[Key] = &[
         None,
         "Streams: rates, rejections, lag",
     ),
-    line(
-        &[char('3')],
-        Everywhere,
-        Action::View(Tab::Partitions),
-        None,
-        "Partitions: skew",
-    ),
-    line(
-        &[char('4')],
-        Everywhere,
-        Action::View(Tab::Wal),
-        None,
-        "WAL: log depth and syncs",
-    ),
+    line(&[char('3')], Everywhere, Action::View(Tab::Partitions), None, "Partitions: skew"),
+    line(&[char('4')], Everywhere, Action::View(Tab::Wal), None, "WAL: log depth and syncs"),
     line(
         &[char('5')],
         Everywhere,
@@ -394,13 +295,7 @@ pub static KEYS: &[Key] = &[
         None,
         "one level up; clears the filter; never quits",
     ),
-    line(
-        &[key(Enter)],
-        Everywhere,
-        Action::Open,
-        None,
-        "without a connection: connect now",
-    ),
+    line(&[key(Enter)], Everywhere, Action::Open, None, "without a connection: connect now"),
     line(
         &[char('q')],
         Everywhere,
@@ -408,35 +303,11 @@ pub static KEYS: &[Key] = &[
         Some("quit"),
         "quit the console; the service goes on",
     ),
-    line(
-        &[char('?')],
-        Everywhere,
-        Action::Help,
-        Some("help"),
-        "this help",
-    ),
+    line(&[char('?')], Everywhere, Action::Help, Some("help"), "this help"),
     line(&[ctrl('c')], Everywhere, Action::Interrupt, None, "quit"),
-    line(
-        &[ctrl('l')],
-        Everywhere,
-        Action::Redraw,
-        None,
-        "draw the screen anew",
-    ),
-    line(
-        &[ctrl('z')],
-        Everywhere,
-        Action::Suspend,
-        None,
-        "suspend (attached only)",
-    ),
-    line(
-        &[key(Enter)],
-        FilterLine,
-        Action::Open,
-        Some("apply"),
-        "apply the filter",
-    ),
+    line(&[ctrl('l')], Everywhere, Action::Redraw, None, "draw the screen anew"),
+    line(&[ctrl('z')], Everywhere, Action::Suspend, None, "suspend (attached only)"),
+    line(&[key(Enter)], FilterLine, Action::Open, Some("apply"), "apply the filter"),
     line(
         &[key(Esc)],
         FilterLine,
@@ -459,44 +330,14 @@ pub static KEYS: &[Key] = &[
         None,
         "previous button or field",
     ),
-    line(
-        &[key(Enter)],
-        Dialog,
-        Action::Open,
-        Some("press"),
-        "press the button that has the focus",
-    ),
+    line(&[key(Enter)], Dialog, Action::Open, Some("press"), "press the button that has the focus"),
     line(&[key(Esc)], Dialog, Action::Back, Some("cancel"), "cancel"),
-    line(
-        &[ctrl('c')],
-        Dialog,
-        Action::Interrupt,
-        None,
-        "cancel and quit",
-    ),
+    line(&[ctrl('c')], Dialog, Action::Interrupt, None, "cancel and quit"),
     line(&[key(Up), char('k')], Help, Action::Up, None, "one row up"),
-    line(
-        &[key(Down), char('j')],
-        Help,
-        Action::Down,
-        Some("more"),
-        "one row down",
-    ),
+    line(&[key(Down), char('j')], Help, Action::Down, Some("more"), "one row down"),
     line(&[key(PageUp)], Help, Action::PageUp, None, "one page up"),
-    line(
-        &[key(PageDown)],
-        Help,
-        Action::PageDown,
-        None,
-        "one page down",
-    ),
-    line(
-        &[key(Esc), char('?'), char('q')],
-        Help,
-        Action::Back,
-        Some("close"),
-        "close the help",
-    ),
+    line(&[key(PageDown)], Help, Action::PageDown, None, "one page down"),
+    line(&[key(Esc), char('?'), char('q')], Help, Action::Back, Some("close"), "close the help"),
     line(&[ctrl('c')], Help, Action::Interrupt, None, "quit"),
 ];
 
@@ -506,13 +347,9 @@ pub fn find(places: &[Place], event: KeyEvent) -> Option<&'static Key> {
     if event.kind == KeyEventKind::Release || event.modifiers.contains(KeyModifiers::ALT) {
         return None;
     }
-    let press = Press {
-        code: event.code,
-        ctrl: event.modifiers.contains(KeyModifiers::CONTROL),
-    };
+    let press = Press { code: event.code, ctrl: event.modifiers.contains(KeyModifiers::CONTROL) };
     places.iter().find_map(|place| {
-        KEYS.iter()
-            .find(|line| line.place == *place && line.presses.contains(&press))
+        KEYS.iter().find(|line| line.place == *place && line.presses.contains(&press))
     })
 }
 
@@ -522,9 +359,7 @@ pub fn hints(places: &[Place]) -> Vec<&'static Key> {
     let mut lines: Vec<&Key> = Vec::new();
     for place in places {
         for line in KEYS.iter().filter(|line| line.place == *place) {
-            let taken = lines
-                .iter()
-                .any(|inner| inner.presses[0] == line.presses[0]);
+            let taken = lines.iter().any(|inner| inner.presses[0] == line.presses[0]);
             if line.hint.is_some() && !taken {
                 lines.push(line);
             }
@@ -551,11 +386,7 @@ impl Press {
     /// The event a terminal sends for it.
     #[cfg(test)]
     pub fn event(self) -> KeyEvent {
-        let modifiers = if self.ctrl {
-            KeyModifiers::CONTROL
-        } else {
-            KeyModifiers::NONE
-        };
+        let modifiers = if self.ctrl { KeyModifiers::CONTROL } else { KeyModifiers::NONE };
         KeyEvent::new(self.code, modifiers)
     }
 }
@@ -570,12 +401,7 @@ mod tests {
             assert!(!line.help.is_empty());
             for press in line.presses {
                 let found = find(&[line.place], press.event()).expect("in the table");
-                assert!(
-                    std::ptr::eq(found, line),
-                    "{} in {:?}",
-                    press.name(),
-                    line.place
-                );
+                assert!(std::ptr::eq(found, line), "{} in {:?}", press.name(), line.place);
             }
         }
     }
@@ -585,10 +411,7 @@ mod tests {
         for line in KEYS.iter().filter(|line| line.changes()) {
             for press in line.presses {
                 assert!(!press.ctrl);
-                assert!(matches!(
-                    press.code,
-                    KeyCode::Char('R' | 'E' | 'P' | 'D' | 'U' | 'S')
-                ));
+                assert!(matches!(press.code, KeyCode::Char('R' | 'E' | 'P' | 'D' | 'U' | 'S')));
             }
         }
     }
@@ -599,13 +422,7 @@ mod tests {
         let found = find(&[Letters, Lists, Everywhere], escape).unwrap();
         assert_eq!(found.place, Letters);
         let hinted = hints(&[Letters, Lists, Everywhere]);
-        assert_eq!(
-            hinted
-                .iter()
-                .filter(|line| line.presses[0] == key(Esc))
-                .count(),
-            1
-        );
+        assert_eq!(hinted.iter().filter(|line| line.presses[0] == key(Esc)).count(), 1);
     }
 
     #[test]

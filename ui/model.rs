@@ -35,13 +35,8 @@ pub enum Tab {
 
 impl Tab {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
-        Self::Overview,
-        Self::Streams,
-        Self::Partitions,
-        Self::Wal,
-        Self::DeadLetters,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Overview, Self::Streams, Self::Partitions, Self::Wal, Self::DeadLetters];
 
     /// The key that opens it, its name, and its short name.
     #[must_use]
@@ -248,18 +243,13 @@ impl Model {
     /// The snapshot that is shown: the frozen one, else the newest.
     #[must_use]
     pub fn shown(&self) -> Option<&Snapshot> {
-        self.frozen
-            .as_ref()
-            .or(self.newest.as_ref())
-            .map(|(snapshot, _)| &**snapshot)
+        self.frozen.as_ref().or(self.newest.as_ref()).map(|(snapshot, _)| &**snapshot)
     }
 
     /// Age of the newest snapshot.
     #[must_use]
     pub fn data_age(&self) -> Option<Duration> {
-        self.newest
-            .as_ref()
-            .map(|(_, at)| self.now.saturating_sub(*at))
+        self.newest.as_ref().map(|(_, at)| self.now.saturating_sub(*at))
     }
 
     /// Whether three intervals went by without a snapshot.
@@ -288,16 +278,11 @@ impl Model {
     /// Whether the console may act.
     #[must_use]
     pub fn role(&self) -> Role {
-        let api = self
-            .newest
-            .as_ref()
-            .map_or(API_VERSION, |(snapshot, _)| snapshot.api);
+        let api = self.newest.as_ref().map_or(API_VERSION, |(snapshot, _)| snapshot.api);
         if self.read_only {
             Role::Looks("the console was started with --read-only".to_owned())
         } else if api != API_VERSION {
-            Role::Looks(format!(
-                "the service speaks api {api}, this console {API_VERSION}"
-            ))
+            Role::Looks(format!("the service speaks api {api}, this console {API_VERSION}"))
         } else if self.denied {
             Role::Looks("the service lets this user look only".to_owned())
         } else if self.link != Link::Live {
@@ -315,18 +300,12 @@ impl Model {
 
     /// Reports the last action's result.
     pub fn say(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice {
-            text: text.into(),
-            failed: false,
-        });
+        self.notice = Some(Notice { text: text.into(), failed: false });
     }
 
     /// Reports that the last action went wrong.
     pub fn complain(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice {
-            text: text.into(),
-            failed: true,
-        });
+        self.notice = Some(Notice { text: text.into(), failed: true });
     }
 }
 

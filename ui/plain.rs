@@ -27,11 +27,7 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut poller = Poller::start(Client::new(&options.socket), options.refresh);
-    let done = if options.embedded {
-        Exit::CloseConsole
-    } else {
-        Exit::Quit
-    };
+    let done = if options.embedded { Exit::CloseConsole } else { Exit::Quit };
     loop {
         let news = tokio::select! {
             news = poller.next() => news,
@@ -43,9 +39,7 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
             None => return Ok(done),
             Some(News::Snapshot(snapshot)) => lines(&snapshot),
             // Once per loss: a line per try would bury the last numbers.
-            Some(News::Lost {
-                reason, tries: 1, ..
-            }) => vec![format!("DISCONNECTED {reason}")],
+            Some(News::Lost { reason, tries: 1, .. }) => vec![format!("DISCONNECTED {reason}")],
             Some(News::Lost { .. }) => continue,
         };
         if print(&lines, theme).is_err() {
@@ -66,11 +60,7 @@ fn print(lines: &[String], theme: Theme) -> io::Result<()> {
 /// The Overview in words. The lines hold the service's text and must be escaped.
 #[must_use]
 pub fn lines(snapshot: &Snapshot) -> Vec<String> {
-    let worst = snapshot
-        .findings
-        .iter()
-        .map(|finding| finding.severity)
-        .max();
+    let worst = snapshot.findings.iter().map(|finding| finding.severity).max();
     let mut lines = vec![format!(
         "eventkit {} {} up {} version {}: {}",
         format::clock(snapshot.now),
@@ -81,11 +71,7 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
     )];
     for finding in &snapshot.findings {
         let word = health(Some(finding.severity));
-        lines.push(format!(
-            "attention: {word} {}: {}",
-            mark(Some(finding.severity)),
-            finding.text
-        ));
+        lines.push(format!("attention: {word} {}: {}", mark(Some(finding.severity)), finding.text));
     }
     for stage in &snapshot.stages {
         let facts = [&*stage.note, &*stage.detail].map(|fact| format!(", {fact}"));
@@ -93,10 +79,7 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
         let rate = format::rate(stage.rate);
         let state = stage.state.as_str();
         let mark = mark(severity_of(stage.state));
-        lines.push(format!(
-            "stage {}: {state}{mark}, {rate}/s{facts}",
-            stage.name
-        ));
+        lines.push(format!("stage {}: {state}{mark}, {rate}/s{facts}", stage.name));
     }
     for stream in &snapshot.streams {
         lines.push(format!(
@@ -110,11 +93,7 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
         ));
     }
     for sink in &snapshot.sinks {
-        let error = sink
-            .error
-            .as_deref()
-            .map(|e| format!(", {e}"))
-            .unwrap_or_default();
+        let error = sink.error.as_deref().map(|e| format!(", {e}")).unwrap_or_default();
         lines.push(format!(
             "sink {}: {}, {}/s, backlog {}{error}",
             sink.name,
@@ -134,10 +113,7 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
         capacity.cpu_cores,
         capacity.cpu_cores_max
     ));
-    lines.push(format!(
-        "dead letters: {} open",
-        format::count(snapshot.dead_letters.open)
-    ));
+    lines.push(format!("dead letters: {} open", format::count(snapshot.dead_letters.open)));
     lines.push(String::new());
     lines
 }

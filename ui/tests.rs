@@ -63,9 +63,7 @@ fn press(model: &mut Model, code: KeyCode) -> Vec<Effect> {
 }
 
 fn type_text(model: &mut Model, text: &str) -> Vec<Effect> {
-    text.chars()
-        .flat_map(|c| press(model, KeyCode::Char(c)))
-        .collect()
+    text.chars().flat_map(|c| press(model, KeyCode::Char(c))).collect()
 }
 
 /// Answers what was asked, as the service would, until nothing more is asked.
@@ -79,10 +77,7 @@ fn serve(model: &mut Model, effects: Vec<Effect>) {
             Request::Groups => Reply::Groups(Ok(fixture::groups())),
             Request::Page(list) => Reply::Page(Ok(fixture::page(list.before, list.limit))),
             Request::Letter(id) => Reply::Letter(Box::new(Ok(fixture::letter(id)))),
-            Request::Scope { filter, .. } => Reply::Scope(Ok(Scope {
-                filter,
-                count: 1_102,
-            })),
+            Request::Scope { filter, .. } => Reply::Scope(Ok(Scope { filter, count: 1_102 })),
             Request::Replay(_) => Reply::Replayed(Ok(Replayed {
                 replay: 42,
                 replayed: 1_089,
@@ -122,26 +117,15 @@ fn assert_screen(name: &str, model: &Model) {
 #[test]
 fn the_overview_looks_as_agreed() {
     for (name, width, height) in [("wide", 120, 36), ("compact", 80, 24), ("minimal", 40, 10)] {
-        assert_screen(
-            &format!("overview_{name}"),
-            &fixture::model(UNICODE, width, height),
-        );
-        assert_screen(
-            &format!("overview_{name}_ascii"),
-            &fixture::model(ASCII, width, height),
-        );
+        assert_screen(&format!("overview_{name}"), &fixture::model(UNICODE, width, height));
+        assert_screen(&format!("overview_{name}_ascii"), &fixture::model(ASCII, width, height));
     }
     assert_screen("one_line", &fixture::model(UNICODE, 30, 3));
 }
 
 #[test]
 fn the_other_views_look_as_agreed() {
-    for (key, view) in [
-        ('2', "streams"),
-        ('3', "partitions"),
-        ('4', "wal"),
-        ('?', "help"),
-    ] {
+    for (key, view) in [('2', "streams"), ('3', "partitions"), ('4', "wal"), ('?', "help")] {
         for (name, width, height) in [("wide", 120, 36), ("compact", 80, 24)] {
             let mut model = fixture::model(UNICODE, width, height);
             press(&mut model, KeyCode::Char(key));
@@ -152,22 +136,12 @@ fn the_other_views_look_as_agreed() {
 
 #[test]
 fn dead_letters_look_as_agreed() {
-    for (pane, view) in [
-        (Pane::Groups, "groups"),
-        (Pane::List, "list"),
-        (Pane::Letter, "letter"),
-    ] {
+    for (pane, view) in [(Pane::Groups, "groups"), (Pane::List, "list"), (Pane::Letter, "letter")] {
         for (name, width, height) in [("wide", 120, 36), ("compact", 80, 24)] {
-            assert_screen(
-                &format!("{view}_{name}"),
-                &dead_letters(UNICODE, width, height, pane),
-            );
+            assert_screen(&format!("{view}_{name}"), &dead_letters(UNICODE, width, height, pane));
         }
     }
-    assert_screen(
-        "list_compact_ascii",
-        &dead_letters(ASCII, 80, 24, Pane::List),
-    );
+    assert_screen("list_compact_ascii", &dead_letters(ASCII, 80, 24, Pane::List));
     assert_screen("list_minimal", &dead_letters(UNICODE, 40, 10, Pane::List));
 }
 
@@ -181,14 +155,7 @@ fn every_state_of_the_connection_looks_as_agreed() {
     let mut lost = fixture::model(UNICODE, 80, 24);
     lost.now += Duration::from_secs(12);
     let reason = "nobody listens on the socket".to_owned();
-    tell(
-        &mut lost,
-        What::Lost {
-            reason,
-            tries: 5,
-            retry_in: Duration::from_secs(2),
-        },
-    );
+    tell(&mut lost, What::Lost { reason, tries: 5, retry_in: Duration::from_secs(2) });
     assert_screen("state_disconnected", &lost);
     let mut frozen = fixture::model(UNICODE, 80, 24);
     press(&mut frozen, KeyCode::Char('f'));
@@ -198,15 +165,9 @@ fn every_state_of_the_connection_looks_as_agreed() {
     tell(&mut frozen, What::Snapshot(Arc::new(later)));
     assert_screen("state_frozen", &frozen);
     let mut restarted = fixture::model(UNICODE, 120, 36);
-    let again = Snapshot {
-        boot_id: "boot-2".to_owned(),
-        ..fixture::snapshot()
-    };
+    let again = Snapshot { boot_id: "boot-2".to_owned(), ..fixture::snapshot() };
     tell(&mut restarted, What::Snapshot(Arc::new(again)));
-    let newer = Snapshot {
-        api: 9,
-        ..fixture::snapshot()
-    };
+    let newer = Snapshot { api: 9, ..fixture::snapshot() };
     assert_screen("state_restarted", &restarted);
     tell(&mut restarted, What::Snapshot(Arc::new(newer)));
     assert_screen("state_other_api", &restarted);
@@ -214,10 +175,7 @@ fn every_state_of_the_connection_looks_as_agreed() {
 
 #[test]
 fn a_service_without_traffic_says_how_to_send_some() {
-    let mut snapshot = Snapshot {
-        findings: Vec::new(),
-        ..fixture::snapshot()
-    };
+    let mut snapshot = Snapshot { findings: Vec::new(), ..fixture::snapshot() };
     for stage in &mut snapshot.stages {
         stage.events = 0;
     }
@@ -269,9 +227,7 @@ fn the_colourless_theme_writes_no_colour_and_keeps_the_cursor_row() {
         if model.size.0 >= 80 && model.help.is_none() && model.letters.pane != Pane::Letter {
             let row_of_cursor = (2..model.size.1 - 2).any(|y| {
                 let row = (0..model.size.0).map(|x| &buffer[(x, y)]);
-                row.filter(|cell| cell.modifier.contains(Modifier::REVERSED))
-                    .count()
-                    > 40
+                row.filter(|cell| cell.modifier.contains(Modifier::REVERSED)).count() > 40
             });
             assert!(row_of_cursor, "{:?}:\n{}", model.tab, screen(&model));
         }
@@ -332,23 +288,11 @@ fn an_outdated_answer_is_dropped() {
     let effects = press(&mut model, KeyCode::Down);
     assert!(effects.is_empty(), "there are no groups yet");
     let groups = model.letters.awaited[0].unwrap();
-    tell(
-        &mut model,
-        What::Reply {
-            number: groups,
-            reply: Reply::Groups(Ok(fixture::groups())),
-        },
-    );
+    tell(&mut model, What::Reply { number: groups, reply: Reply::Groups(Ok(fixture::groups())) });
     press(&mut model, KeyCode::Down);
     assert_ne!(model.letters.awaited[1], Some(old));
     let reply = Reply::Page(Ok(fixture::page(None, 5)));
-    tell(
-        &mut model,
-        What::Reply {
-            number: old,
-            reply: reply.clone(),
-        },
-    );
+    tell(&mut model, What::Reply { number: old, reply: reply.clone() });
     assert!(model.letters.rows.is_empty());
     let number = model.letters.awaited[1].unwrap();
     tell(&mut model, What::Reply { number, reply });
@@ -361,26 +305,12 @@ fn cursor_and_marks_outlive_a_restart_of_the_service() {
     let before = model.letters.current().unwrap().letter.id;
     let marks = model.letters.marks.clone();
     assert_eq!(marks.len(), 2);
-    let lost = What::Lost {
-        reason: "gone".to_owned(),
-        tries: 1,
-        retry_in: Duration::ZERO,
-    };
+    let lost = What::Lost { reason: "gone".to_owned(), tries: 1, retry_in: Duration::ZERO };
     tell(&mut model, lost);
     assert!(press(&mut model, KeyCode::Char('R')).is_empty());
-    assert!(
-        model
-            .notice
-            .as_ref()
-            .unwrap()
-            .text
-            .contains("no connection")
-    );
+    assert!(model.notice.as_ref().unwrap().text.contains("no connection"));
     assert!(model.dialog.is_none());
-    let again = Snapshot {
-        boot_id: "boot-2".to_owned(),
-        ..fixture::snapshot()
-    };
+    let again = Snapshot { boot_id: "boot-2".to_owned(), ..fixture::snapshot() };
     let effects = tell(&mut model, What::Snapshot(Arc::new(again)));
     assert!(!effects.is_empty(), "the lists are asked for again");
     serve(&mut model, effects);
@@ -395,10 +325,7 @@ fn moving_down_reads_the_next_page_by_its_key() {
     let mut model = dead_letters(UNICODE, 120, 36, Pane::List);
     let effects = press(&mut model, KeyCode::End);
     let page = effects.iter().find_map(|effect| match effect {
-        Effect::Ask {
-            request: Request::Page(list),
-            ..
-        } => Some(list.clone()),
+        Effect::Ask { request: Request::Page(list), .. } => Some(list.clone()),
         _ => None,
     });
     assert_eq!(page.unwrap().before, Some(1_101));
@@ -408,10 +335,7 @@ fn moving_down_reads_the_next_page_by_its_key() {
 
 fn asked_replay(effects: &[Effect]) -> Option<LetterFilter> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Ask {
-            request: Request::Replay(replay),
-            ..
-        } => Some(replay.filter.clone()),
+        Effect::Ask { request: Request::Replay(replay), .. } => Some(replay.filter.clone()),
         _ => None,
     })
 }
@@ -434,11 +358,7 @@ fn marked_letters_are_replayed_only_after_the_focus_has_left_cancel() {
     assert_eq!(asked_replay(&effects).unwrap().ids, ids);
     serve(&mut model, effects);
     let notice = model.notice.clone().unwrap();
-    assert!(
-        notice.text.contains("1,089 in the log again, 13 refused"),
-        "{}",
-        notice.text
-    );
+    assert!(notice.text.contains("1,089 in the log again, 13 refused"), "{}", notice.text);
     assert!(notice.failed && model.letters.marks.is_empty());
 }
 
@@ -447,11 +367,7 @@ fn a_group_is_replayed_only_after_its_exact_number_was_typed() {
     let mut model = dead_letters(UNICODE, 120, 36, Pane::List);
     press(&mut model, KeyCode::Esc);
     let effects = press(&mut model, KeyCode::Char('R'));
-    let Effect::Ask {
-        request: Request::Scope { filter, .. },
-        ..
-    } = &effects[0]
-    else {
+    let Effect::Ask { request: Request::Scope { filter, .. }, .. } = &effects[0] else {
         panic!("{effects:?}")
     };
     assert_eq!(filter.status, Some(Status::Open));
@@ -478,23 +394,11 @@ fn there_is_no_replay_of_everything() {
 fn a_console_that_may_only_look_asks_for_no_change() {
     let denied = |model: &mut Model| {
         model.replaying = Some(7);
-        let failure = Failure {
-            text: "uid 1001 may only look".to_owned(),
-            denied: true,
-        };
-        tell(
-            model,
-            What::Reply {
-                number: 7,
-                reply: Reply::Replayed(Err(failure)),
-            },
-        );
+        let failure = Failure { text: "uid 1001 may only look".to_owned(), denied: true };
+        tell(model, What::Reply { number: 7, reply: Reply::Replayed(Err(failure)) });
     };
     let other_api = |model: &mut Model| {
-        let newer = Snapshot {
-            api: 9,
-            ..fixture::snapshot()
-        };
+        let newer = Snapshot { api: 9, ..fixture::snapshot() };
         tell(model, What::Snapshot(Arc::new(newer)));
     };
     let ways: [&dyn Fn(&mut Model); 3] = [&|model| model.read_only = true, &denied, &other_api];
@@ -590,26 +494,17 @@ fn a_finding_opens_the_view_that_explains_it() {
 #[test]
 fn leaving_asks_only_inside_the_service() {
     let mut attached = fixture::model(UNICODE, 80, 24);
-    assert_eq!(
-        press(&mut attached, KeyCode::Char('q')),
-        [Effect::Exit(Exit::Quit)]
-    );
+    assert_eq!(press(&mut attached, KeyCode::Char('q')), [Effect::Exit(Exit::Quit)]);
     let interrupt = || What::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
     assert_eq!(tell(&mut attached, interrupt()), [Effect::Exit(Exit::Quit)]);
     let mut embedded = fixture::model(UNICODE, 80, 24);
     embedded.embedded = true;
     assert!(tell(&mut embedded, interrupt()).is_empty());
     let mut twice = embedded.clone();
-    assert_eq!(
-        tell(&mut twice, interrupt()),
-        [Effect::Exit(Exit::StopService)]
-    );
+    assert_eq!(tell(&mut twice, interrupt()), [Effect::Exit(Exit::StopService)]);
     tell(&mut embedded, What::Drawn);
     press(&mut embedded, KeyCode::Tab);
-    assert_eq!(
-        press(&mut embedded, KeyCode::Enter),
-        [Effect::Exit(Exit::CloseConsole)]
-    );
+    assert_eq!(press(&mut embedded, KeyCode::Enter), [Effect::Exit(Exit::CloseConsole)]);
     let suspend = KeyEvent::new(KeyCode::Char('z'), KeyModifiers::CONTROL);
     embedded.dialog = None;
     assert!(tell(&mut embedded, What::Key(suspend)).is_empty());

@@ -36,11 +36,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
         }
         What::Snapshot(snapshot) => on_snapshot(model, snapshot, &mut effects),
-        What::Lost {
-            reason,
-            tries,
-            retry_in,
-        } => on_lost(model, reason, tries, retry_in),
+        What::Lost { reason, tries, retry_in } => on_lost(model, reason, tries, retry_in),
         What::Reply { number, reply } => on_reply(model, number, reply, &mut effects),
     }
     if model.tab == Tab::DeadLetters {
@@ -102,9 +98,7 @@ fn on_key(model: &mut Model, event: KeyEvent, effects: &mut Vec<Effect>) {
 }
 
 fn on_typed(model: &mut Model, event: KeyEvent) {
-    let plain = !event
-        .modifiers
-        .intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+    let plain = !event.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
     let typed = if let Some(dialog) = &mut model.dialog {
         &mut dialog.typed
     } else if let Some(line) = &mut model.filter_line {
@@ -205,12 +199,7 @@ fn on_lost(model: &mut Model, reason: String, tries: u32, retry_in: Duration) {
         Link::Lost { since, .. } => *since,
         _ => model.newest.as_ref().map_or(Duration::ZERO, |(_, at)| *at),
     };
-    model.link = Link::Lost {
-        since,
-        reason,
-        tries,
-        retry_at: model.now + retry_in,
-    };
+    model.link = Link::Lost { since, reason, tries, retry_at: model.now + retry_in };
 }
 
 /// Asks for groups and list again if the counts have moved since they were last asked for.
@@ -218,10 +207,7 @@ fn refresh_lists(model: &mut Model, effects: &mut Vec<Effect>) {
     if model.tab != Tab::DeadLetters || model.frozen.is_some() {
         return;
     }
-    let counts = model
-        .newest
-        .as_ref()
-        .map(|(snapshot, _)| &snapshot.dead_letters);
+    let counts = model.newest.as_ref().map(|(snapshot, _)| &snapshot.dead_letters);
     let busy = model.letters.awaited[0].is_some() || model.letters.awaited[1].is_some();
     if !busy && counts.is_some() && model.letters.counts.as_ref() != counts {
         ask_lists(model, effects);
@@ -230,10 +216,7 @@ fn refresh_lists(model: &mut Model, effects: &mut Vec<Effect>) {
 
 /// Asks for the groups and the first page of the list.
 pub fn ask_lists(model: &mut Model, effects: &mut Vec<Effect>) {
-    model.letters.counts = model
-        .newest
-        .as_ref()
-        .map(|(snapshot, _)| snapshot.dead_letters.clone());
+    model.letters.counts = model.newest.as_ref().map(|(snapshot, _)| snapshot.dead_letters.clone());
     ask(model, Request::Groups, effects);
     ask_page(model, None, effects);
 }
@@ -241,11 +224,7 @@ pub fn ask_lists(model: &mut Model, effects: &mut Vec<Effect>) {
 /// Asks for a page of the list.
 pub fn ask_page(model: &mut Model, before: Option<i64>, effects: &mut Vec<Effect>) {
     model.letters.page_before = before;
-    let list = ListLetters {
-        filter: model.letters.list_filter(),
-        before,
-        limit: PAGE_ROWS,
-    };
+    let list = ListLetters { filter: model.letters.list_filter(), before, limit: PAGE_ROWS };
     ask(model, Request::Page(list), effects);
 }
 

@@ -269,9 +269,7 @@ fn parse_size(text: &str) -> Option<u64> {
         "tb" => 1_000_000_000_000,
         _ => return None,
     };
-    number
-        .checked_mul(factor)
-        .filter(|bytes| *bytes <= SIZE_MAX)
+    number.checked_mul(factor).filter(|bytes| *bytes <= SIZE_MAX)
 }
 
 /// `30s`, `500ms`, `5 min`, `24h`, `7d`.
@@ -290,10 +288,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
-    let end = text
-        .bytes()
-        .take_while(|b| b.is_ascii_digit() || *b == b'_')
-        .count();
+    let end = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'_').count();
     let (number, unit) = text.split_at(end);
     Some((number.replace('_', "").parse().ok()?, unit.trim_start()))
 }
@@ -335,16 +330,7 @@ mod tests {
             assert_eq!(show_size(bytes), shown);
             assert_eq!(parse_size(shown), Some(bytes));
         }
-        for text in [
-            "",
-            "MiB",
-            "8 Mib s",
-            "-1",
-            "1.5 GiB",
-            "8M",
-            "99999999 TiB",
-            "_",
-        ] {
+        for text in ["", "MiB", "8 Mib s", "-1", "1.5 GiB", "8M", "99999999 TiB", "_"] {
             assert_eq!(parse_size(text), None, "{text}");
         }
     }
@@ -359,11 +345,7 @@ mod tests {
             ("5 min", 300_000, "5min"),
             ("90s", 90_000, "90s"),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Some(Duration::from_millis(ms)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
             assert_eq!(show_duration(Duration::from_millis(ms)), shown);
         }
         for text in ["", "30", "s", "1.5s", "30 sec", "99999999999999999999d"] {

@@ -73,7 +73,7 @@ mod tests {
         }
         assert!((history.rate() - 10.0).abs() < 1e-9);
         assert_eq!(history.seconds(), [0.0, 10.0, 10.0, 10.0, 10.0, 10.0]);
-        assert_eq!(history.quarters(), []);
+        assert!(history.quarters().is_empty());
     }
 
     #[test]

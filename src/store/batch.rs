@@ -327,7 +327,8 @@ mod tests {
     #[test]
     fn two_parts_have_what_the_whole_had() {
         let batch = batch();
-        let (even, odd) = (batch.part(Uuid::max(), |r| r % 2 == 0), batch.part(Uuid::max(), |r| r % 2 == 1));
+        let (even, odd) =
+            (batch.part(Uuid::max(), |r| r % 2 == 0), batch.part(Uuid::max(), |r| r % 2 == 1));
         assert_eq!(even.seqs() | odd.seqs(), batch.seqs());
         assert_eq!(odd.event(0), batch.event(1));
         assert_ne!(even.digest(), odd.digest());

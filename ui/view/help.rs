@@ -76,19 +76,9 @@ pub fn draw(model: &Model, scroll: usize, p: &mut Painter, body: Rect) {
             Line::Blank => x,
             Line::Key(key) => {
                 let names: Vec<String> = key.presses.iter().map(|press| press.name()).collect();
-                let style = if key.changes() {
-                    p.theme.reversed()
-                } else {
-                    p.theme.normal()
-                };
+                let style = if key.changes() { p.theme.reversed() } else { p.theme.normal() };
                 p.text(x + 2, y, 18, &names.join("  "), style);
-                p.text(
-                    x + 21,
-                    y,
-                    room.saturating_sub(21),
-                    key.help,
-                    p.theme.normal(),
-                )
+                p.text(x + 21, y, room.saturating_sub(21), key.help, p.theme.normal())
             }
         };
     }

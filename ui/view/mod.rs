@@ -62,19 +62,14 @@ pub fn draw(model: &Model, frame: &mut Frame) {
         }
         Class::Minimal => {
             frame::minimal(model, p, area);
-            model
-                .dialog
-                .as_ref()
-                .and_then(|question| dialog::draw(model, question, p, area))
+            model.dialog.as_ref().and_then(|question| dialog::draw(model, question, p, area))
         }
         Class::Compact | Class::Wide => {
             let body = frame::draw(model, p, area, class);
             draw_body(model, p, body, class);
             let line = frame::message(model, p, area);
-            let asked = model
-                .dialog
-                .as_ref()
-                .map(|question| dialog::draw(model, question, p, area));
+            let asked =
+                model.dialog.as_ref().map(|question| dialog::draw(model, question, p, area));
             asked.unwrap_or(line)
         }
     };
@@ -88,13 +83,7 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
         return help::draw(model, scroll, p, body);
     }
     let Some(snapshot) = model.shown() else {
-        p.text(
-            body.x + 1,
-            body.y + 1,
-            body.width,
-            "waiting for data",
-            p.theme.dim(),
-        );
+        p.text(body.x + 1, body.y + 1, body.width, "waiting for data", p.theme.dim());
         return;
     };
     match model.tab {
@@ -114,12 +103,7 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
 pub fn stream_line(model: &Model, snapshot: &Snapshot) -> usize {
     let cursor = model.cursors.stream.as_ref();
     cursor
-        .and_then(|name| {
-            snapshot
-                .streams
-                .iter()
-                .position(|stream| stream.name == *name)
-        })
+        .and_then(|name| snapshot.streams.iter().position(|stream| stream.name == *name))
         .unwrap_or(0)
 }
 
@@ -133,6 +117,5 @@ pub fn first_row(line: usize, rows: usize, height: usize) -> usize {
 /// Where a text cursor stands, if it is inside the area.
 #[must_use]
 pub fn cursor_at(x: u16, y: u16, area: Rect) -> Option<Position> {
-    area.contains(Position { x, y })
-        .then_some(Position { x, y })
+    area.contains(Position { x, y }).then_some(Position { x, y })
 }

@@ -35,11 +35,7 @@ pub fn finding_line(model: &Model, snapshot: &Snapshot) -> usize {
 /// Draws the view.
 pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, class: Class) {
     let wide = class == Class::Wide;
-    let slice = |y: u16, height: u16| Rect {
-        y: body.y + y,
-        height,
-        ..body
-    };
+    let slice = |y: u16, height: u16| Rect { y: body.y + y, height, ..body };
     let pipeline_rows = if wide { 7 } else { 6 };
     pipeline(model, snapshot, p, slice(0, pipeline_rows), wide);
     let findings = snapshot.findings.len().clamp(1, if wide { 6 } else { 4 }) as u16;
@@ -54,37 +50,14 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, cla
     }
     let changes_rows = 6.min(rest / 3);
     let middle = slice(y, rest - changes_rows);
-    let left = Rect {
-        width: middle.width / 2,
-        ..middle
-    };
-    let right = Rect {
-        x: middle.x + left.width,
-        width: middle.width - left.width,
-        ..middle
-    };
+    let left = Rect { width: middle.width / 2, ..middle };
+    let right = Rect { x: middle.x + left.width, width: middle.width - left.width, ..middle };
     streams(model, snapshot, p, left);
     let sinks_rows = (snapshot.sinks.len() as u16 + 3).min(right.height / 2);
-    sinks(
-        snapshot,
-        p,
-        Rect {
-            height: sinks_rows,
-            ..right
-        },
-    );
-    let below = Rect {
-        y: right.y + sinks_rows,
-        height: right.height - sinks_rows,
-        ..right
-    };
+    sinks(snapshot, p, Rect { height: sinks_rows, ..right });
+    let below = Rect { y: right.y + sinks_rows, height: right.height - sinks_rows, ..right };
     capacity(snapshot, p, below);
-    changes(
-        model,
-        snapshot,
-        p,
-        slice(y + rest - changes_rows, changes_rows),
-    );
+    changes(model, snapshot, p, slice(y + rest - changes_rows, changes_rows));
 }
 
 fn pipeline(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wide: bool) {
@@ -92,18 +65,10 @@ fn pipeline(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wid
     let count = snapshot.stages.len().max(1) as u16;
     let width = inner.width / count;
     for (i, stage) in snapshot.stages.iter().enumerate() {
-        let at = Rect {
-            x: inner.x + 1 + width * i as u16,
-            width: width - 1,
-            ..inner
-        };
+        let at = Rect { x: inner.x + 1 + width * i as u16, width: width - 1, ..inner };
         draw_stage(model, stage, p, at, wide);
         if i + 1 < snapshot.stages.len() {
-            let (arrow, y) = if wide {
-                ("-->", inner.y + 1)
-            } else {
-                (">", inner.y)
-            };
+            let (arrow, y) = if wide { ("-->", inner.y + 1) } else { (">", inner.y) };
             let x = at.x + width - if wide { 5 } else { 2 };
             p.text(x, y, 3, arrow, p.theme.dim());
         }
@@ -116,11 +81,7 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
     let name = stage.name.to_uppercase();
     let x = p.text(at.x, at.y, room, &name, p.theme.heading()) + 1;
     if wide || severity.is_some() {
-        let style = if severity.is_some() {
-            p.theme.severity(severity)
-        } else {
-            p.theme.dim()
-        };
+        let style = if severity.is_some() { p.theme.severity(severity) } else { p.theme.dim() };
         let text = match (wide, severity) {
             (true, Some(_)) => format!("{} {}", stage.state.as_str(), mark(severity)),
             (true, None) => stage.state.as_str().to_owned(),
@@ -130,11 +91,7 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
     }
     let rate = format!("{}/s", format::rate(stage.rate));
     p.text(at.x, at.y + 1, room, &rate, p.theme.normal());
-    let points = if model.seconds {
-        &stage.seconds
-    } else {
-        &stage.quarters
-    };
+    let points = if model.seconds { &stage.seconds } else { &stage.quarters };
     p.sparkline(at.x, at.y + 2, room.saturating_sub(2).min(15), points);
     if wide {
         p.text(at.x, at.y + 3, at.width, &stage.note, p.theme.normal());
@@ -143,13 +100,7 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
         let style = p.theme.severity(severity);
         p.text(at.x, at.y + 3, at.width, stage.state.as_str(), style);
     } else if stage.note.is_empty() {
-        p.text(
-            at.x,
-            at.y + 3,
-            at.width,
-            stage.state.as_str(),
-            p.theme.dim(),
-        );
+        p.text(at.x, at.y + 3, at.width, stage.state.as_str(), p.theme.dim());
     } else {
         p.text(at.x, at.y + 3, at.width, &stage.note, p.theme.normal());
     }
@@ -157,10 +108,7 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
 
 fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wide: bool) {
     let focused = !model.cursors.overview_streams;
-    let hidden = snapshot
-        .findings
-        .len()
-        .saturating_sub(usize::from(area.height - 2));
+    let hidden = snapshot.findings.len().saturating_sub(usize::from(area.height - 2));
     let note = match hidden {
         0 => "worst first   Enter opens".to_owned(),
         more => format!("worst first, {more} more below   Enter opens"),
@@ -183,70 +131,31 @@ fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wi
     let line = finding_line(model, snapshot);
     let height = usize::from(inner.height);
     let first = first_row(line, snapshot.findings.len(), height);
-    let shown = snapshot
-        .findings
-        .iter()
-        .enumerate()
-        .skip(first)
-        .take(height);
+    let shown = snapshot.findings.iter().enumerate().skip(first).take(height);
     for (y, (i, finding)) in (inner.y..).zip(shown) {
-        draw_finding(
-            finding,
-            p,
-            Rect {
-                y,
-                height: 1,
-                ..inner
-            },
-            wide,
-        );
+        draw_finding(finding, p, Rect { y, height: 1, ..inner }, wide);
         if focused && i == line {
-            p.restyle(
-                Rect {
-                    y,
-                    height: 1,
-                    ..inner
-                },
-                p.theme.reversed(),
-            );
+            p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
 }
 
 fn draw_finding(finding: &Finding, p: &mut Painter, at: Rect, wide: bool) {
     let severity = Some(finding.severity);
-    p.text(
-        at.x + 1,
-        at.y,
-        2,
-        mark(severity),
-        p.theme.severity(severity),
-    );
+    p.text(at.x + 1, at.y, 2, mark(severity), p.theme.severity(severity));
     let tab = Tab::of(finding.view);
     let view = tab.map_or("service".to_owned(), |tab| tab.label().1.to_lowercase());
     p.text(at.x + 4, at.y, 13, &view, p.theme.normal());
     let mut right = at.right() - 1;
     if let Some(tab) = tab {
-        right = p.right(
-            right,
-            at.y,
-            6,
-            &format!("-> {}", tab.label().0),
-            p.theme.dim(),
-        ) - 2;
+        right = p.right(right, at.y, 6, &format!("-> {}", tab.label().0), p.theme.dim()) - 2;
     }
     if let (true, Some(stream)) = (wide, &finding.stream) {
         let text = format!("stream {stream}");
         right = p.right(right, at.y, 28, &text, p.theme.normal()) - 2;
     }
     let x = at.x + 18;
-    p.text(
-        x,
-        at.y,
-        right.saturating_sub(x),
-        &finding.text,
-        p.theme.normal(),
-    );
+    p.text(x, at.y, right.saturating_sub(x), &finding.text, p.theme.normal());
 }
 
 fn streams(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect) {
@@ -260,43 +169,19 @@ fn streams(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect) {
     let rows = usize::from(inner.height - 1);
     let all = &snapshot.streams;
     let line = stream_line(model, snapshot);
-    let (rows, more) = if all.len() > rows {
-        (rows - 1, true)
-    } else {
-        (rows, false)
-    };
-    let first = if focused {
-        first_row(line, all.len(), rows)
-    } else {
-        0
-    };
+    let (rows, more) = if all.len() > rows { (rows - 1, true) } else { (rows, false) };
+    let first = if focused { first_row(line, all.len(), rows) } else { 0 };
     let mut y = inner.y + 1;
     for (i, stream) in all.iter().enumerate().skip(first).take(rows) {
-        let row = Rect {
-            y,
-            height: 1,
-            ..inner
-        };
-        columns.row(
-            p,
-            y,
-            stream,
-            if model.seconds {
-                &stream.seconds
-            } else {
-                &stream.quarters
-            },
-        );
+        let row = Rect { y, height: 1, ..inner };
+        columns.row(p, y, stream, if model.seconds { &stream.seconds } else { &stream.quarters });
         if focused && i == line {
             p.restyle(row, p.theme.reversed());
         }
         y += 1;
     }
     if more {
-        let others = all
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| *i < first || *i >= first + rows);
+        let others = all.iter().enumerate().filter(|(i, _)| *i < first || *i >= first + rows);
         let (rate, dead, n) = others.fold((0.0, 0.0, 0), |(rate, dead, n), (_, stream)| {
             (rate + stream.rate, dead + stream.rejected_rate, n + 1)
         });
@@ -345,24 +230,12 @@ impl Columns {
         let style = p.theme.normal();
         let severity = severity_of(stream.state);
         let end = self.rate - 7;
-        let x = p.text(
-            self.name,
-            y,
-            end - self.name - 3,
-            stream.name.as_str(),
-            style,
-        );
+        let x = p.text(self.name, y, end - self.name - 3, stream.name.as_str(), style);
         p.text(x + 1, y, 2, mark(severity), p.theme.severity(severity));
         p.right(self.rate, y, 9, &format::rate(stream.rate), style);
         p.sparkline(self.chart, y, self.chart_cells, points);
         p.right(self.dead, y, 8, &format::rate(stream.rejected_rate), style);
-        p.right(
-            self.lag,
-            y,
-            8,
-            &format::short_count(stream.wal.lag_events),
-            style,
-        );
+        p.right(self.lag, y, 8, &format::short_count(stream.wal.lag_events), style);
     }
 }
 
@@ -374,12 +247,7 @@ fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
     let x = inner.x + 1;
     let heading = p.theme.heading();
     p.text(x, inner.y, 10, "sink", heading);
-    for (end, text) in [
-        (20, "out/s"),
-        (29, "last"),
-        (38, "failures"),
-        (48, "backlog"),
-    ] {
+    for (end, text) in [(20, "out/s"), (29, "last"), (38, "failures"), (48, "backlog")] {
         p.right(x + end, inner.y, 8, text, heading);
     }
     p.text(x + 50, inner.y, 8, "state", heading);
@@ -387,13 +255,7 @@ fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         let style = p.theme.normal();
         p.text(x, y, 11, &sink.name, style);
         p.right(x + 20, y, 8, &format::rate(sink.rate), style);
-        p.right(
-            x + 29,
-            y,
-            8,
-            &format::micros(sink.last_ms.saturating_mul(1000)),
-            style,
-        );
+        p.right(x + 29, y, 8, &format::micros(sink.last_ms.saturating_mul(1000)), style);
         p.right(x + 38, y, 8, &format::short_count(sink.failures), style);
         p.right(x + 48, y, 8, &format::short_count(sink.backlog), style);
         state(sink, p, x + 50, y);
@@ -453,21 +315,9 @@ fn capacity(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         p.text(x, y, 10, label, p.theme.normal());
         p.bar(x + 11, y, 16, *part, *whole);
         let severity = fullness(*part, *whole);
-        p.right(
-            x + 33,
-            y,
-            5,
-            &share(*part, *whole),
-            p.theme.severity(severity),
-        );
+        p.right(x + 33, y, 5, &share(*part, *whole), p.theme.severity(severity));
         p.text(x + 34, y, 2, mark(severity), p.theme.severity(severity));
-        p.text(
-            x + 37,
-            y,
-            inner.width.saturating_sub(38),
-            text,
-            p.theme.normal(),
-        );
+        p.text(x + 37, y, inner.width.saturating_sub(38), text, p.theme.normal());
     }
     let y = inner.y + rows.len() as u16;
     if y < inner.bottom() {
@@ -478,13 +328,7 @@ fn capacity(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
             format::count(dead.replaying),
             format::short_count(dead.resolved)
         );
-        p.text(
-            inner.x + 1,
-            y,
-            inner.width.saturating_sub(2),
-            &text,
-            p.theme.normal(),
-        );
+        p.text(inner.x + 1, y, inner.width.saturating_sub(2), &text, p.theme.normal());
     }
 }
 
@@ -492,13 +336,7 @@ fn sink_line(snapshot: &Snapshot, p: &mut Painter, at: Rect) {
     let mut x = p.text(at.x + 1, at.y, 8, "sinks", p.theme.heading()) + 3;
     for sink in &snapshot.sinks {
         let text = format!("{} {}/s ", sink.name, format::rate(sink.rate));
-        x = p.text(
-            x,
-            at.y,
-            at.right().saturating_sub(x),
-            &text,
-            p.theme.normal(),
-        );
+        x = p.text(x, at.y, at.right().saturating_sub(x), &text, p.theme.normal());
         x = state(sink, p, x, at.y) + 4;
     }
 }
@@ -508,19 +346,9 @@ fn capacity_line(snapshot: &Snapshot, p: &mut Painter, at: Rect) {
     for (i, (label, part, whole, text)) in capacities(snapshot).iter().enumerate() {
         let severity = fullness(*part, *whole);
         // A dead store has no limit of its own: its size says more than its share.
-        let amount = if i == 4 {
-            text.clone()
-        } else {
-            share(*part, *whole)
-        };
+        let amount = if i == 4 { text.clone() } else { share(*part, *whole) };
         let text = format!("{} {amount}", label.trim_end_matches(" (WAL)"));
-        x = p.text(
-            x,
-            at.y,
-            at.right().saturating_sub(x),
-            &text,
-            p.theme.severity(severity),
-        );
+        x = p.text(x, at.y, at.right().saturating_sub(x), &text, p.theme.severity(severity));
         if severity.is_some() {
             x = p.text(x + 1, at.y, 2, mark(severity), p.theme.severity(severity));
         }
@@ -535,12 +363,6 @@ fn changes(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         let stamp = format::stamp(change.at, now);
         let x = p.text(inner.x + 1, y, 11, &stamp, p.theme.dim());
         let x = x.max(inner.x + 9) + 2;
-        p.last(
-            x,
-            y,
-            inner.right().saturating_sub(x + 1),
-            &change.text,
-            p.theme.normal(),
-        );
+        p.last(x, y, inner.right().saturating_sub(x + 1), &change.text, p.theme.normal());
     }
 }

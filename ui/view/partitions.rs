@@ -20,11 +20,7 @@ const CHART_ROWS: u16 = 8;
 pub fn profile(model: &Model, snapshot: &Snapshot) -> Vec<PartitionStatus> {
     let mut sums: Vec<PartitionStatus> = Vec::new();
     let chosen = model.cursors.profile.as_ref();
-    for stream in snapshot
-        .streams
-        .iter()
-        .filter(|s| chosen.is_none_or(|name| s.name == *name))
-    {
+    for stream in snapshot.streams.iter().filter(|s| chosen.is_none_or(|name| s.name == *name)) {
         if sums.len() < stream.partitions.len() {
             sums.resize(stream.partitions.len(), PartitionStatus::default());
         }
@@ -59,39 +55,14 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     let total: u64 = profile.iter().map(|partition| partition.events).sum();
     let mean = total as f64 / profile.len().max(1) as f64;
     let ratio = |events: u64| {
-        if mean > 0.0 {
-            events as f64 / mean
-        } else {
-            0.0
-        }
+        if mean > 0.0 { events as f64 / mean } else { 0.0 }
     };
-    let ratios: Vec<f64> = profile
-        .iter()
-        .map(|partition| ratio(partition.events))
-        .collect();
-    let name = model
-        .cursors
-        .profile
-        .as_ref()
-        .map_or("all streams", |name| name.as_str());
-    chart(
-        p,
-        Rect {
-            height: CHART_ROWS,
-            ..body
-        },
-        &ratios,
-        name,
-    );
-    let table = Rect {
-        y: body.y + CHART_ROWS,
-        height: body.height.saturating_sub(CHART_ROWS),
-        ..body
-    };
-    let note = format!(
-        "mean {} events, fullest first",
-        format::short_count(mean as u64)
-    );
+    let ratios: Vec<f64> = profile.iter().map(|partition| ratio(partition.events)).collect();
+    let name = model.cursors.profile.as_ref().map_or("all streams", |name| name.as_str());
+    chart(p, Rect { height: CHART_ROWS, ..body }, &ratios, name);
+    let table =
+        Rect { y: body.y + CHART_ROWS, height: body.height.saturating_sub(CHART_ROWS), ..body };
+    let note = format!("mean {} events, fullest first", format::short_count(mean as u64));
     let inner = p.pane(table, "Partitions", &note, true);
     if inner.height < 2 {
         return;
@@ -104,10 +75,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     p.right(x + 16 + bar_cells + 12, inner.y, 12, "events", heading);
     p.right(x + 16 + bar_cells + 24, inner.y, 12, "waiting", heading);
     let ids = order(model, snapshot);
-    let line = ids
-        .iter()
-        .position(|id| *id == model.cursors.partition)
-        .unwrap_or(0);
+    let line = ids.iter().position(|id| *id == model.cursors.partition).unwrap_or(0);
     let height = usize::from(inner.height - 1);
     let first = first_row(line, ids.len(), height);
     let top = ratios.iter().copied().fold(1.0, f64::max);
@@ -124,14 +92,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
         let pending = format::count(profile[*id].pending);
         p.right(x + 16 + bar_cells + 24, y, 12, &pending, style);
         if i == line {
-            p.restyle(
-                Rect {
-                    y,
-                    height: 1,
-                    ..inner
-                },
-                p.theme.reversed(),
-            );
+            p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
 }
@@ -173,13 +134,7 @@ fn chart(p: &mut Painter, area: Rect, ratios: &[f64], name: &str) {
                 continue;
             }
             for dx in 0..breadth.saturating_sub(1).max(1) {
-                p.text(
-                    x + dx,
-                    inner.y + row,
-                    1,
-                    heights[usize::from(filled) - 1],
-                    style,
-                );
+                p.text(x + dx, inner.y + row, 1, heights[usize::from(filled) - 1], style);
             }
         }
         let every = (8 / breadth).max(1) as usize;

@@ -43,14 +43,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
             p.right(numbers + right, y, 10, &text, p.theme.normal());
         }
         if i == line {
-            p.restyle(
-                Rect {
-                    y,
-                    height: 1,
-                    ..inner
-                },
-                p.theme.reversed(),
-            );
+            p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
 }
