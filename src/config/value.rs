@@ -123,6 +123,10 @@ impl Slot<'_> {
             Self::Prefix(prefix) => *prefix = parsed(given, expects, parse_prefix)?,
             Self::Level(level) => {
                 *level = parsed(given, expects, |text| {
+                    // The filter's own parser slices such text between its bytes and panics.
+                    if !text.is_ascii() {
+                        return None;
+                    }
                     tracing_subscriber::EnvFilter::try_new(text).ok()?;
                     Some(text.to_owned())
                 })?;

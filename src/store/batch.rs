@@ -302,7 +302,7 @@ mod tests {
                 kind: "track".into(),
                 message_id: format!("m{seq}").into(),
                 user_id: Some(payload[11..13].into()),
-                properties: Some(payload[38..45].into()),
+                properties: payload.find(r#"{"n""#).map(|at| payload[at..at + 7].into()),
                 received_at: Micros::from(seq as u32),
                 ..TypedEvent::default()
             };
