@@ -7,6 +7,7 @@
 
 use eventkit::admin::{Replay, Replayed};
 use eventkit::errors::{LetterFilter, Status};
+use eventkit::event::LetterId;
 
 use super::Exit;
 use super::format;
@@ -70,7 +71,7 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
     match model.letters.pane {
         Pane::Groups => ask_group(model, effects),
         Pane::List if !model.letters.marks.is_empty() => {
-            let ids: Vec<i64> = model.letters.marks.iter().copied().collect();
+            let ids: Vec<LetterId> = model.letters.marks.iter().copied().collect();
             let hidden = model.letters.hidden_marks();
             let mut scope = format!("{} marked letters", format::count(ids.len() as u64));
             if hidden > 0 {
@@ -100,7 +101,7 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
     }
 }
 
-fn ask_ids(model: &mut Model, ids: Vec<i64>, scope: String) {
+fn ask_ids(model: &mut Model, ids: Vec<LetterId>, scope: String) {
     let count = ids.len() as u64;
     let filter = LetterFilter {
         ids,
@@ -223,18 +224,16 @@ fn press(model: &mut Model, effects: &mut Vec<Effect>) {
             }
             model.dialog = None;
             model.say(format!("replaying {} letters", format::count(count)));
-            ask(
-                model,
-                Request::Replay(Replay { filter, note: None }),
-                effects,
-            );
+            let ids = filter.ids.clone();
+            let request = Request::Replay(Replay { filter, note: None });
+            model.replaying = Some((ask(model, request, effects), ids));
         }
         _ => close(model),
     }
 }
 
-/// A replay was answered.
-pub fn on_replayed(model: &mut Model, result: Result<Replayed, Failure>) {
+/// A replay that named these letters, or a filter, was answered.
+pub fn on_replayed(model: &mut Model, ids: &[LetterId], result: Result<Replayed, Failure>) {
     match result {
         Ok(done) => {
             let mut text = format!(
@@ -253,7 +252,7 @@ pub fn on_replayed(model: &mut Model, result: Result<Replayed, Failure>) {
             } else {
                 model.say(text);
             }
-            model.letters.marks.clear();
+            model.letters.marks.retain(|id| !ids.contains(id));
             model.letters.asked = None;
         }
         Err(failure) => {

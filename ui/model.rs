@@ -212,8 +212,8 @@ pub struct Model {
     pub notice: Option<Notice>,
     /// The last request's number.
     pub last_number: u64,
-    /// The replay that waits for its answer.
-    pub replaying: Option<u64>,
+    /// The replay that waits for its answer: its number, and the letters it names one by one.
+    pub replaying: Option<(u64, Vec<LetterId>)>,
 }
 
 impl Model {

@@ -477,7 +477,7 @@ fn there_is_no_replay_of_everything() {
 #[test]
 fn a_console_that_may_only_look_asks_for_no_change() {
     let denied = |model: &mut Model| {
-        model.replaying = Some(7);
+        model.replaying = Some((7, Vec::new()));
         let failure = Failure {
             text: "uid 1001 may only look".to_owned(),
             denied: true,
@@ -700,7 +700,9 @@ fn hostile_models(theme: Theme, width: u16, height: u16, text: &str) -> Vec<Mode
         letter.summary.reason = text.to_owned();
         model.letters.opened = Some(super::opened::Opened::new(letter));
         model.complain(text);
-        models.push(model);
+        let mut asked = model.clone();
+        press(&mut asked, KeyCode::Char('R'));
+        models.extend([model, asked]);
     }
     for key in ['1', '2'] {
         let mut model = models[0].clone();

@@ -250,13 +250,13 @@ pub fn ask_page(model: &mut Model, before: Option<i64>, effects: &mut Vec<Effect
 }
 
 /// Numbers a request; an earlier one of its slot is given up.
-pub fn ask(model: &mut Model, request: Request, effects: &mut Vec<Effect>) {
+pub fn ask(model: &mut Model, request: Request, effects: &mut Vec<Effect>) -> u64 {
     let number = model.number();
-    match request.slot() {
-        Some(slot) => model.letters.awaited[slot] = Some(number),
-        None => model.replaying = Some(number),
+    if let Some(slot) = request.slot() {
+        model.letters.awaited[slot] = Some(number);
     }
     effects.push(Effect::Ask { number, request });
+    number
 }
 
 /// What the position of the cursor calls for: the letter under it, or the next page.
@@ -299,10 +299,11 @@ fn on_reply(model: &mut Model, number: u64, reply: Reply, effects: &mut Vec<Effe
         Reply::Scope(result) if take_awaited(model, 3, number) => {
             dialogs::on_scope(model, result);
         }
-        Reply::Replayed(result) if model.replaying == Some(number) => {
-            model.replaying = None;
-            dialogs::on_replayed(model, result);
-            ask_lists(model, effects);
+        Reply::Replayed(result) => {
+            if let Some((_, ids)) = model.replaying.take_if(|(awaited, _)| *awaited == number) {
+                dialogs::on_replayed(model, &ids, result);
+                ask_lists(model, effects);
+            }
         }
         // An answer to a question that nobody has any more.
         _ => {}

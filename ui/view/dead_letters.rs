@@ -125,6 +125,7 @@ fn groups(model: &Model, p: &mut Painter, area: Rect) {
         "reason, place, stream",
         p.theme.heading(),
     );
+    p.right(inner.right() - 1, inner.y, 4, "last", p.theme.heading());
     // The panel on what a group has in common takes five rows; a group takes two.
     let panel = if inner.height >= 12 { 5 } else { 0 };
     let body = Rect {
@@ -206,7 +207,7 @@ fn draw_group(group: &Group, model: &Model, p: &mut Painter, row: Rect) {
     p.text(row.x + 10, row.y, room, &reason, style);
     let now = model.screen_clock().unwrap_or(group.last_at);
     let ago = now.saturating_sub(group.last_at).max(0) as u64 / 1000;
-    let age = format!("{} ago", format::age(ago));
+    let age = format::age(ago);
     let right = p.right(row.right() - 1, row.y + 1, 9, &age, p.theme.dim());
     let path = if group.path.is_empty() {
         "-"
@@ -226,11 +227,7 @@ fn draw_group(group: &Group, model: &Model, p: &mut Painter, row: Rect) {
 fn common(model: &Model, p: &mut Painter, area: Rect) {
     let now = model.screen_clock().unwrap_or_default();
     let Some(group) = model.letters.current_group() else {
-        let lines = [
-            "Choose a group with Up and Down; its",
-            "letters stand beside it.",
-            "",
-        ];
+        let lines = ["Up and Down choose a group,", "Enter goes to its letters."];
         for (y, text) in (area.y + 1..area.bottom()).zip(lines) {
             p.text(
                 area.x + 1,

@@ -88,7 +88,7 @@ fn replay(
 ) -> Option<Position> {
     line(p, inner, 1, "Scope", scope);
     let counted = format!(
-        "{} as of {}. Later ones are not included.",
+        "{} as of {}; later ones stay out",
         letters(count),
         format::clock(as_of)
     );

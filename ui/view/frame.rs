@@ -95,14 +95,23 @@ fn state_line(model: &Model, p: &mut Painter, area: Rect, class: Class) {
         &text,
         p.theme.severity(severity).patch(p.theme.heading()),
     );
-    let right = clock_and_more(model, p, area, wide);
+    let lost = matches!(model.link, Link::Lost { .. }) && model.frozen.is_none();
+    // The reason is worth more than the clock where there is room for one of them.
+    let right = if lost && !wide {
+        area.right()
+    } else {
+        clock_and_more(model, p, area, wide)
+    };
     let mut room = right.saturating_sub(x + 3);
-    if let Link::Lost {
-        reason,
-        tries,
-        retry_at,
-        ..
-    } = &model.link
+    if let (
+        Link::Lost {
+            reason,
+            tries,
+            retry_at,
+            ..
+        },
+        true,
+    ) = (&model.link, lost)
     {
         let next = format::age(retry_at.saturating_sub(model.now).as_millis() as u64);
         let text = format!("{reason}, try {tries}, next in {next}");

@@ -17,7 +17,7 @@ use eventkit::status::Snapshot;
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 
-use super::model::{Model, Tab};
+use super::model::{Link, Model, Tab};
 use super::paint::Painter;
 
 /// How much room there is.
@@ -104,7 +104,8 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
         Tab::Wal => wal::draw(model, snapshot, p, body),
         Tab::DeadLetters => dead_letters::draw(model, p, body, class),
     }
-    if model.is_stale() && model.frozen.is_none() {
+    let old = model.is_stale() || matches!(model.link, Link::Lost { .. });
+    if old && model.frozen.is_none() {
         p.restyle(body, p.theme.dim());
     }
 }

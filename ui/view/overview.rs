@@ -64,7 +64,12 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, cla
         ..middle
     };
     streams(model, snapshot, p, left);
-    let sinks_rows = (snapshot.sinks.len() as u16 + 3).min(right.height / 2);
+    let errors = snapshot
+        .sinks
+        .iter()
+        .filter(|sink| sink.error.is_some())
+        .count();
+    let sinks_rows = ((snapshot.sinks.len() + errors) as u16 + 3).min(right.height / 2);
     sinks(
         snapshot,
         p,
@@ -383,7 +388,11 @@ fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         p.right(x + end, inner.y, 8, text, heading);
     }
     p.text(x + 50, inner.y, 8, "state", heading);
-    for (y, sink) in (inner.y + 1..inner.bottom()).zip(&snapshot.sinks) {
+    let mut y = inner.y + 1;
+    for sink in &snapshot.sinks {
+        if y >= inner.bottom() {
+            break;
+        }
         let style = p.theme.normal();
         p.text(x, y, 11, &sink.name, style);
         p.right(x + 20, y, 8, &format::rate(sink.rate), style);
@@ -397,6 +406,17 @@ fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         p.right(x + 38, y, 8, &format::short_count(sink.failures), style);
         p.right(x + 48, y, 8, &format::short_count(sink.backlog), style);
         state(sink, p, x + 50, y);
+        y += 1;
+        if let Some(error) = sink.error.as_ref().filter(|_| y < inner.bottom()) {
+            p.last(
+                x + 2,
+                y,
+                inner.width.saturating_sub(4),
+                error,
+                p.theme.warning(),
+            );
+            y += 1;
+        }
     }
 }
 

@@ -153,9 +153,12 @@ fn chart(p: &mut Painter, area: Rect, ratios: &[f64], name: &str) {
     let [_, upright, ..] = p.theme.border();
     for row in 0..rows {
         let y = inner.y + row;
-        let at = top * f64::from(rows - row) / f64::from(rows);
-        if row == 0 || row + 1 == rows {
-            p.right(inner.x + 6, y, 6, &format!("{at:.1}x"), p.theme.dim());
+        let reaches = |row: u16| top * f64::from(rows - row) / f64::from(rows);
+        // The heights that mean something: the highest column, and the mean.
+        if row == 0 {
+            p.right(inner.x + 6, y, 6, &format!("{top:.1}x"), p.theme.dim());
+        } else if reaches(row) >= 1.0 && reaches(row + 1) < 1.0 {
+            p.right(inner.x + 6, y, 6, "1.0x", p.theme.dim());
         }
         p.text(inner.x + 7, y, 1, upright, p.theme.dim());
     }
