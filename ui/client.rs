@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::letters::PAGE_ROWS;
-use super::model::{Failure, Reply, Request, Scope, What};
+use super::message::{Failure, Reply, Request, Scope, What};
 
 /// A poll that takes longer counts as lost.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -13,7 +13,8 @@ use super::Exit;
 use super::format;
 use super::keys::Action;
 use super::letters::{GroupKey, Pane};
-use super::model::{Dialog, Effect, Failure, Model, Question, Request, Role, Scope};
+use super::message::{Effect, Failure, Request, Scope};
+use super::model::{Dialog, Model, Question, Role};
 use super::update::ask;
 
 /// Up to this many are confirmed with a button.
@@ -62,7 +63,7 @@ pub fn ask_leave(model: &mut Model) {
 
 /// `R`: says why not, or starts the question.
 pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
-    if let Role::Looks(why) = model.role() {
+    if let Role::Looks { why, .. } = model.role() {
         return model.complain(format!("can't replay: {why}"));
     }
     if model.replaying.is_some() {
@@ -73,7 +74,9 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
         Pane::List if !model.letters.marks.is_empty() => {
             let ids: Vec<LetterId> = model.letters.marks.iter().copied().collect();
             let hidden = model.letters.hidden_marks();
-            let mut scope = format!("{} marked letters", format::count(ids.len() as u64));
+            let count = format::count(ids.len() as u64);
+            let plural = if ids.len() == 1 { "" } else { "s" };
+            let mut scope = format!("{count} marked letter{plural}");
             if hidden > 0 {
                 scope += &format!(", {hidden} of them not in this list");
             }
@@ -219,7 +222,7 @@ fn press(model: &mut Model, effects: &mut Vec<Effect>) {
             if count > BUTTON_MAX && typed != count.to_string() {
                 return model.complain(format!("type {count} to replay them, or Esc"));
             }
-            if let Role::Looks(why) = model.role() {
+            if let Role::Looks { why, .. } = model.role() {
                 return model.complain(format!("can't replay: {why}"));
             }
             model.dialog = None;

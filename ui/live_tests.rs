@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::client::{Asker, News, Poller};
 use super::fixture;
-use super::model::{Reply, Request};
+use super::message::{Reply, Request};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

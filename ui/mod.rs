@@ -20,6 +20,7 @@ pub mod keys;
 pub mod letters;
 #[cfg(test)]
 mod live_tests;
+pub mod message;
 pub mod model;
 pub mod opened;
 pub mod paint;

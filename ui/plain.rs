@@ -98,6 +98,29 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
             stage.name
         ));
     }
+    lines.extend(destinations(snapshot));
+    let capacity = &snapshot.capacity;
+    lines.push(format!(
+        "capacity: logs {} of {}, disk free {}, memory {} of {}, cpu {:.1} of {}",
+        format::bytes(capacity.wal_bytes),
+        format::bytes(capacity.wal_bytes_max),
+        format::bytes(capacity.disk_free_bytes),
+        format::bytes(capacity.memory_bytes),
+        format::bytes(capacity.memory_bytes_max),
+        capacity.cpu_cores,
+        capacity.cpu_cores_max
+    ));
+    lines.push(format!(
+        "dead letters: {} open",
+        format::count(snapshot.dead_letters.open)
+    ));
+    lines.push(String::new());
+    lines
+}
+
+/// Streams and sinks, a line each.
+fn destinations(snapshot: &Snapshot) -> Vec<String> {
+    let mut lines = Vec::new();
     for stream in &snapshot.streams {
         lines.push(format!(
             "stream {}: {}, {}/s, dead {}/s, {} open, lag {}",
@@ -123,22 +146,6 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
             format::count(sink.backlog)
         ));
     }
-    let capacity = &snapshot.capacity;
-    lines.push(format!(
-        "capacity: logs {} of {}, disk free {}, memory {} of {}, cpu {:.1} of {}",
-        format::bytes(capacity.wal_bytes),
-        format::bytes(capacity.wal_bytes_max),
-        format::bytes(capacity.disk_free_bytes),
-        format::bytes(capacity.memory_bytes),
-        format::bytes(capacity.memory_bytes_max),
-        capacity.cpu_cores,
-        capacity.cpu_cores_max
-    ));
-    lines.push(format!(
-        "dead letters: {} open",
-        format::count(snapshot.dead_letters.open)
-    ));
-    lines.push(String::new());
     lines
 }
 

@@ -18,9 +18,8 @@ use super::Exit;
 use super::fixture::{self, ASCII, COLOURLESS, UNICODE};
 use super::keys::{KEYS, Place};
 use super::letters::Pane;
-use super::model::{
-    Dialog, Effect, Failure, Link, Model, Msg, Question, Reply, Request, Scope, Tab, What,
-};
+use super::message::{Effect, Failure, Msg, Reply, Request, Scope, What};
+use super::model::{Dialog, Link, Model, Question, Tab};
 use super::theme::Theme;
 use super::update::{places, update};
 use super::view;

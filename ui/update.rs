@@ -15,7 +15,8 @@ use super::actions;
 use super::dialogs;
 use super::keys::{self, Action, Place};
 use super::letters::{PAGE_ROWS, Pane};
-use super::model::{Effect, Failure, Link, Model, Msg, Reply, Request, Tab, What};
+use super::message::{Effect, Failure, Msg, Reply, Request, What};
+use super::model::{Link, Model, Tab};
 use super::opened::Opened;
 
 /// Typed text longer than this is not taken.

@@ -3,11 +3,13 @@
 //! [`draw`] picks the layout class from the size alone and leaves the model as it is. A screen
 //! that is too small for a view shows what matters most, never a request for a larger window.
 
+pub mod capacity;
 pub mod dead_letters;
 pub mod dialog;
 pub mod frame;
 pub mod help;
 pub mod letter;
+pub mod letter_list;
 pub mod overview;
 pub mod partitions;
 pub mod streams;

@@ -39,7 +39,10 @@ pub fn profile(model: &Model, snapshot: &Snapshot) -> Vec<PartitionStatus> {
 /// Partition ids, the fullest first.
 #[must_use]
 pub fn order(model: &Model, snapshot: &Snapshot) -> Vec<usize> {
-    let profile = profile(model, snapshot);
+    fullest_first(&profile(model, snapshot))
+}
+
+fn fullest_first(profile: &[PartitionStatus]) -> Vec<usize> {
     let mut ids: Vec<usize> = (0..profile.len()).collect();
     ids.sort_by_key(|id| (std::cmp::Reverse(profile[*id].events), *id));
     ids
@@ -88,11 +91,22 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
         height: body.height.saturating_sub(CHART_ROWS),
         ..body
     };
+    partitions(model, p, table, &profile, (&ratios, mean));
+}
+
+/// The table, the fullest first.
+fn partitions(
+    model: &Model,
+    p: &mut Painter,
+    area: Rect,
+    profile: &[PartitionStatus],
+    (ratios, mean): (&[f64], f64),
+) {
     let note = format!(
         "mean {} events, fullest first",
         format::short_count(mean as u64)
     );
-    let inner = p.pane(table, "Partitions", &note, true);
+    let inner = p.pane(area, "Partitions", &note, true);
     if inner.height < 2 {
         return;
     }
@@ -103,7 +117,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     p.right(x + 12, inner.y, 6, "ratio", heading);
     p.right(x + 16 + bar_cells + 12, inner.y, 12, "events", heading);
     p.right(x + 16 + bar_cells + 24, inner.y, 12, "waiting", heading);
-    let ids = order(model, snapshot);
+    let ids = fullest_first(profile);
     let line = ids
         .iter()
         .position(|id| *id == model.cursors.partition)
