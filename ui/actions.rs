@@ -25,7 +25,7 @@ pub fn on_view_action(model: &mut Model, action: Action, effects: &mut Vec<Effec
             choose_profile(model, action == Action::Right);
         }
         (_, Action::DeadLetters) => dead_letters_of(model, effects),
-        (_, Action::Back) if model.frozen.is_none() => model.tab = Tab::Overview,
+        (_, Action::Back) => model.tab = Tab::Overview,
         _ => move_in_table(model, action),
     }
 }

@@ -260,7 +260,7 @@ pub fn on_replayed(model: &mut Model, ids: &[LetterId], result: Result<Replayed,
         }
         Err(failure) => {
             model.denied |= failure.denied;
-            model.complain(format!("not replayed: {}", failure.text));
+            model.complain(failure.text);
         }
     }
 }

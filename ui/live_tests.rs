@@ -160,5 +160,5 @@ async fn a_small_group_is_frozen_as_ids_and_a_large_one_as_its_filter() {
     let none = ask(scope(None, true)).await.unwrap();
     assert_eq!((none.filter.ids.len(), none.count), (0, 0));
     let refused = ask(scope(Some("analytics-ios"), true)).await.unwrap_err();
-    assert!(refused.text.contains("mark the letters"));
+    assert!(refused.text.contains("mark them instead"));
 }

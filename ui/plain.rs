@@ -32,6 +32,7 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
     } else {
         Exit::Quit
     };
+    let mut lost = false;
     loop {
         let news = tokio::select! {
             news = poller.next() => news,
@@ -41,12 +42,16 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
         };
         let lines = match news {
             None => return Ok(done),
-            Some(News::Snapshot(snapshot)) => lines(&snapshot),
+            Some(News::Snapshot(snapshot)) => {
+                lost = false;
+                lines(&snapshot)
+            }
             // Once per loss: a line per try would bury the last numbers.
-            Some(News::Lost {
-                reason, tries: 1, ..
-            }) => vec![format!("DISCONNECTED {reason}")],
-            Some(News::Lost { .. }) => continue,
+            Some(News::Lost { .. }) if lost => continue,
+            Some(News::Lost { reason, .. }) => {
+                lost = true;
+                vec![format!("DISCONNECTED {reason}")]
+            }
         };
         if print(&lines, theme).is_err() {
             return Ok(done);

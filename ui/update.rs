@@ -194,8 +194,6 @@ fn on_snapshot(model: &mut Model, snapshot: Arc<Snapshot>, effects: &mut Vec<Eff
     model.link = Link::Live;
     model.newest = Some((snapshot, model.now));
     if was_lost {
-        // What was asked before may never be answered.
-        model.letters.awaited = [None; 4];
         model.letters.counts = None;
     }
     refresh_lists(model, effects);

@@ -119,10 +119,18 @@ fn facts(model: &Model, p: &Painter) -> Vec<(String, Style)> {
     {
         let next = format::age(retry_at.saturating_sub(model.now).as_millis() as u64);
         facts.push((
-            format!("{reason}, try {tries}, next in {next}"),
+            format!("try {tries}, next in {next}: {reason}"),
             p.theme.dim(),
         ));
         return facts;
+    }
+    let role = model.role();
+    if let Role::Looks {
+        short: Some(short), ..
+    } = &role
+    {
+        let text = format!("READ-ONLY {short}").trim_end().to_owned();
+        facts.push((text, p.theme.warning()));
     }
     if let Some(at) = model.restarted {
         facts.push((
@@ -130,15 +138,8 @@ fn facts(model: &Model, p: &Painter) -> Vec<(String, Style)> {
             p.theme.warning(),
         ));
     }
-    match model.role() {
-        Role::Looks {
-            short: Some(short), ..
-        } => {
-            let text = format!("READ-ONLY {short}").trim_end().to_owned();
-            facts.push((text, p.theme.warning()));
-        }
-        Role::Looks { short: None, .. } => {}
-        Role::Acts => facts.push(("read-write".to_owned(), p.theme.dim())),
+    if role == Role::Acts {
+        facts.push(("read-write".to_owned(), p.theme.dim()));
     }
     facts
 }
