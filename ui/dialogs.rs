@@ -20,6 +20,9 @@ use super::update::ask;
 /// Up to this many are confirmed with a button.
 pub const BUTTON_MAX: u64 = 10;
 
+/// A reason or path in a question is cut to this.
+const NAMED_CHARS_MAX: usize = 40;
+
 /// The field or button that has the focus.
 pub mod focus {
     /// Nothing happens.
@@ -95,13 +98,16 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
                 );
                 return model.complain(why);
             }
-            let scope = format!(
-                "letter {} of {}: {}",
-                letter.id, letter.stream, letter.reason
-            );
+            let reason = brief(&letter.reason);
+            let scope = format!("letter {} of {}: {reason}", letter.id, letter.stream);
             ask_ids(model, vec![letter.id], scope);
         }
     }
+}
+
+/// A client's text as a question may hold it: it must not push the count out of sight.
+fn brief(text: &str) -> String {
+    text.chars().take(NAMED_CHARS_MAX).collect()
 }
 
 fn ask_ids(model: &mut Model, ids: Vec<LetterId>, scope: String) {
@@ -130,9 +136,12 @@ fn ask_group(model: &mut Model, effects: &mut Vec<Effect>) {
         return model.complain("no letter of this group is open");
     }
     let key = GroupKey::of(&group);
-    let mut scope = format!("group {} of {}", group.reason, group.stream);
+    let mut scope = format!("{} of {}", brief(&group.reason), group.stream);
     if !group.path.is_empty() {
-        scope += &format!(" at {}", group.path);
+        scope += &format!(" at {}", brief(&group.path));
+    }
+    if let Some(library) = &group.library {
+        scope += &format!(" from {}", brief(library));
     }
     let request = Request::Scope {
         filter: LetterFilter {

@@ -198,6 +198,8 @@ pub static KEYS: &[Key] = &[
     line(&[key(Down), char('j')], Help, Action::Down, Some("more"), "one row down"),
     line(&[key(PageUp)], Help, Action::PageUp, None, "one page up"),
     line(&[key(PageDown)], Help, Action::PageDown, None, "one page down"),
+    line(&[char('g'), key(Home)], Help, Action::Top, None, "the beginning"),
+    line(&[char('G'), key(End)], Help, Action::Bottom, None, "the end"),
     line(&[key(Esc), char('?'), char('q')], Help, Action::Back, Some("close"), "close the help"),
     line(&[ctrl('c')], Help, Action::Interrupt, None, "quit"),
 ];
