@@ -324,6 +324,51 @@ fn every_size_can_be_drawn() {
 }
 
 #[test]
+fn a_service_of_another_shape_can_be_drawn() {
+    let usual = fixture::snapshot();
+    let mut crowded = usual.clone();
+    crowded.stages = usual.stages.iter().cycle().take(200).cloned().collect();
+    crowded.streams = usual.streams.iter().cycle().take(100).cloned().collect();
+    crowded.sinks = usual.sinks.iter().cycle().take(50).cloned().collect();
+    crowded.findings = usual.findings.iter().cycle().take(70).cloned().collect();
+    for stream in &mut crowded.streams {
+        stream.partitions = stream
+            .partitions
+            .iter()
+            .cycle()
+            .take(5_000)
+            .copied()
+            .collect();
+        stream.rate = f64::NAN;
+        stream.seconds = vec![f32::INFINITY; 300];
+        stream.wal.bytes = u64::MAX;
+        stream.received_bytes = u64::MAX;
+    }
+    crowded.now = i64::MIN;
+    crowded.capacity.wal_bytes_max = 0;
+    crowded.capacity.cpu_cores = f64::NAN;
+    crowded.uptime_ms = u64::MAX;
+    for snapshot in [
+        Snapshot {
+            api: usual.api,
+            ..Snapshot::default()
+        },
+        crowded,
+    ] {
+        for (width, height) in [(200, 60), (120, 36), (80, 24), (40, 10), (3, 1)] {
+            for key in ['1', '2', '3', '4', '5'] {
+                let mut model = fixture::model(UNICODE, width, height);
+                tell(&mut model, What::Snapshot(Arc::new(snapshot.clone())));
+                press(&mut model, KeyCode::Char(key));
+                press(&mut model, KeyCode::Down);
+                press(&mut model, KeyCode::Char('w'));
+                assert_eq!(rows(&buffer(&model)).len(), usize::from(height));
+            }
+        }
+    }
+}
+
+#[test]
 fn an_outdated_answer_is_dropped() {
     let mut model = fixture::model(UNICODE, 120, 36);
     press(&mut model, KeyCode::Char('5'));

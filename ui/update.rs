@@ -260,7 +260,7 @@ pub fn ask(model: &mut Model, request: Request, effects: &mut Vec<Effect>) -> u6
 
 /// What the position of the cursor calls for: the letter under it, or the next page.
 fn read_on(model: &mut Model, effects: &mut Vec<Effect>) {
-    if model.letters.wants_more() && !model.letters.rows.is_empty() {
+    if model.letters.wants_more() {
         ask_page(model, model.letters.next_before, effects);
     }
     if let Some(id) = model.letters.wanted() {

@@ -99,7 +99,7 @@ fn pipeline(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wid
     for (i, stage) in snapshot.stages.iter().enumerate() {
         let at = Rect {
             x: inner.x + 1 + width * i as u16,
-            width: width - 1,
+            width: width.saturating_sub(1),
             ..inner
         };
         draw_stage(model, stage, p, at, wide);
@@ -109,7 +109,7 @@ fn pipeline(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wid
             } else {
                 (">", inner.y)
             };
-            let x = at.x + width - if wide { 5 } else { 2 };
+            let x = (at.x + width).saturating_sub(if wide { 5 } else { 2 });
             p.text(x, y, 3, arrow, p.theme.dim());
         }
     }
