@@ -4,7 +4,8 @@ use super::dialogs;
 use super::filter;
 use super::keys::Action;
 use super::letters::Pane;
-use super::model::{Effect, FilterLine, Model, Tab};
+use super::message::Effect;
+use super::model::{FilterLine, Model, Tab};
 use super::opened::Opened;
 use super::update::{ask_lists, ask_page, go};
 use super::view;
@@ -24,7 +25,7 @@ pub fn on_view_action(model: &mut Model, action: Action, effects: &mut Vec<Effec
             choose_profile(model, action == Action::Right);
         }
         (_, Action::DeadLetters) => dead_letters_of(model, effects),
-        (_, Action::Back) if model.frozen.is_none() => model.tab = Tab::Overview,
+        (_, Action::Back) => model.tab = Tab::Overview,
         _ => move_in_table(model, action),
     }
 }

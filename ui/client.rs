@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::letters::PAGE_ROWS;
-use super::model::{Failure, Reply, Request, Scope, What};
+use super::message::{Failure, Reply, Request, Scope, What};
 
 /// A poll that takes longer counts as lost.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +25,10 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// A group's replay names up to this many letters one by one; beyond, it names their filter.
 const NAMED_IDS_MAX: usize = 1000;
+/// A page more than this is not turned to find a group's letters among those of others.
+const SCOPE_PAGES_MAX: usize = 50;
+/// A replay syncs every letter to the log before it is answered.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Answers on their way to the screen.
 const REPLIES_MAX: usize = 16;
 
@@ -190,10 +194,42 @@ async fn answer(client: &Client, request: Request) -> Reply {
         Request::Groups => Reply::Groups(client.groups().await.map_err(failed)),
         Request::Page(list) => Reply::Page(client.letters(&list).await.map_err(failed)),
         Request::Letter(id) => Reply::Letter(Box::new(client.letter(id).await.map_err(failed))),
+<<<<<<< HEAD
         Request::Scope { filter, library, ambiguous } => {
             Reply::Scope(scope(client, filter, library, ambiguous).await)
         }
         Request::Replay(replay) => Reply::Replayed(client.replay(&replay).await.map_err(failed)),
+=======
+        Request::Scope {
+            filter,
+            library,
+            ambiguous,
+        } => Reply::Scope(scope(client, filter, library, ambiguous).await),
+        Request::Replay(replay) => {
+            let client = client.clone().with_timeout(REPLAY_TIMEOUT);
+            Reply::Replayed(
+                client
+                    .replay(&replay)
+                    .await
+                    .map_err(|error| not_replayed(&error)),
+            )
+        }
+    }
+}
+
+/// A replay that was refused has not happened; of one without an answer nobody knows.
+fn not_replayed(error: &ClientError) -> Failure {
+    let failure = failure(error);
+    let outcome = match error {
+        ClientError::Refused { .. } | ClientError::Unreachable { .. } => "not replayed",
+        ClientError::Broken(_) | ClientError::TimedOut(_) => {
+            "it is not known whether they were replayed; look at their state"
+        }
+    };
+    Failure {
+        text: format!("{outcome}: {}", failure.text),
+        ..failure
+>>>>>>> console
     }
 }
 
@@ -208,25 +244,52 @@ async fn scope(
 ) -> Result<Scope, Failure> {
     let mut ids = Vec::new();
     let mut before = None;
+<<<<<<< HEAD
     loop {
         let list = ListLetters { filter: filter.clone(), before, limit: PAGE_ROWS };
         let page = client.letters(&list).await.map_err(|error| failure(&error))?;
         let of_group = page.letters.iter().filter(|letter| letter.library == library);
+=======
+    for page_number in 1.. {
+        let list = ListLetters {
+            filter: filter.clone(),
+            before,
+            limit: PAGE_ROWS,
+        };
+        let page = client
+            .letters(&list)
+            .await
+            .map_err(|error| failure(&error))?;
+        let of_group = page
+            .letters
+            .iter()
+            .filter(|letter| letter.library == library);
+>>>>>>> console
         ids.extend(of_group.map(|letter| letter.id));
         let total = page.total;
         before = page.next_before;
         if before.is_none() || page.letters.is_empty() {
             break;
         }
-        if ids.len() > NAMED_IDS_MAX {
+        if ids.len() > NAMED_IDS_MAX || page_number == SCOPE_PAGES_MAX {
             if !ambiguous {
                 return Ok(Scope { filter, count: total });
             }
+<<<<<<< HEAD
             let text = format!(
                 "more than {NAMED_IDS_MAX} letters, and other libraries fail the same way; \
                  mark the letters instead"
             );
             return Err(Failure { text, denied: false });
+=======
+            let text = "too many letters to name one by one, and other libraries fail the same \
+                        way; mark them instead"
+                .to_owned();
+            return Err(Failure {
+                text,
+                denied: false,
+            });
+>>>>>>> console
         }
     }
     let count = ids.len() as u64;

@@ -275,7 +275,7 @@ impl Letters {
                 let older = self.rows.drain(..);
                 rows.extend(older.filter(|row| Some(row.letter.id) < oldest && !row.gone));
             }
-            let goes_further = rows.last().map(|row| row.letter.id) < oldest;
+            let goes_further = rows.last().is_some_and(|row| Some(row.letter.id) < oldest);
             if !goes_further {
                 self.next_before = page.next_before;
             }
@@ -391,6 +391,24 @@ mod tests {
         assert_eq!(ids(&letters), [10, 9, 8, 7, 6]);
         letters.merge(page(&[30, 29], Some(29)), None);
         assert_eq!((ids(&letters), letters.next_before), (vec![30, 29], Some(29)));
+    }
+
+    #[test]
+    fn a_group_without_a_library_reads_on_past_the_letters_of_others() {
+        let mut letters = Letters {
+            group: Some(GroupKey {
+                library: None,
+                ..GroupKey::of(&fixture::groups()[0])
+            }),
+            ..Letters::default()
+        };
+        letters.merge(page(&[9, 8], Some(8)), None);
+        assert!(letters.rows.is_empty() && letters.wants_more());
+        let mut older = page(&[7, 6], None);
+        older.letters[1].library = None;
+        letters.merge(older, Some(8));
+        assert_eq!(ids(&letters), [6]);
+        assert!(!letters.wants_more());
     }
 
     #[test]

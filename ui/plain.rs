@@ -27,7 +27,16 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut poller = Poller::start(Client::new(&options.socket), options.refresh);
+<<<<<<< HEAD
     let done = if options.embedded { Exit::CloseConsole } else { Exit::Quit };
+=======
+    let done = if options.embedded {
+        Exit::CloseConsole
+    } else {
+        Exit::Quit
+    };
+    let mut lost = false;
+>>>>>>> console
     loop {
         let news = tokio::select! {
             news = poller.next() => news,
@@ -37,10 +46,21 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
         };
         let lines = match news {
             None => return Ok(done),
-            Some(News::Snapshot(snapshot)) => lines(&snapshot),
+            Some(News::Snapshot(snapshot)) => {
+                lost = false;
+                lines(&snapshot)
+            }
             // Once per loss: a line per try would bury the last numbers.
+<<<<<<< HEAD
             Some(News::Lost { reason, tries: 1, .. }) => vec![format!("DISCONNECTED {reason}")],
             Some(News::Lost { .. }) => continue,
+=======
+            Some(News::Lost { .. }) if lost => continue,
+            Some(News::Lost { reason, .. }) => {
+                lost = true;
+                vec![format!("DISCONNECTED {reason}")]
+            }
+>>>>>>> console
         };
         if print(&lines, theme).is_err() {
             return Ok(done);
@@ -81,6 +101,29 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
         let mark = mark(severity_of(stage.state));
         lines.push(format!("stage {}: {state}{mark}, {rate}/s{facts}", stage.name));
     }
+    lines.extend(destinations(snapshot));
+    let capacity = &snapshot.capacity;
+    lines.push(format!(
+        "capacity: logs {} of {}, disk free {}, memory {} of {}, cpu {:.1} of {}",
+        format::bytes(capacity.wal_bytes),
+        format::bytes(capacity.wal_bytes_max),
+        format::bytes(capacity.disk_free_bytes),
+        format::bytes(capacity.memory_bytes),
+        format::bytes(capacity.memory_bytes_max),
+        capacity.cpu_cores,
+        capacity.cpu_cores_max
+    ));
+    lines.push(format!(
+        "dead letters: {} open",
+        format::count(snapshot.dead_letters.open)
+    ));
+    lines.push(String::new());
+    lines
+}
+
+/// Streams and sinks, a line each.
+fn destinations(snapshot: &Snapshot) -> Vec<String> {
+    let mut lines = Vec::new();
     for stream in &snapshot.streams {
         lines.push(format!(
             "stream {}: {}, {}/s, dead {}/s, {} open, lag {}",
@@ -102,6 +145,7 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
             format::count(sink.backlog)
         ));
     }
+<<<<<<< HEAD
     let capacity = &snapshot.capacity;
     lines.push(format!(
         "capacity: logs {} of {}, disk free {}, memory {} of {}, cpu {:.1} of {}",
@@ -115,6 +159,8 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
     ));
     lines.push(format!("dead letters: {} open", format::count(snapshot.dead_letters.open)));
     lines.push(String::new());
+=======
+>>>>>>> console
     lines
 }
 

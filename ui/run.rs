@@ -19,7 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::client::{Asker, Poller};
-use super::model::{Effect, Model, Msg, What};
+use super::message::{Effect, Msg, What};
+use super::model::Model;
 use super::term::Guard;
 use super::theme::Theme;
 use super::update::update;

@@ -15,7 +15,8 @@ use crossterm::cursor::{Hide, Show};
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::execute;
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode,
 };
 
 /// Whether the terminal is ours.
@@ -65,6 +66,10 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         give_back();
+        if std::thread::panicking() {
+            // The frame that panicked had begun an update, which may have been flushed since.
+            let _ = execute!(io::stdout(), EndSynchronizedUpdate);
+        }
     }
 }
 

@@ -18,9 +18,8 @@ use super::Exit;
 use super::fixture::{self, ASCII, COLOURLESS, UNICODE};
 use super::keys::{KEYS, Place};
 use super::letters::Pane;
-use super::model::{
-    Dialog, Effect, Failure, Link, Model, Msg, Question, Reply, Request, Scope, Tab, What,
-};
+use super::message::{Effect, Failure, Msg, Reply, Request, Scope, What};
+use super::model::{Dialog, Link, Model, Question, Tab};
 use super::theme::Theme;
 use super::update::{places, update};
 use super::view;
@@ -281,6 +280,51 @@ fn every_size_can_be_drawn() {
 }
 
 #[test]
+fn a_service_of_another_shape_can_be_drawn() {
+    let usual = fixture::snapshot();
+    let mut crowded = usual.clone();
+    crowded.stages = usual.stages.iter().cycle().take(200).cloned().collect();
+    crowded.streams = usual.streams.iter().cycle().take(100).cloned().collect();
+    crowded.sinks = usual.sinks.iter().cycle().take(50).cloned().collect();
+    crowded.findings = usual.findings.iter().cycle().take(70).cloned().collect();
+    for stream in &mut crowded.streams {
+        stream.partitions = stream
+            .partitions
+            .iter()
+            .cycle()
+            .take(5_000)
+            .copied()
+            .collect();
+        stream.rate = f64::NAN;
+        stream.seconds = vec![f32::INFINITY; 300];
+        stream.wal.bytes = u64::MAX;
+        stream.received_bytes = u64::MAX;
+    }
+    crowded.now = i64::MIN;
+    crowded.capacity.wal_bytes_max = 0;
+    crowded.capacity.cpu_cores = f64::NAN;
+    crowded.uptime_ms = u64::MAX;
+    for snapshot in [
+        Snapshot {
+            api: usual.api,
+            ..Snapshot::default()
+        },
+        crowded,
+    ] {
+        for (width, height) in [(200, 60), (120, 36), (80, 24), (40, 10), (3, 1)] {
+            for key in ['1', '2', '3', '4', '5'] {
+                let mut model = fixture::model(UNICODE, width, height);
+                tell(&mut model, What::Snapshot(Arc::new(snapshot.clone())));
+                press(&mut model, KeyCode::Char(key));
+                press(&mut model, KeyCode::Down);
+                press(&mut model, KeyCode::Char('w'));
+                assert_eq!(rows(&buffer(&model)).len(), usize::from(height));
+            }
+        }
+    }
+}
+
+#[test]
 fn an_outdated_answer_is_dropped() {
     let mut model = fixture::model(UNICODE, 120, 36);
     press(&mut model, KeyCode::Char('5'));
@@ -393,9 +437,24 @@ fn there_is_no_replay_of_everything() {
 #[test]
 fn a_console_that_may_only_look_asks_for_no_change() {
     let denied = |model: &mut Model| {
+<<<<<<< HEAD
         model.replaying = Some(7);
         let failure = Failure { text: "uid 1001 may only look".to_owned(), denied: true };
         tell(model, What::Reply { number: 7, reply: Reply::Replayed(Err(failure)) });
+=======
+        model.replaying = Some((7, Vec::new()));
+        let failure = Failure {
+            text: "uid 1001 may only look".to_owned(),
+            denied: true,
+        };
+        tell(
+            model,
+            What::Reply {
+                number: 7,
+                reply: Reply::Replayed(Err(failure)),
+            },
+        );
+>>>>>>> console
     };
     let other_api = |model: &mut Model| {
         let newer = Snapshot { api: 9, ..fixture::snapshot() };
@@ -595,7 +654,9 @@ fn hostile_models(theme: Theme, width: u16, height: u16, text: &str) -> Vec<Mode
         letter.summary.reason = text.to_owned();
         model.letters.opened = Some(super::opened::Opened::new(letter));
         model.complain(text);
-        models.push(model);
+        let mut asked = model.clone();
+        press(&mut asked, KeyCode::Char('R'));
+        models.extend([model, asked]);
     }
     for key in ['1', '2'] {
         let mut model = models[0].clone();

@@ -15,7 +15,8 @@ use super::actions;
 use super::dialogs;
 use super::keys::{self, Action, Place};
 use super::letters::{PAGE_ROWS, Pane};
-use super::model::{Effect, Failure, Link, Model, Msg, Reply, Request, Tab, What};
+use super::message::{Effect, Failure, Msg, Reply, Request, What};
+use super::model::{Link, Model, Tab};
 use super::opened::Opened;
 
 /// Typed text longer than this is not taken.
@@ -187,8 +188,6 @@ fn on_snapshot(model: &mut Model, snapshot: Arc<Snapshot>, effects: &mut Vec<Eff
     model.link = Link::Live;
     model.newest = Some((snapshot, model.now));
     if was_lost {
-        // What was asked before may never be answered.
-        model.letters.awaited = [None; 4];
         model.letters.counts = None;
     }
     refresh_lists(model, effects);
@@ -229,18 +228,18 @@ pub fn ask_page(model: &mut Model, before: Option<i64>, effects: &mut Vec<Effect
 }
 
 /// Numbers a request; an earlier one of its slot is given up.
-pub fn ask(model: &mut Model, request: Request, effects: &mut Vec<Effect>) {
+pub fn ask(model: &mut Model, request: Request, effects: &mut Vec<Effect>) -> u64 {
     let number = model.number();
-    match request.slot() {
-        Some(slot) => model.letters.awaited[slot] = Some(number),
-        None => model.replaying = Some(number),
+    if let Some(slot) = request.slot() {
+        model.letters.awaited[slot] = Some(number);
     }
     effects.push(Effect::Ask { number, request });
+    number
 }
 
 /// What the position of the cursor calls for: the letter under it, or the next page.
 fn read_on(model: &mut Model, effects: &mut Vec<Effect>) {
-    if model.letters.wants_more() && !model.letters.rows.is_empty() {
+    if model.letters.wants_more() {
         ask_page(model, model.letters.next_before, effects);
     }
     if let Some(id) = model.letters.wanted() {
@@ -278,10 +277,11 @@ fn on_reply(model: &mut Model, number: u64, reply: Reply, effects: &mut Vec<Effe
         Reply::Scope(result) if take_awaited(model, 3, number) => {
             dialogs::on_scope(model, result);
         }
-        Reply::Replayed(result) if model.replaying == Some(number) => {
-            model.replaying = None;
-            dialogs::on_replayed(model, result);
-            ask_lists(model, effects);
+        Reply::Replayed(result) => {
+            if let Some((_, ids)) = model.replaying.take_if(|(awaited, _)| *awaited == number) {
+                dialogs::on_replayed(model, &ids, result);
+                ask_lists(model, effects);
+            }
         }
         // An answer to a question that nobody has any more.
         _ => {}

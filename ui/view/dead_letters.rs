@@ -3,13 +3,13 @@
 //! Wide: three panes side by side, one letter full screen. Compact: one level at a time (groups,
 //! list with preview, letter), and Esc goes up one.
 
-use eventkit::errors::{Group, Status};
+use eventkit::errors::Group;
 use ratatui::layout::Rect;
 
-use super::{Class, first_row, letter};
+use super::{Class, first_row, letter, letter_list};
 use crate::ui::filter;
 use crate::ui::format;
-use crate::ui::letters::{GroupKey, Letters, Pane, Row};
+use crate::ui::letters::{Letters, Pane};
 use crate::ui::model::Model;
 use crate::ui::paint::Painter;
 
@@ -26,16 +26,48 @@ pub fn draw(model: &Model, p: &mut Painter, body: Rect, class: Class) {
         groups(model, p, left);
         let right = Rect { x: left.right(), width: area.width - left.width, ..area };
         let list_rows = right.height * 2 / 5;
+<<<<<<< HEAD
         list(model, p, Rect { height: list_rows, ..right });
         let below = Rect { y: right.y + list_rows, height: right.height - list_rows, ..right };
+=======
+        letter_list::draw(
+            model,
+            p,
+            Rect {
+                height: list_rows,
+                ..right
+            },
+        );
+        let below = Rect {
+            y: right.y + list_rows,
+            height: right.height - list_rows,
+            ..right
+        };
+>>>>>>> console
         letter::draw(model, p, below, false);
     } else if pane == Pane::Groups {
         groups(model, p, area);
     } else {
         let list_rows = area.height / 2 + 1;
+<<<<<<< HEAD
         list(model, p, Rect { height: list_rows, ..area });
         let below =
             Rect { y: area.y + list_rows, height: area.height.saturating_sub(list_rows), ..area };
+=======
+        letter_list::draw(
+            model,
+            p,
+            Rect {
+                height: list_rows,
+                ..area
+            },
+        );
+        let below = Rect {
+            y: area.y + list_rows,
+            height: area.height.saturating_sub(list_rows),
+            ..area
+        };
+>>>>>>> console
         letter::draw(model, p, below, false);
     }
 }
@@ -74,7 +106,18 @@ fn groups(model: &Model, p: &mut Painter, area: Rect) {
         return;
     };
     p.right(inner.x + 8, inner.y, 7, "open", p.theme.heading());
+<<<<<<< HEAD
     p.text(inner.x + 10, inner.y, inner.width - 11, "reason, place, stream", p.theme.heading());
+=======
+    p.text(
+        inner.x + 10,
+        inner.y,
+        inner.width - 11,
+        "reason, place, stream",
+        p.theme.heading(),
+    );
+    p.right(inner.right() - 1, inner.y, 4, "last", p.theme.heading());
+>>>>>>> console
     // The panel on what a group has in common takes five rows; a group takes two.
     let panel = if inner.height >= 12 { 5 } else { 0 };
     let body = Rect { y: inner.y + 1, height: inner.height - 1 - panel, ..inner };
@@ -119,7 +162,7 @@ fn draw_group(group: &Group, model: &Model, p: &mut Painter, row: Rect) {
     p.text(row.x + 10, row.y, room, &reason, style);
     let now = model.screen_clock().unwrap_or(group.last_at);
     let ago = now.saturating_sub(group.last_at).max(0) as u64 / 1000;
-    let age = format!("{} ago", format::age(ago));
+    let age = format::age(ago);
     let right = p.right(row.right() - 1, row.y + 1, 9, &age, p.theme.dim());
     let path = if group.path.is_empty() { "-" } else { &group.path };
     let x = p.text(row.x + 10, row.y + 1, room / 2, path, style) + 2;
@@ -129,7 +172,11 @@ fn draw_group(group: &Group, model: &Model, p: &mut Painter, row: Rect) {
 fn common(model: &Model, p: &mut Painter, area: Rect) {
     let now = model.screen_clock().unwrap_or_default();
     let Some(group) = model.letters.current_group() else {
+<<<<<<< HEAD
         let lines = ["Choose a group with Up and Down; its", "letters stand beside it.", ""];
+=======
+        let lines = ["Up and Down choose a group,", "Enter goes to its letters."];
+>>>>>>> console
         for (y, text) in (area.y + 1..area.bottom()).zip(lines) {
             p.text(area.x + 1, y, area.width.saturating_sub(2), text, p.theme.dim());
         }
@@ -146,6 +193,7 @@ fn common(model: &Model, p: &mut Painter, area: Rect) {
         p.text(area.x + 10, y, area.width.saturating_sub(11), &text, p.theme.normal());
     }
 }
+<<<<<<< HEAD
 
 fn list_title(letters: &Letters) -> (String, String) {
     let title = match &letters.group {
@@ -289,3 +337,5 @@ impl Columns {
         p.last(self.preview, at.y, room, &letter.preview, style);
     }
 }
+=======
+>>>>>>> console

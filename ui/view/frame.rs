@@ -53,39 +53,89 @@ fn link(model: &Model) -> (String, Option<Severity>) {
 fn state_line(model: &Model, p: &mut Painter, area: Rect, class: Class) {
     let wide = class == Class::Wide;
     let gap = if wide { 4 } else { 2 };
+    let lost = matches!(model.link, Link::Lost { .. });
+    // What is wrong is worth more than the clock where there is room for one of them.
+    let right = if (lost || model.frozen.is_some()) && !wide {
+        area.right()
+    } else {
+        clock_and_more(model, p, area, wide)
+    };
     let mut x = p.text(area.x + 1, area.y, 10, "eventkit", p.theme.heading()) + 1;
+<<<<<<< HEAD
     let shown = model.shown();
     if let Some(snapshot) = shown {
         x = p.text(x, area.y, if wide { 24 } else { 14 }, &snapshot.host, p.theme.normal()) + gap;
+=======
+    if let Some(snapshot) = model.shown() {
+        x = p.text(
+            x,
+            area.y,
+            if wide { 24 } else { 14 },
+            &snapshot.host,
+            p.theme.normal(),
+        ) + gap;
+>>>>>>> console
     }
     if wide {
         let place = if model.embedded { "embedded" } else { "attached" };
         x = p.text(x, area.y, 9, place, p.theme.dim()) + gap;
     }
     let (text, severity) = link(model);
+<<<<<<< HEAD
     x = p.text(x, area.y, 60, &text, p.theme.severity(severity).patch(p.theme.heading()));
     let right = clock_and_more(model, p, area, wide);
     let mut room = right.saturating_sub(x + 3);
     if let Link::Lost { reason, tries, retry_at, .. } = &model.link {
-        let next = format::age(retry_at.saturating_sub(model.now).as_millis() as u64);
-        let text = format!("{reason}, try {tries}, next in {next}");
-        p.text(x + 3, area.y, room, &text, p.theme.dim());
-        return;
+=======
+    let style = p.theme.severity(severity).patch(p.theme.heading());
+    x = p.text(x, area.y, right.saturating_sub(x + 1), &text, style);
+    for (text, style) in facts(model, p) {
+        let room = right.saturating_sub(x + gap + 1);
+        if lost || text.len() <= usize::from(room) {
+            x = p.text(x + gap, area.y, room, &text, style);
+        }
     }
-    if let (Link::Live, Some(at)) = (&model.link, model.restarted)
-        && model.frozen.is_none()
+}
+
+/// What follows the connection, as far as there is room.
+fn facts(model: &Model, p: &Painter) -> Vec<(String, Style)> {
+    let mut facts = Vec::new();
+    if model.frozen.is_some() {
+        return facts;
+    }
+    if let Link::Lost {
+        reason,
+        tries,
+        retry_at,
+        ..
+    } = &model.link
     {
-        let text = format!("restarted {}", format::clock(at));
-        x = p.text(x + 2, area.y, room, &text, p.theme.warning());
-        room = right.saturating_sub(x + 3);
+>>>>>>> console
+        let next = format::age(retry_at.saturating_sub(model.now).as_millis() as u64);
+        facts.push((
+            format!("try {tries}, next in {next}: {reason}"),
+            p.theme.dim(),
+        ));
+        return facts;
     }
-    if room >= 10 {
-        let (text, style) = match model.role() {
-            Role::Looks(why) => (format!("READ-ONLY {why}"), p.theme.warning()),
-            Role::Acts => ("read-write".to_owned(), p.theme.dim()),
-        };
-        p.text(x + gap, area.y, room.saturating_sub(gap), &text, style);
+    let role = model.role();
+    if let Role::Looks {
+        short: Some(short), ..
+    } = &role
+    {
+        let text = format!("READ-ONLY {short}").trim_end().to_owned();
+        facts.push((text, p.theme.warning()));
     }
+    if let Some(at) = model.restarted {
+        facts.push((
+            format!("restarted {}", format::clock(at)),
+            p.theme.warning(),
+        ));
+    }
+    if role == Role::Acts {
+        facts.push(("read-write".to_owned(), p.theme.dim()));
+    }
+    facts
 }
 
 /// Uptime, version and clock at the right end; answers where they start.
@@ -141,7 +191,7 @@ fn tabs(model: &Model, p: &mut Painter, area: Rect, class: Class) {
 
 fn hints(model: &Model, p: &mut Painter, area: Rect) {
     let y = area.bottom() - 1;
-    let looks = matches!(model.role(), Role::Looks(_));
+    let looks = matches!(model.role(), Role::Looks { .. });
     let mut x = area.x + 1;
     for line in keys::hints(places(model)) {
         let Some(hint) = line.hint else { continue };

@@ -50,7 +50,10 @@ pub enum Line {
 pub fn lines(near: &[Place]) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut places = PLACES;
-    places.sort_by_key(|(place, _)| !near.contains(place));
+    places.sort_by_key(|(place, _)| {
+        let nearness = near.iter().position(|other| other == place);
+        nearness.unwrap_or(near.len())
+    });
     for (place, heading) in places {
         lines.push(Line::Heading(heading));
         lines.extend(KEYS.iter().filter(|key| key.place == place).map(Line::Key));

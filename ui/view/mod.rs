@@ -3,11 +3,13 @@
 //! [`draw`] picks the layout class from the size alone and leaves the model as it is. A screen
 //! that is too small for a view shows what matters most, never a request for a larger window.
 
+pub mod capacity;
 pub mod dead_letters;
 pub mod dialog;
 pub mod frame;
 pub mod help;
 pub mod letter;
+pub mod letter_list;
 pub mod overview;
 pub mod partitions;
 pub mod streams;
@@ -17,7 +19,7 @@ use eventkit::status::Snapshot;
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 
-use super::model::{Model, Tab};
+use super::model::{Link, Model, Tab};
 use super::paint::Painter;
 
 /// How much room there is.
@@ -93,7 +95,8 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
         Tab::Wal => wal::draw(model, snapshot, p, body),
         Tab::DeadLetters => dead_letters::draw(model, p, body, class),
     }
-    if model.is_stale() && model.frozen.is_none() {
+    let old = model.is_stale() || matches!(model.link, Link::Lost { .. });
+    if old && model.frozen.is_none() {
         p.restyle(body, p.theme.dim());
     }
 }

@@ -3,10 +3,10 @@
 //! Findings are ranked by the service; this view only shows them and opens the view that
 //! explains one.
 
-use eventkit::status::{Finding, Severity, Sink, Snapshot, Stage, StreamStatus};
+use eventkit::status::{Finding, Severity, Snapshot, Stage, StreamStatus};
 use ratatui::layout::Rect;
 
-use super::{Class, first_row, stream_line};
+use super::{Class, capacity, first_row, stream_line};
 use crate::ui::format;
 use crate::ui::model::{Model, Tab};
 use crate::ui::paint::Painter;
@@ -44,8 +44,8 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, cla
     let rest = body.height.saturating_sub(y);
     if !wide {
         streams(model, snapshot, p, slice(y, rest.saturating_sub(2)));
-        sink_line(snapshot, p, slice(body.height.saturating_sub(2), 1));
-        capacity_line(snapshot, p, slice(body.height.saturating_sub(1), 1));
+        capacity::sink_line(snapshot, p, slice(body.height.saturating_sub(2), 1));
+        capacity::capacity_line(snapshot, p, slice(body.height.saturating_sub(1), 1));
         return;
     }
     let changes_rows = 6.min(rest / 3);
@@ -53,11 +53,40 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, cla
     let left = Rect { width: middle.width / 2, ..middle };
     let right = Rect { x: middle.x + left.width, width: middle.width - left.width, ..middle };
     streams(model, snapshot, p, left);
+<<<<<<< HEAD
     let sinks_rows = (snapshot.sinks.len() as u16 + 3).min(right.height / 2);
     sinks(snapshot, p, Rect { height: sinks_rows, ..right });
     let below = Rect { y: right.y + sinks_rows, height: right.height - sinks_rows, ..right };
     capacity(snapshot, p, below);
     changes(model, snapshot, p, slice(y + rest - changes_rows, changes_rows));
+=======
+    let errors = snapshot
+        .sinks
+        .iter()
+        .filter(|sink| sink.error.is_some())
+        .count();
+    let sinks_rows = ((snapshot.sinks.len() + errors) as u16 + 3).min(right.height / 2);
+    capacity::sinks(
+        snapshot,
+        p,
+        Rect {
+            height: sinks_rows,
+            ..right
+        },
+    );
+    let below = Rect {
+        y: right.y + sinks_rows,
+        height: right.height - sinks_rows,
+        ..right
+    };
+    capacity::capacity(snapshot, p, below);
+    changes(
+        model,
+        snapshot,
+        p,
+        slice(y + rest - changes_rows, changes_rows),
+    );
+>>>>>>> console
 }
 
 fn pipeline(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wide: bool) {
@@ -65,11 +94,27 @@ fn pipeline(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wid
     let count = snapshot.stages.len().max(1) as u16;
     let width = inner.width / count;
     for (i, stage) in snapshot.stages.iter().enumerate() {
+<<<<<<< HEAD
         let at = Rect { x: inner.x + 1 + width * i as u16, width: width - 1, ..inner };
         draw_stage(model, stage, p, at, wide);
         if i + 1 < snapshot.stages.len() {
             let (arrow, y) = if wide { ("-->", inner.y + 1) } else { (">", inner.y) };
             let x = at.x + width - if wide { 5 } else { 2 };
+=======
+        let at = Rect {
+            x: inner.x + 1 + width * i as u16,
+            width: width.saturating_sub(1),
+            ..inner
+        };
+        draw_stage(model, stage, p, at, wide);
+        if i + 1 < snapshot.stages.len() {
+            let (arrow, y) = if wide {
+                ("-->", inner.y + 1)
+            } else {
+                (">", inner.y)
+            };
+            let x = (at.x + width).saturating_sub(if wide { 5 } else { 2 });
+>>>>>>> console
             p.text(x, y, 3, arrow, p.theme.dim());
         }
     }
@@ -239,6 +284,7 @@ impl Columns {
     }
 }
 
+<<<<<<< HEAD
 fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
     let inner = p.pane(area, "Sinks", "", false);
     if inner.height == 0 {
@@ -356,6 +402,8 @@ fn capacity_line(snapshot: &Snapshot, p: &mut Painter, at: Rect) {
     }
 }
 
+=======
+>>>>>>> console
 fn changes(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect) {
     let inner = p.pane(area, "Last changes", "", false);
     let now = model.screen_clock().unwrap_or(snapshot.now);

@@ -23,7 +23,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     if inner.height < 2 {
         return;
     }
-    let name_cells = inner.width.saturating_sub(68).clamp(12, 30);
+    let name_cells = inner.width.saturating_sub(66).clamp(14, 30);
     let chart = inner.x + 1 + name_cells + 11;
     let chart_cells = inner.width.saturating_sub(name_cells + 12 + 42).min(30);
     let numbers = chart + chart_cells;
