@@ -194,25 +194,12 @@ async fn answer(client: &Client, request: Request) -> Reply {
         Request::Groups => Reply::Groups(client.groups().await.map_err(failed)),
         Request::Page(list) => Reply::Page(client.letters(&list).await.map_err(failed)),
         Request::Letter(id) => Reply::Letter(Box::new(client.letter(id).await.map_err(failed))),
-<<<<<<< HEAD
         Request::Scope { filter, library, ambiguous } => {
             Reply::Scope(scope(client, filter, library, ambiguous).await)
         }
-        Request::Replay(replay) => Reply::Replayed(client.replay(&replay).await.map_err(failed)),
-=======
-        Request::Scope {
-            filter,
-            library,
-            ambiguous,
-        } => Reply::Scope(scope(client, filter, library, ambiguous).await),
         Request::Replay(replay) => {
             let client = client.clone().with_timeout(REPLAY_TIMEOUT);
-            Reply::Replayed(
-                client
-                    .replay(&replay)
-                    .await
-                    .map_err(|error| not_replayed(&error)),
-            )
+            Reply::Replayed(client.replay(&replay).await.map_err(|error| not_replayed(&error)))
         }
     }
 }
@@ -226,11 +213,7 @@ fn not_replayed(error: &ClientError) -> Failure {
             "it is not known whether they were replayed; look at their state"
         }
     };
-    Failure {
-        text: format!("{outcome}: {}", failure.text),
-        ..failure
->>>>>>> console
-    }
+    Failure { text: format!("{outcome}: {}", failure.text), ..failure }
 }
 
 /// Freezes a group: its open letters one by one where they are few, else the filter, which ends
@@ -244,27 +227,10 @@ async fn scope(
 ) -> Result<Scope, Failure> {
     let mut ids = Vec::new();
     let mut before = None;
-<<<<<<< HEAD
-    loop {
+    for page_number in 1.. {
         let list = ListLetters { filter: filter.clone(), before, limit: PAGE_ROWS };
         let page = client.letters(&list).await.map_err(|error| failure(&error))?;
         let of_group = page.letters.iter().filter(|letter| letter.library == library);
-=======
-    for page_number in 1.. {
-        let list = ListLetters {
-            filter: filter.clone(),
-            before,
-            limit: PAGE_ROWS,
-        };
-        let page = client
-            .letters(&list)
-            .await
-            .map_err(|error| failure(&error))?;
-        let of_group = page
-            .letters
-            .iter()
-            .filter(|letter| letter.library == library);
->>>>>>> console
         ids.extend(of_group.map(|letter| letter.id));
         let total = page.total;
         before = page.next_before;
@@ -275,21 +241,10 @@ async fn scope(
             if !ambiguous {
                 return Ok(Scope { filter, count: total });
             }
-<<<<<<< HEAD
-            let text = format!(
-                "more than {NAMED_IDS_MAX} letters, and other libraries fail the same way; \
-                 mark the letters instead"
-            );
-            return Err(Failure { text, denied: false });
-=======
             let text = "too many letters to name one by one, and other libraries fail the same \
                         way; mark them instead"
                 .to_owned();
-            return Err(Failure {
-                text,
-                denied: false,
-            });
->>>>>>> console
+            return Err(Failure { text, denied: false });
         }
     }
     let count = ids.len() as u64;

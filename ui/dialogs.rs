@@ -91,12 +91,8 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
                 let why = format!("letter {} is {status}; only open ones are replayed", letter.id);
                 return model.complain(why);
             }
-<<<<<<< HEAD
-            let scope = format!("letter {} of {}: {}", letter.id, letter.stream, letter.reason);
-=======
             let reason = brief(&letter.reason);
             let scope = format!("letter {} of {}: {reason}", letter.id, letter.stream);
->>>>>>> console
             ask_ids(model, vec![letter.id], scope);
         }
     }
@@ -210,13 +206,9 @@ fn press(model: &mut Model, effects: &mut Vec<Effect>) {
             }
             model.dialog = None;
             model.say(format!("replaying {} letters", format::count(count)));
-<<<<<<< HEAD
-            ask(model, Request::Replay(Replay { filter, note: None }), effects);
-=======
             let ids = filter.ids.clone();
             let request = Request::Replay(Replay { filter, note: None });
             model.replaying = Some((ask(model, request, effects), ids));
->>>>>>> console
         }
         _ => close(model),
     }

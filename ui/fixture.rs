@@ -132,45 +132,17 @@ fn findings() -> Vec<Finding> {
             "4.6/s rejected: validate.missing_field at /userId, 1,102 open",
             Some("checkout"),
         ),
-        finding(
-            Severity::Warning,
-            View::Partitions,
-            "p05 carries 6.0x the mean",
-            Some("checkout"),
-        ),
-        finding(
-            Severity::Warning,
-            View::Loads,
-            "lake: last batch took 48s",
-            None,
-        ),
+        finding(Severity::Warning, View::Partitions, "p05 carries 6.0x the mean", Some("checkout")),
+        finding(Severity::Warning, View::Loads, "lake: last batch took 48s", None),
     ]
 }
 
 fn stages() -> Vec<Stage> {
     vec![
-        stage(
-            "ingest",
-            State::Ok,
-            18_420.0,
-            "p99 accept 3.1ms",
-            "503s 0/s",
-        ),
+        stage("ingest", State::Ok, 18_420.0, "p99 accept 3.1ms", "503s 0/s"),
         stage("wal", State::Ok, 18_420.0, "lag 9.8k", "sync p99 3.1ms"),
-        stage(
-            "validate",
-            State::Slow,
-            18_420.0,
-            "rejected 4.6/s",
-            "duplicates 0.2/s",
-        ),
-        stage(
-            "partition",
-            State::Ok,
-            18_410.0,
-            "skew 6.0x",
-            "64 partitions",
-        ),
+        stage("validate", State::Slow, 18_420.0, "rejected 4.6/s", "duplicates 0.2/s"),
+        stage("partition", State::Ok, 18_410.0, "skew 6.0x", "64 partitions"),
         stage("batch", State::Ok, 18_410.0, "71 open", "oldest 12s"),
         stage("load", State::Full, 17_940.0, "lake slow", "backlog 9.8k"),
     ]
@@ -201,46 +173,9 @@ pub fn snapshot() -> Snapshot {
         uptime_ms: 1_051_200_000,
         host: "prod-eu-1".to_owned(),
         listen: "127.0.0.1:8000".to_owned(),
-<<<<<<< HEAD
-        findings: vec![
-            finding(
-                Severity::Critical,
-                View::DeadLetters,
-                "4.6/s rejected: validate.missing_field at /userId, 1,102 open",
-                Some("checkout"),
-            ),
-            finding(
-                Severity::Warning,
-                View::Partitions,
-                "p05 carries 6.0x the mean",
-                Some("checkout"),
-            ),
-            finding(Severity::Warning, View::Loads, "lake: last batch took 48s", None),
-        ],
-        stages: vec![
-            stage("ingest", State::Ok, 18_420.0, "p99 accept 3.1ms", "503s 0/s"),
-            stage("wal", State::Ok, 18_420.0, "lag 9.8k", "sync p99 3.1ms"),
-            stage("validate", State::Slow, 18_420.0, "rejected 4.6/s", "duplicates 0.2/s"),
-            stage("partition", State::Ok, 18_410.0, "skew 6.0x", "64 partitions"),
-            stage("batch", State::Ok, 18_410.0, "71 open", "oldest 12s"),
-            stage("load", State::Full, 17_940.0, "lake slow", "backlog 9.8k"),
-        ],
-        streams: vec![
-            stream("page_view", 9_820.0, 0.0, 1_200),
-            stream("checkout", 4_402.0, 4.6, 8_400),
-            stream("search", 2_911.0, 0.0, 120),
-            stream("signup", 803.0, 0.0, 60),
-            stream("crash_report", 311.0, 0.1, 9),
-            stream("default", 101.0, 0.0, 0),
-            stream("users", 60.0, 0.0, 0),
-            stream("events", 12.0, 0.0, 0),
-            stream("pages", 0.0, 0.0, 0),
-        ],
-=======
         findings: findings(),
         stages: stages(),
         streams: streams(),
->>>>>>> console
         sinks: vec![Sink {
             name: "lake".to_owned(),
             state: State::Slow,

@@ -396,10 +396,7 @@ mod tests {
     #[test]
     fn a_group_without_a_library_reads_on_past_the_letters_of_others() {
         let mut letters = Letters {
-            group: Some(GroupKey {
-                library: None,
-                ..GroupKey::of(&fixture::groups()[0])
-            }),
+            group: Some(GroupKey { library: None, ..GroupKey::of(&fixture::groups()[0]) }),
             ..Letters::default()
         };
         letters.merge(page(&[9, 8], Some(8)), None);

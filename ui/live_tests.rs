@@ -23,12 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Serves the fixture at `socket` until it is aborted.
 fn serve(socket: &Path, boot: &'static str) -> JoinHandle<()> {
     let listener = tokio::net::UnixListener::bind(socket).unwrap();
-    let snapshot = move || async move {
-        Json(Snapshot {
-            boot_id: boot.to_owned(),
-            ..fixture::snapshot()
-        })
-    };
+    let snapshot =
+        move || async move { Json(Snapshot { boot_id: boot.to_owned(), ..fixture::snapshot() }) };
     let letters =
         |Json(list): Json<ListLetters>| async move { Json(fixture::page(list.before, list.limit)) };
     let replay = |Json(replay): Json<Replay>| async move {
@@ -37,10 +33,7 @@ fn serve(socket: &Path, boot: &'static str) -> JoinHandle<()> {
             return Err((StatusCode::FORBIDDEN, Json(refusal)));
         }
         let replayed = replay.filter.ids.len() as u64;
-        Ok(Json(Replayed {
-            replayed,
-            ..Replayed::default()
-        }))
+        Ok(Json(Replayed { replayed, ..Replayed::default() }))
     };
     let router = Router::new()
         .route("/v1/snapshot", get(snapshot))
@@ -55,10 +48,7 @@ fn serve(socket: &Path, boot: &'static str) -> JoinHandle<()> {
 }
 
 async fn next(poller: &mut Poller) -> News {
-    timeout(DEADLINE, poller.next())
-        .await
-        .expect("news in time")
-        .expect("a running poller")
+    timeout(DEADLINE, poller.next()).await.expect("news in time").expect("a running poller")
 }
 
 #[tokio::test]
@@ -66,10 +56,7 @@ async fn a_service_that_comes_goes_and_comes_again_is_seen() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("admin.sock");
     let mut poller = Poller::start(Client::new(&socket), Duration::from_millis(10));
-    let News::Lost {
-        reason, tries: 1, ..
-    } = next(&mut poller).await
-    else {
+    let News::Lost { reason, tries: 1, .. } = next(&mut poller).await else {
         panic!("there is no service yet")
     };
     assert!(reason.contains("no socket"), "{reason}");
@@ -97,35 +84,22 @@ async fn answers_carry_the_number_of_their_question() {
     let (mut asker, mut answers) = Asker::new(Client::new(&socket));
     let mut ask = async |number, request| {
         asker.ask(number, request);
-        let answer = timeout(DEADLINE, answers.recv())
-            .await
-            .expect("an answer in time");
+        let answer = timeout(DEADLINE, answers.recv()).await.expect("an answer in time");
         let (answered, reply) = answer.expect("an open channel");
         assert_eq!(answered, number);
         reply
     };
-    let Reply::Groups(Ok(groups)) = ask(1, Request::Groups).await else {
-        panic!()
-    };
+    let Reply::Groups(Ok(groups)) = ask(1, Request::Groups).await else { panic!() };
     assert_eq!(groups, fixture::groups());
-    let Reply::Letter(letter) = ask(2, Request::Letter(7)).await else {
-        panic!()
-    };
+    let Reply::Letter(letter) = ask(2, Request::Letter(7)).await else { panic!() };
     assert_eq!(letter.unwrap(), fixture::letter(7));
     let replay = |ids: &[i64]| {
-        let filter = LetterFilter {
-            ids: ids.to_vec(),
-            ..LetterFilter::default()
-        };
+        let filter = LetterFilter { ids: ids.to_vec(), ..LetterFilter::default() };
         Request::Replay(Replay { filter, note: None })
     };
-    let Reply::Replayed(Ok(done)) = ask(3, replay(&[1, 2])).await else {
-        panic!()
-    };
+    let Reply::Replayed(Ok(done)) = ask(3, replay(&[1, 2])).await else { panic!() };
     assert_eq!(done.replayed, 2);
-    let Reply::Replayed(Err(failure)) = ask(4, replay(&[])).await else {
-        panic!()
-    };
+    let Reply::Replayed(Err(failure)) = ask(4, replay(&[])).await else { panic!() };
     assert!(failure.denied && failure.text.contains("may only look"));
 }
 
@@ -135,10 +109,7 @@ async fn a_small_group_is_frozen_as_ids_and_a_large_one_as_its_filter() {
     let socket = dir.path().join("admin.sock");
     let _service = serve(&socket, "only");
     let (mut asker, mut answers) = Asker::new(Client::new(&socket));
-    let filter = LetterFilter {
-        until: Some(fixture::NOW),
-        ..LetterFilter::default()
-    };
+    let filter = LetterFilter { until: Some(fixture::NOW), ..LetterFilter::default() };
     let scope = |library: Option<&str>, ambiguous| Request::Scope {
         filter: filter.clone(),
         library: library.map(str::to_owned),
@@ -146,10 +117,7 @@ async fn a_small_group_is_frozen_as_ids_and_a_large_one_as_its_filter() {
     };
     let mut ask = async |request| {
         asker.ask(1, request);
-        match timeout(DEADLINE, answers.recv())
-            .await
-            .expect("an answer in time")
-        {
+        match timeout(DEADLINE, answers.recv()).await.expect("an answer in time") {
             Some((_, Reply::Scope(result))) => result,
             other => panic!("{other:?}"),
         }

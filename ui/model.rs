@@ -280,31 +280,14 @@ impl Model {
     /// Whether the console may act.
     #[must_use]
     pub fn role(&self) -> Role {
-<<<<<<< HEAD
         let api = self.newest.as_ref().map_or(API_VERSION, |(snapshot, _)| snapshot.api);
-        if self.read_only {
-            Role::Looks("the console was started with --read-only".to_owned())
-        } else if api != API_VERSION {
-            Role::Looks(format!("the service speaks api {api}, this console {API_VERSION}"))
-=======
-        let api = self
-            .newest
-            .as_ref()
-            .map_or(API_VERSION, |(snapshot, _)| snapshot.api);
         let (short, why) = if self.read_only {
-            (
-                Some(String::new()),
-                "the console was started with --read-only".to_owned(),
-            )
+            (Some(String::new()), "the console was started with --read-only".to_owned())
         } else if api != API_VERSION {
             let why = format!("the service speaks api {api}, this console {API_VERSION}");
             (Some(format!("api {api} / {API_VERSION}")), why)
->>>>>>> console
         } else if self.denied {
-            (
-                Some("role".to_owned()),
-                "the service lets this user look only".to_owned(),
-            )
+            (Some("role".to_owned()), "the service lets this user look only".to_owned())
         } else if self.link != Link::Live {
             (None, "there is no connection to the service".to_owned())
         } else {

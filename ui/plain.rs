@@ -27,16 +27,8 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut poller = Poller::start(Client::new(&options.socket), options.refresh);
-<<<<<<< HEAD
     let done = if options.embedded { Exit::CloseConsole } else { Exit::Quit };
-=======
-    let done = if options.embedded {
-        Exit::CloseConsole
-    } else {
-        Exit::Quit
-    };
     let mut lost = false;
->>>>>>> console
     loop {
         let news = tokio::select! {
             news = poller.next() => news,
@@ -51,16 +43,11 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
                 lines(&snapshot)
             }
             // Once per loss: a line per try would bury the last numbers.
-<<<<<<< HEAD
-            Some(News::Lost { reason, tries: 1, .. }) => vec![format!("DISCONNECTED {reason}")],
-            Some(News::Lost { .. }) => continue,
-=======
             Some(News::Lost { .. }) if lost => continue,
             Some(News::Lost { reason, .. }) => {
                 lost = true;
                 vec![format!("DISCONNECTED {reason}")]
             }
->>>>>>> console
         };
         if print(&lines, theme).is_err() {
             return Ok(done);
@@ -113,10 +100,7 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
         capacity.cpu_cores,
         capacity.cpu_cores_max
     ));
-    lines.push(format!(
-        "dead letters: {} open",
-        format::count(snapshot.dead_letters.open)
-    ));
+    lines.push(format!("dead letters: {} open", format::count(snapshot.dead_letters.open)));
     lines.push(String::new());
     lines
 }
@@ -145,22 +129,6 @@ fn destinations(snapshot: &Snapshot) -> Vec<String> {
             format::count(sink.backlog)
         ));
     }
-<<<<<<< HEAD
-    let capacity = &snapshot.capacity;
-    lines.push(format!(
-        "capacity: logs {} of {}, disk free {}, memory {} of {}, cpu {:.1} of {}",
-        format::bytes(capacity.wal_bytes),
-        format::bytes(capacity.wal_bytes_max),
-        format::bytes(capacity.disk_free_bytes),
-        format::bytes(capacity.memory_bytes),
-        format::bytes(capacity.memory_bytes_max),
-        capacity.cpu_cores,
-        capacity.cpu_cores_max
-    ));
-    lines.push(format!("dead letters: {} open", format::count(snapshot.dead_letters.open)));
-    lines.push(String::new());
-=======
->>>>>>> console
     lines
 }
 

@@ -288,13 +288,7 @@ fn a_service_of_another_shape_can_be_drawn() {
     crowded.sinks = usual.sinks.iter().cycle().take(50).cloned().collect();
     crowded.findings = usual.findings.iter().cycle().take(70).cloned().collect();
     for stream in &mut crowded.streams {
-        stream.partitions = stream
-            .partitions
-            .iter()
-            .cycle()
-            .take(5_000)
-            .copied()
-            .collect();
+        stream.partitions = stream.partitions.iter().cycle().take(5_000).copied().collect();
         stream.rate = f64::NAN;
         stream.seconds = vec![f32::INFINITY; 300];
         stream.wal.bytes = u64::MAX;
@@ -304,13 +298,7 @@ fn a_service_of_another_shape_can_be_drawn() {
     crowded.capacity.wal_bytes_max = 0;
     crowded.capacity.cpu_cores = f64::NAN;
     crowded.uptime_ms = u64::MAX;
-    for snapshot in [
-        Snapshot {
-            api: usual.api,
-            ..Snapshot::default()
-        },
-        crowded,
-    ] {
+    for snapshot in [Snapshot { api: usual.api, ..Snapshot::default() }, crowded] {
         for (width, height) in [(200, 60), (120, 36), (80, 24), (40, 10), (3, 1)] {
             for key in ['1', '2', '3', '4', '5'] {
                 let mut model = fixture::model(UNICODE, width, height);
@@ -437,24 +425,9 @@ fn there_is_no_replay_of_everything() {
 #[test]
 fn a_console_that_may_only_look_asks_for_no_change() {
     let denied = |model: &mut Model| {
-<<<<<<< HEAD
-        model.replaying = Some(7);
+        model.replaying = Some((7, Vec::new()));
         let failure = Failure { text: "uid 1001 may only look".to_owned(), denied: true };
         tell(model, What::Reply { number: 7, reply: Reply::Replayed(Err(failure)) });
-=======
-        model.replaying = Some((7, Vec::new()));
-        let failure = Failure {
-            text: "uid 1001 may only look".to_owned(),
-            denied: true,
-        };
-        tell(
-            model,
-            What::Reply {
-                number: 7,
-                reply: Reply::Replayed(Err(failure)),
-            },
-        );
->>>>>>> console
     };
     let other_api = |model: &mut Model| {
         let newer = Snapshot { api: 9, ..fixture::snapshot() };

@@ -17,12 +17,7 @@ pub fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
     let x = inner.x + 1;
     let heading = p.theme.heading();
     p.text(x, inner.y, 10, "sink", heading);
-    for (end, text) in [
-        (20, "out/s"),
-        (29, "last"),
-        (38, "failures"),
-        (48, "backlog"),
-    ] {
+    for (end, text) in [(20, "out/s"), (29, "last"), (38, "failures"), (48, "backlog")] {
         p.right(x + end, inner.y, 8, text, heading);
     }
     p.text(x + 50, inner.y, 8, "state", heading);
@@ -34,25 +29,13 @@ pub fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         let style = p.theme.normal();
         p.text(x, y, 11, &sink.name, style);
         p.right(x + 20, y, 8, &format::rate(sink.rate), style);
-        p.right(
-            x + 29,
-            y,
-            8,
-            &format::micros(sink.last_ms.saturating_mul(1000)),
-            style,
-        );
+        p.right(x + 29, y, 8, &format::micros(sink.last_ms.saturating_mul(1000)), style);
         p.right(x + 38, y, 8, &format::short_count(sink.failures), style);
         p.right(x + 48, y, 8, &format::short_count(sink.backlog), style);
         state(sink, p, x + 50, y);
         y += 1;
         if let Some(error) = sink.error.as_ref().filter(|_| y < inner.bottom()) {
-            p.last(
-                x + 2,
-                y,
-                inner.width.saturating_sub(4),
-                error,
-                p.theme.warning(),
-            );
+            p.last(x + 2, y, inner.width.saturating_sub(4), error, p.theme.warning());
             y += 1;
         }
     }
@@ -112,21 +95,9 @@ pub fn capacity(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         p.text(x, y, 10, label, p.theme.normal());
         p.bar(x + 11, y, 16, *part, *whole);
         let severity = fullness(*part, *whole);
-        p.right(
-            x + 33,
-            y,
-            5,
-            &share(*part, *whole),
-            p.theme.severity(severity),
-        );
+        p.right(x + 33, y, 5, &share(*part, *whole), p.theme.severity(severity));
         p.text(x + 34, y, 2, mark(severity), p.theme.severity(severity));
-        p.text(
-            x + 37,
-            y,
-            inner.width.saturating_sub(38),
-            text,
-            p.theme.normal(),
-        );
+        p.text(x + 37, y, inner.width.saturating_sub(38), text, p.theme.normal());
     }
     let y = inner.y + rows.len() as u16;
     if y < inner.bottom() {
@@ -137,13 +108,7 @@ pub fn capacity(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
             format::count(dead.replaying),
             format::short_count(dead.resolved)
         );
-        p.text(
-            inner.x + 1,
-            y,
-            inner.width.saturating_sub(2),
-            &text,
-            p.theme.normal(),
-        );
+        p.text(inner.x + 1, y, inner.width.saturating_sub(2), &text, p.theme.normal());
     }
 }
 
@@ -152,13 +117,7 @@ pub fn sink_line(snapshot: &Snapshot, p: &mut Painter, at: Rect) {
     let mut x = p.text(at.x + 1, at.y, 8, "sinks", p.theme.heading()) + 3;
     for sink in &snapshot.sinks {
         let text = format!("{} {}/s ", sink.name, format::rate(sink.rate));
-        x = p.text(
-            x,
-            at.y,
-            at.right().saturating_sub(x),
-            &text,
-            p.theme.normal(),
-        );
+        x = p.text(x, at.y, at.right().saturating_sub(x), &text, p.theme.normal());
         x = state(sink, p, x, at.y) + 4;
     }
 }
@@ -169,19 +128,9 @@ pub fn capacity_line(snapshot: &Snapshot, p: &mut Painter, at: Rect) {
     for (i, (label, part, whole, text)) in capacities(snapshot).iter().enumerate() {
         let severity = fullness(*part, *whole);
         // A dead store has no limit of its own: its size says more than its share.
-        let amount = if i == 4 {
-            text.clone()
-        } else {
-            share(*part, *whole)
-        };
+        let amount = if i == 4 { text.clone() } else { share(*part, *whole) };
         let text = format!("{} {amount}", label.trim_end_matches(" (WAL)"));
-        x = p.text(
-            x,
-            at.y,
-            at.right().saturating_sub(x),
-            &text,
-            p.theme.severity(severity),
-        );
+        x = p.text(x, at.y, at.right().saturating_sub(x), &text, p.theme.severity(severity));
         if severity.is_some() {
             x = p.text(x + 1, at.y, 2, mark(severity), p.theme.severity(severity));
         }

@@ -60,16 +60,7 @@ fn replay(
     (scope, count, as_of): (&str, u64, i64),
 ) -> Option<Position> {
     line(p, inner, 1, "Scope", scope);
-<<<<<<< HEAD
-    let counted =
-        format!("{} as of {}. Later ones are not included.", letters(count), format::clock(as_of));
-=======
-    let counted = format!(
-        "{} as of {}; later ones stay out",
-        letters(count),
-        format::clock(as_of)
-    );
->>>>>>> console
+    let counted = format!("{} as of {}; later ones stay out", letters(count), format::clock(as_of));
     line(p, inner, 2, "", "");
     line(p, inner, 3, "Letters", &counted);
     line(p, inner, 4, "Effect", "back into the log, as they are, under today's rules");

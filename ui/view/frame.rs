@@ -61,32 +61,14 @@ fn state_line(model: &Model, p: &mut Painter, area: Rect, class: Class) {
         clock_and_more(model, p, area, wide)
     };
     let mut x = p.text(area.x + 1, area.y, 10, "eventkit", p.theme.heading()) + 1;
-<<<<<<< HEAD
-    let shown = model.shown();
-    if let Some(snapshot) = shown {
-        x = p.text(x, area.y, if wide { 24 } else { 14 }, &snapshot.host, p.theme.normal()) + gap;
-=======
     if let Some(snapshot) = model.shown() {
-        x = p.text(
-            x,
-            area.y,
-            if wide { 24 } else { 14 },
-            &snapshot.host,
-            p.theme.normal(),
-        ) + gap;
->>>>>>> console
+        x = p.text(x, area.y, if wide { 24 } else { 14 }, &snapshot.host, p.theme.normal()) + gap;
     }
     if wide {
         let place = if model.embedded { "embedded" } else { "attached" };
         x = p.text(x, area.y, 9, place, p.theme.dim()) + gap;
     }
     let (text, severity) = link(model);
-<<<<<<< HEAD
-    x = p.text(x, area.y, 60, &text, p.theme.severity(severity).patch(p.theme.heading()));
-    let right = clock_and_more(model, p, area, wide);
-    let mut room = right.saturating_sub(x + 3);
-    if let Link::Lost { reason, tries, retry_at, .. } = &model.link {
-=======
     let style = p.theme.severity(severity).patch(p.theme.heading());
     x = p.text(x, area.y, right.saturating_sub(x + 1), &text, style);
     for (text, style) in facts(model, p) {
@@ -103,34 +85,18 @@ fn facts(model: &Model, p: &Painter) -> Vec<(String, Style)> {
     if model.frozen.is_some() {
         return facts;
     }
-    if let Link::Lost {
-        reason,
-        tries,
-        retry_at,
-        ..
-    } = &model.link
-    {
->>>>>>> console
+    if let Link::Lost { reason, tries, retry_at, .. } = &model.link {
         let next = format::age(retry_at.saturating_sub(model.now).as_millis() as u64);
-        facts.push((
-            format!("try {tries}, next in {next}: {reason}"),
-            p.theme.dim(),
-        ));
+        facts.push((format!("try {tries}, next in {next}: {reason}"), p.theme.dim()));
         return facts;
     }
     let role = model.role();
-    if let Role::Looks {
-        short: Some(short), ..
-    } = &role
-    {
+    if let Role::Looks { short: Some(short), .. } = &role {
         let text = format!("READ-ONLY {short}").trim_end().to_owned();
         facts.push((text, p.theme.warning()));
     }
     if let Some(at) = model.restarted {
-        facts.push((
-            format!("restarted {}", format::clock(at)),
-            p.theme.warning(),
-        ));
+        facts.push((format!("restarted {}", format::clock(at)), p.theme.warning()));
     }
     if role == Role::Acts {
         facts.push(("read-write".to_owned(), p.theme.dim()));

@@ -14,15 +14,8 @@ fn list_title(letters: &Letters) -> (String, String) {
         Some(GroupKey { phase, reason, .. }) => format!("{}.{reason}", phase.as_str()),
         None => "All letters".to_owned(),
     };
-    let position = if letters.rows.is_empty() {
-        0
-    } else {
-        letters.line() + 1
-    };
-    let upper = letters
-        .group
-        .as_ref()
-        .is_some_and(|key| letters.is_ambiguous(key));
+    let position = if letters.rows.is_empty() { 0 } else { letters.line() + 1 };
+    let upper = letters.group.as_ref().is_some_and(|key| letters.is_ambiguous(key));
     let note = match letters.total {
         None => String::new(),
         Some(total) => {
@@ -32,11 +25,7 @@ fn list_title(letters: &Letters) -> (String, String) {
             } else {
                 ""
             };
-            format!(
-                "{} of {bound}{}{more}",
-                format::count(position as u64),
-                format::count(total)
-            )
+            format!("{} of {bound}{}{more}", format::count(position as u64), format::count(total))
         }
     };
     (title, note)
@@ -53,47 +42,27 @@ pub fn draw(model: &Model, p: &mut Painter, area: Rect) {
     }
     let columns = Columns::of(letters, inner);
     columns.heading(p, inner.y);
-    let mut body = Rect {
-        y: inner.y + 1,
-        height: inner.height - 1,
-        ..inner
-    };
+    let mut body = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
     if letters.rows.is_empty() {
         let text = match (&letters.error, letters.total) {
             (Some(error), _) => error.clone(),
             (None, None) => "waiting for data".to_owned(),
             (None, Some(_)) => nothing(model),
         };
-        p.text(
-            body.x + 1,
-            body.y,
-            body.width.saturating_sub(2),
-            &text,
-            p.theme.normal(),
-        );
+        p.text(body.x + 1, body.y, body.width.saturating_sub(2), &text, p.theme.normal());
         return;
     }
     let new = letters.new_above();
     if new > 0 {
         body.height -= 1;
         let text = format!("{} new above, g to go", format::count(new as u64));
-        p.text(
-            body.x + 3,
-            body.bottom(),
-            body.width.saturating_sub(4),
-            &text,
-            p.theme.dim(),
-        );
+        p.text(body.x + 3, body.bottom(), body.width.saturating_sub(4), &text, p.theme.dim());
     }
     let height = usize::from(body.height);
     let line = letters.line();
     let first = first_row(line, letters.rows.len(), height);
     for (y, (i, row)) in (body.y..).zip(letters.rows.iter().enumerate().skip(first).take(height)) {
-        let at = Rect {
-            y,
-            height: 1,
-            ..body
-        };
+        let at = Rect { y, height: 1, ..body };
         columns.row(model, row, p, at);
         if i == line {
             if focused {
@@ -106,10 +75,7 @@ pub fn draw(model: &Model, p: &mut Painter, area: Rect) {
 }
 
 fn nothing(model: &Model) -> String {
-    let counts = model
-        .shown()
-        .map(|snapshot| snapshot.dead_letters.clone())
-        .unwrap_or_default();
+    let counts = model.shown().map(|snapshot| snapshot.dead_letters.clone()).unwrap_or_default();
     if model.letters.filter.status == Some(Status::Open) && counts.open == 0 {
         return format!(
             "No open dead letters. {} were resolved: / status:resolved",
@@ -117,10 +83,7 @@ fn nothing(model: &Model) -> String {
         );
     }
     let all = counts.open + counts.replaying + counts.resolved + counts.discarded;
-    format!(
-        "0 of {} match; Esc in the groups clears the filter",
-        format::count(all)
-    )
+    format!("0 of {} match; Esc in the groups clears the filter", format::count(all))
 }
 
 /// Where the columns of the list start (text) or end (numbers).
@@ -177,13 +140,7 @@ impl Columns {
         if let Some(x) = self.stream {
             p.text(x, at.y, 11, letter.stream.as_str(), style);
         }
-        p.right(
-            self.size,
-            at.y,
-            5,
-            &format::short_bytes(letter.payload_bytes),
-            style,
-        );
+        p.right(self.size, at.y, 5, &format::short_bytes(letter.payload_bytes), style);
         p.right(self.tries, at.y, 5, &letter.attempts.to_string(), style);
         let state = match (row.gone, letter.status, letter.attempts) {
             (true, _, _) => "(gone)",

@@ -60,38 +60,11 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     let ratio = |events: u64| {
         if mean > 0.0 { events as f64 / mean } else { 0.0 }
     };
-<<<<<<< HEAD
     let ratios: Vec<f64> = profile.iter().map(|partition| ratio(partition.events)).collect();
     let name = model.cursors.profile.as_ref().map_or("all streams", |name| name.as_str());
     chart(p, Rect { height: CHART_ROWS, ..body }, &ratios, name);
     let table =
         Rect { y: body.y + CHART_ROWS, height: body.height.saturating_sub(CHART_ROWS), ..body };
-    let note = format!("mean {} events, fullest first", format::short_count(mean as u64));
-    let inner = p.pane(table, "Partitions", &note, true);
-=======
-    let ratios: Vec<f64> = profile
-        .iter()
-        .map(|partition| ratio(partition.events))
-        .collect();
-    let name = model
-        .cursors
-        .profile
-        .as_ref()
-        .map_or("all streams", |name| name.as_str());
-    chart(
-        p,
-        Rect {
-            height: CHART_ROWS,
-            ..body
-        },
-        &ratios,
-        name,
-    );
-    let table = Rect {
-        y: body.y + CHART_ROWS,
-        height: body.height.saturating_sub(CHART_ROWS),
-        ..body
-    };
     partitions(model, p, table, &profile, (&ratios, mean));
 }
 
@@ -103,12 +76,8 @@ fn partitions(
     profile: &[PartitionStatus],
     (ratios, mean): (&[f64], f64),
 ) {
-    let note = format!(
-        "mean {} events, fullest first",
-        format::short_count(mean as u64)
-    );
+    let note = format!("mean {} events, fullest first", format::short_count(mean as u64));
     let inner = p.pane(area, "Partitions", &note, true);
->>>>>>> console
     if inner.height < 2 {
         return;
     }
@@ -119,16 +88,8 @@ fn partitions(
     p.right(x + 12, inner.y, 6, "ratio", heading);
     p.right(x + 16 + bar_cells + 12, inner.y, 12, "events", heading);
     p.right(x + 16 + bar_cells + 24, inner.y, 12, "waiting", heading);
-<<<<<<< HEAD
-    let ids = order(model, snapshot);
-    let line = ids.iter().position(|id| *id == model.cursors.partition).unwrap_or(0);
-=======
     let ids = fullest_first(profile);
-    let line = ids
-        .iter()
-        .position(|id| *id == model.cursors.partition)
-        .unwrap_or(0);
->>>>>>> console
+    let line = ids.iter().position(|id| *id == model.cursors.partition).unwrap_or(0);
     let height = usize::from(inner.height - 1);
     let first = first_row(line, ids.len(), height);
     let top = ratios.iter().copied().fold(1.0, f64::max);
