@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, Admin, Flushed};
 use crate::config::Config;
+use crate::dedupe::Memory;
 use crate::errors::{ErrorStore, ErrorStoreError};
 use crate::event::StreamName;
 use crate::ingest::{self, Dependency, Edge, Readiness};
@@ -146,6 +147,7 @@ impl Service {
         let spawner = Spawner {
             config: Arc::clone(&config),
             budget: Budget::new(config.load.memory_bytes_max),
+            memory: Memory::new(config.dedupe.memory_bytes_max),
             ledger: ledger.clone(),
             errors: errors.clone(),
             store: Arc::clone(&store),
@@ -320,6 +322,7 @@ async fn open_streams(
 struct Spawner {
     config: Arc<Config>,
     budget: Arc<Budget>,
+    memory: Arc<Memory>,
     ledger: Ledger,
     errors: ErrorStore,
     store: Arc<AnyStore>,
@@ -360,6 +363,8 @@ impl Spawner {
             messages,
             hooks: self.hooks.clone(),
             started: self.started,
+            window: self.config.dedupe.window,
+            memory: Arc::clone(&self.memory),
         };
         let name = format!("load {}", stream.name).chars().take(15).collect();
         match std::thread::Builder::new().name(name).spawn(move || worker.run()) {
