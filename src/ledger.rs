@@ -9,13 +9,14 @@ use std::path::Path;
 
 use roaring::RoaringTreemap;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite_migration::M;
 
 use crate::dedupe::{IdHash, IdKey};
 use crate::event::{LetterId, Micros, Seq, StreamName};
 use crate::sqlite::{Sqlite, SqliteError};
 use crate::store::{BatchId, Plan, Stored};
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/ledger/0001_ledger.sql")];
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../migrations/ledger/0001_ledger.sql"))];
 
 /// A cheap handle to the ledger.
 #[derive(Clone)]

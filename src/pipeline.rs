@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::admin::{self, Admin, Flushed};
 use crate::config::Config;
 use crate::dedupe::Memory;
-use crate::errors::{ErrorStore, ErrorStoreError};
+use crate::errors::ErrorStore;
 use crate::event::StreamName;
 use crate::ingest::{self, Dependency, Edge, Readiness};
 use crate::ledger::Ledger;
@@ -66,12 +66,9 @@ pub enum StartError {
     /// A log.
     #[error(transparent)]
     Log(#[from] WalError),
-    /// The ledger.
+    /// The ledger or the error store.
     #[error(transparent)]
-    Ledger(#[from] SqliteError),
-    /// The error store.
-    #[error(transparent)]
-    Errors(#[from] ErrorStoreError),
+    Database(#[from] SqliteError),
 }
 
 impl StartError {
@@ -80,8 +77,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::InUse(_) => 75,
-            Self::Ledger(SqliteError::NewerFormat { .. })
-            | Self::Errors(ErrorStoreError::NewerFormat { .. }) => 78,
+            Self::Database(SqliteError::NewerFormat { .. }) => 78,
             _ => 74,
         }
     }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::adapt::{Adapter, Rejected};
 use crate::dedupe::{Dedupe, IdKey, Memory};
-use crate::errors::{ErrorStore, ErrorStoreError, NewLetter};
+use crate::errors::{ErrorStore, NewLetter};
 use crate::event::{LetterId, Micros, Phase, RawEvent, Receipt, Rejection, Seq};
 use crate::ledger::{Ledger, Progress};
 use crate::load::{Delivered, EventLoader, Refused, Settlement};
@@ -135,16 +135,7 @@ enum Setback {
 impl From<SqliteError> for Setback {
     fn from(error: SqliteError) -> Self {
         match error {
-            SqliteError::Io { .. } | SqliteError::Closed { .. } => Self::Final(error.to_string()),
-            _ => Self::Wait(error.to_string()),
-        }
-    }
-}
-
-impl From<ErrorStoreError> for Setback {
-    fn from(error: ErrorStoreError) -> Self {
-        match error {
-            ErrorStoreError::Io { .. } | ErrorStoreError::Closed => Self::Final(error.to_string()),
+            SqliteError::Io { .. } | SqliteError::Closed => Self::Final(error.to_string()),
             _ => Self::Wait(error.to_string()),
         }
     }
@@ -277,13 +268,13 @@ impl Worker {
     }
 
     /// Tries until it works: what has to be durable can't be skipped.
-    fn insist<T, E: Into<Setback>>(
+    fn insist<T>(
         &mut self,
         what: &str,
-        mut attempt: impl FnMut(&Self) -> Result<T, E>,
+        mut attempt: impl FnMut(&Self) -> Result<T, SqliteError>,
     ) -> Result<T, Ended> {
         loop {
-            match attempt(self).map_err(Into::into) {
+            match attempt(self).map_err(Setback::from) {
                 Ok(value) => return Ok(value),
                 Err(Setback::Final(error)) => {
                     (self.hooks.fatal)(format!("can't {what}: {error}"));
