@@ -500,3 +500,24 @@ async fn serve_metrics(
         tracing::error!(%error, "the metrics port failed");
     }
 }
+
+/// What would keep a service from starting with this configuration, besides what is in use by a
+/// running one: looks at files and ports, changes nothing that a start would not.
+#[must_use]
+pub fn check(config: &Config) -> Vec<StartError> {
+    let mut findings = Vec::new();
+    let held = match lock(&config.data_dir) {
+        Ok(held) => held,
+        Err(error) => return vec![error],
+    };
+    findings.extend(Ledger::open(&config.data_dir.join("ledger.db")).map(|l| l.close()).err().map(StartError::from));
+    let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone());
+    findings.extend(errors.map(|e| e.shutdown()).err().map(StartError::from));
+    for address in [config.listen, config.metrics_listen] {
+        if let Err(source) = std::net::TcpListener::bind(address) {
+            findings.push(StartError::Listen { address: address.to_string(), source });
+        }
+    }
+    drop(held);
+    findings
+}

@@ -84,7 +84,7 @@ pub fn format(at: Micros) -> String {
     )
 }
 
-/// The UTC date as `YYYY-MM-DD` and the hour as `HH`, bounded as [`format`] is.
+/// The UTC date as `YYYY-MM-DD` and the hour as `HH`, bounded as [`format()`] is.
 #[must_use]
 pub fn date_hour(at: Micros) -> (String, String) {
     let civil = Civil::of(at);

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::draft::{Draft, file_place};
 use super::keys::{KEYS, Key, STREAM_PREFIX};
@@ -200,12 +200,14 @@ fn given<'a>(value: &'a DeValue<'_>) -> Given<'a> {
         DeValue::Array(items) => {
             Given::List(items.iter().map(|item| flat(item.get_ref())).collect())
         }
-        DeValue::Table(table) => Given::Table(
-            table
-                .iter()
-                .map(|(key, value)| (key.get_ref().as_ref(), flat(value.get_ref())))
-                .collect(),
-        ),
+        DeValue::Table(table) => {
+            let mut fields: Vec<_> = table.iter().collect();
+            fields.sort_by_key(|(key, _)| key.span().start);
+            let field = |(key, value): (&'a Spanned<DeString<'_>>, &'a Spanned<DeValue<'_>>)| {
+                (key.get_ref().as_ref(), flat(value.get_ref()))
+            };
+            Given::Table(fields.into_iter().map(field).collect())
+        }
         other => flat(other),
     }
 }
@@ -229,9 +231,10 @@ fn unknown(stream: Option<&StreamName>, path: &str) -> String {
         Some(_) => key.path.strip_prefix(STREAM_PREFIX),
         None => (!key.path.starts_with(STREAM_PREFIX)).then_some(key.path),
     });
+    // Inside a table, what was meant is a key.
     let tables = known
         .clone()
-        .filter_map(|path| Some(path.split_once('.')?.0));
+        .filter_map(|known| Some(known.split_once('.').filter(|_| !path.contains('.'))?.0));
     let streams = stream.is_none().then_some("streams");
     match nearest(path, known.chain(tables).chain(streams)) {
         Some(meant) => format!("there is no such key; did you mean {meant}?"),

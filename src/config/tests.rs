@@ -166,7 +166,7 @@ wal = 3
 [load]
 events_max = 1.5
 bytes_max = "8 MiX"
-ä = 1
+"ä" = 1
 [store]
 kind = "gcs"
 prefix = "../up"
@@ -238,6 +238,31 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
         load(sources).unwrap_err().to_string(),
         "/nonexistent/eventkit.toml:1:1: the file can't be read: No such file or directory (os error 2)"
     );
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("e.toml");
+    let say = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let sources = Sources {
+            file: Some(file.clone()),
+            ..Sources::default()
+        };
+        load(sources).unwrap_err().0.remove(0).sentence
+    };
+    assert_eq!(say(b"x = \"\xff\""), "the file is not UTF-8 at byte 5");
+    let large = vec![b'#'; (1 << 20) + 1];
+    assert_eq!(say(&large), "the file is larger than 1 MiB");
+    for deep in [
+        format!("x = {}", "[".repeat(500_000)),
+        format!("x = {}", "{a=".repeat(300_000)),
+        format!("{}x = 1", "a.".repeat(500_000)),
+        format!("[{}x]", "a.".repeat(500_000)),
+    ] {
+        assert!(!say(deep.as_bytes()).is_empty());
+    }
 }
 
 #[test]

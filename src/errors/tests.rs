@@ -322,6 +322,7 @@ fn a_failed_commit_is_told_to_everyone_in_it() {
     assert_eq!(store.counts(), Counts::default());
     assert_eq!(list(&store, LetterFilter::default()).total, 0);
     assert_eq!(put(&store, vec![letter("x", 0, "a")]).len(), 1);
+    assert_eq!(store.counts().open, 1);
 }
 
 #[test]

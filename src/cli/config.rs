@@ -1,0 +1,87 @@
+//! `eventkit check` and `eventkit config`.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::print::{self, Form};
+use super::{CONFIGURATION, Done, Failure, Options, service};
+
+/// Show every setting, its value and where it comes from
+#[derive(clap::Args)]
+pub struct Show {
+    /// Print the documented reference of all keys instead
+    #[arg(long)]
+    reference: bool,
+    #[command(flatten)]
+    form: Form,
+}
+
+impl Show {
+    pub fn run(self, options: &Options) -> Done {
+        if self.reference {
+            return print::line(eventkit::config::reference().trim_end());
+        }
+        let lines = options.load()?.describe();
+        print::answer(&self.form, &lines, |lines| {
+            let width = lines.iter().map(|line| line.key.len()).max().unwrap_or(0);
+            let rows = lines
+                .iter()
+                .map(|line| format!("{:<width$} = {}    # {}", line.key, line.value, line.origin));
+            rows.collect::<Vec<_>>().join("\n")
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Checked {
+    mistakes: Vec<String>,
+    warnings: Vec<String>,
+    findings: Vec<String>,
+}
+
+/// Names every mistake of the configuration, and what would keep a service from starting.
+pub fn check(options: &Options, form: &Form) -> Done {
+    let mut checked = Checked { mistakes: vec![], warnings: vec![], findings: vec![] };
+    let mut code = 0;
+    match eventkit::config::load(options.sources()) {
+        Err(mistakes) => {
+            code = CONFIGURATION;
+            checked.mistakes = mistakes.0.iter().map(ToString::to_string).collect();
+        }
+        Ok((config, warnings)) => {
+            checked.warnings = warnings.iter().map(ToString::to_string).collect();
+            for error in eventkit::pipeline::check(&config) {
+                // A service that runs there is no reason why this one could not.
+                if !matches!(error, eventkit::pipeline::StartError::InUse(_)) {
+                    code = code.max(error.exit_code());
+                }
+                checked.findings.push(error.to_string());
+            }
+            if let Err(failure) = service::reach_store(&config) {
+                code = code.max(failure.code);
+                checked.findings.push(failure.message);
+            }
+        }
+    }
+    print::answer(form, &checked, |checked| {
+        let mut text = String::new();
+        for (what, lines) in [
+            ("mistake", &checked.mistakes),
+            ("warning", &checked.warnings),
+            ("finding", &checked.findings),
+        ] {
+            for line in lines {
+                let _ = writeln!(text, "{what}: {line}");
+            }
+        }
+        if code == 0 {
+            text.push_str("the configuration is right, and a service can start\n");
+        }
+        text.trim_end().to_owned()
+    })?;
+    match code {
+        0 => Ok(()),
+        code => Err(Failure::new(code, "a service would not start like this")),
+    }
+}

@@ -1,0 +1,38 @@
+//! `eventkit run`: the service.
+
+use super::service::{self, Stop};
+use super::{Done, Options, log};
+
+/// Run the service
+#[derive(clap::Args)]
+pub struct Run {
+    /// Show the console in this terminal; the log goes to DIR/eventkit.log
+    #[cfg(feature = "console")]
+    #[arg(long)]
+    console: bool,
+}
+
+impl Run {
+    pub fn run(self, options: &Options) -> Done {
+        let config = options.load()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        #[cfg(feature = "console")]
+        if self.console {
+            log::to_file(&config.log, &config.data_dir.join("eventkit.log"))?;
+            let stop = Stop::new();
+            let socket = config.admin_socket.clone();
+            return runtime.block_on(async {
+                let service = service::start(config.clone(), service::store(&config)?).await?;
+                stop.on_signals()?;
+                super::console::beside(service, &stop, socket).await
+            });
+        }
+        log::to_stderr(&config.log)?;
+        runtime.block_on(async {
+            let service = service::start(config.clone(), service::store(&config)?).await?;
+            let stop = Stop::new();
+            stop.on_signals()?;
+            service::run(service, &stop).await
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! A service within this process: started, told to stop by signals, watched over by systemd.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventkit::config::{Config, StoreConfig};
+use eventkit::pipeline::Service;
+use eventkit::store::{AnyStore, Lake};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Failure;
+
+/// The store that the configuration names.
+pub fn store(config: &Config) -> Result<Arc<AnyStore>, Failure> {
+    match &config.store {
+        StoreConfig::Lake { path, prefix } => {
+            let lake = Lake::local(path, prefix).map_err(|e| Failure::new(super::IO, e))?;
+            Ok(Arc::new(lake))
+        }
+    }
+}
+
+/// Builds a service.
+pub async fn start(config: Config, store: Arc<AnyStore>) -> Result<Service, Failure> {
+    Service::start(config, store).await.map_err(|e| Failure::new(e.exit_code(), e))
+}
+
+/// Says `true` once somebody wants the service to stop.
+#[derive(Clone)]
+pub struct Stop(Arc<watch::Sender<bool>>);
+
+impl Stop {
+    /// Nobody wants it to stop yet.
+    pub fn new() -> Self {
+        Self(Arc::new(watch::channel(false).0))
+    }
+
+    /// Stops it.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Ready once it is stopped.
+    pub async fn stopped(&self) {
+        let mut told = self.0.subscribe();
+        // The sender lives as long as this handle.
+        let _ = told.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Stops on SIGTERM and SIGINT; a second one ends the process at once, which loses nothing.
+    pub fn on_signals(&self) -> Result<(), Failure> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let stop = self.clone();
+        tokio::spawn(async move {
+            let mut asked = false;
+            loop {
+                tokio::select! {
+                    _ = hangup.recv() => {
+                        tracing::warn!("SIGHUP: the configuration is read at start only");
+                        continue;
+                    }
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if asked {
+                    std::process::exit(130);
+                }
+                asked = true;
+                stop.stop();
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Runs a service until it is stopped, and tells systemd how it does.
+pub async fn run(service: Service, stop: &Stop) -> Result<(), Failure> {
+    let listen = service.listen();
+    tracing::info!(%listen, metrics = %service.metrics_listen(), "ready");
+    // Outside systemd there is nobody to notify, and that is no error.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let watchdog = tokio::spawn(feed_watchdog());
+    let ended = service
+        .run(async {
+            stop.stopped().await;
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+            tracing::info!("stopping: no new events, storing what the logs hold");
+        })
+        .await;
+    watchdog.abort();
+    ended.map_err(|fatal| Failure::new(super::IO, fatal))
+}
+
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut ticks = tokio::time::interval((limit / 3).max(Duration::from_millis(100)));
+    loop {
+        ticks.tick().await;
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Whether the store that the configuration names could be written to now.
+pub fn reach_store(config: &Config) -> Result<(), Failure> {
+    let store = store(config)?;
+    super::block_on(async move { store.check().await.map_err(|e| Failure::new(super::IO, e)) })
+}

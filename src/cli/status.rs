@@ -1,0 +1,115 @@
+//! `eventkit status` and `eventkit flush`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use eventkit::admin::Flushed;
+use eventkit::status::{Severity, Snapshot};
+
+use super::print::{self, Form, safe, size};
+use super::{Done, Failure, Options, block_on};
+
+pub fn status(options: &Options, form: &Form) -> Done {
+    let client = options.client()?;
+    let snapshot = block_on(async { Ok(client.snapshot().await?) })?;
+    print::answer(form, &snapshot, text)
+}
+
+pub fn flush(options: &Options, form: &Form) -> Done {
+    // The service waits for its stores for a minute, and says then what it waited for.
+    let client = options.client()?.with_timeout(Duration::from_secs(90));
+    let flushed = block_on(async { Ok(client.flush().await?) })?;
+    print::answer(form, &flushed, flushed_text)?;
+    match flushed.unfinished.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(1, "not everything could be stored")),
+    }
+}
+
+fn flushed_text(flushed: &Flushed) -> String {
+    let mut text = format!(
+        "{} events in {} batches stored in {} ms",
+        flushed.events, flushed.batches, flushed.duration_ms
+    );
+    for stream in &flushed.unfinished {
+        let _ = write!(text, "\nunfinished: {}", safe(stream));
+    }
+    text
+}
+
+fn text(snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = write_text(&mut out, snapshot);
+    out.truncate(out.trim_end().len());
+    out
+}
+
+fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
+    let uptime = Duration::from_secs(snapshot.uptime_ms / 1000);
+    writeln!(
+        out,
+        "eventkit {} on {}, up {uptime:?}, listens on {}",
+        snapshot.version,
+        safe(&snapshot.host),
+        snapshot.listen
+    )?;
+    match snapshot.findings.is_empty() {
+        true => writeln!(out, "\nnothing needs attention")?,
+        false => writeln!(out, "\nattention")?,
+    }
+    for finding in &snapshot.findings {
+        let mark = if finding.severity == Severity::Critical { "!!" } else { "! " };
+        writeln!(out, "  {mark} {}", safe(&finding.text))?;
+    }
+    writeln!(out, "\n{:<12} {:>10} {:>12}  state", "stage", "events/s", "events")?;
+    for stage in &snapshot.stages {
+        let (name, state) = (&stage.name, stage.state.as_str());
+        writeln!(
+            out,
+            "{name:<12} {:>10.1} {:>12}  {state}, {}, {}",
+            stage.rate, stage.events, stage.note, stage.detail
+        )?;
+    }
+    writeln!(
+        out,
+        "\n{:<20} {:>10} {:>12} {:>12} {:>10} {:>8} {:>10}",
+        "stream", "events/s", "received", "stored", "dead open", "lag", "log"
+    )?;
+    for stream in &snapshot.streams {
+        writeln!(
+            out,
+            "{:<20} {:>10.1} {:>12} {:>12} {:>10} {:>8} {:>10}",
+            stream.name.as_str(),
+            stream.rate,
+            stream.received_events,
+            stream.stored_events,
+            stream.dead_open,
+            stream.wal.lag_events,
+            size(stream.wal.bytes)
+        )?;
+    }
+    let letters = &snapshot.dead_letters;
+    writeln!(
+        out,
+        "\ndead letters: {} open, {} replaying, {} resolved, {} discarded",
+        letters.open, letters.replaying, letters.resolved, letters.discarded
+    )?;
+    for sink in &snapshot.sinks {
+        let (name, state) = (&sink.name, sink.state.as_str());
+        writeln!(out, "store {name}: {state}, {} events, {} failures", sink.events, sink.failures)?;
+        if let Some(error) = &sink.error {
+            writeln!(out, "  {}", safe(error))?;
+        }
+    }
+    let capacity = &snapshot.capacity;
+    writeln!(
+        out,
+        "logs {} of {}, memory {}, cpu {:.2} cores, disk {} free",
+        size(capacity.wal_bytes),
+        size(capacity.wal_bytes_max),
+        size(capacity.memory_bytes),
+        capacity.cpu_cores,
+        size(capacity.disk_free_bytes)
+    )
+}

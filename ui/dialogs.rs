@@ -1,0 +1,264 @@
+//! Questions: whether to replay exactly these letters, and what leaving means inside the
+//! service.
+//!
+//! What is asked about is frozen when it is counted: ids, or a filter that ends at that moment.
+//! Up to ten letters are confirmed with a button, more by typing their exact number. The focus
+//! starts where Enter does no harm.
+
+use eventkit::admin::{Replay, Replayed};
+use eventkit::errors::{LetterFilter, Status};
+
+use super::Exit;
+use super::format;
+use super::keys::Action;
+use super::letters::{GroupKey, Pane};
+use super::model::{Dialog, Effect, Failure, Model, Question, Request, Role, Scope};
+use super::update::ask;
+
+/// Up to this many are confirmed with a button.
+pub const BUTTON_MAX: u64 = 10;
+
+/// The field or button that has the focus.
+pub mod focus {
+    /// Nothing happens.
+    pub const CANCEL: usize = 0;
+    /// Replay, or close the console.
+    pub const DO: usize = 1;
+    /// The count, or stop the service.
+    pub const OTHER: usize = 2;
+}
+
+impl Question {
+    /// How many buttons and fields there are.
+    #[must_use]
+    pub fn stops(&self) -> usize {
+        match self {
+            Self::Counting { .. } => 1,
+            Self::Replay { count, .. } if *count <= BUTTON_MAX => 2,
+            Self::Replay { .. } | Self::Leave => 3,
+        }
+    }
+}
+
+fn show(model: &mut Model, question: Question) {
+    let typed_count = matches!(question, Question::Replay { .. }) && question.stops() == 3;
+    model.dialog = Some(Dialog {
+        focus: if typed_count {
+            focus::OTHER
+        } else {
+            focus::CANCEL
+        },
+        question,
+        typed: String::new(),
+        drawn: false,
+    });
+}
+
+/// Asks what leaving means inside the service's own process.
+pub fn ask_leave(model: &mut Model) {
+    show(model, Question::Leave);
+}
+
+/// `R`: says why not, or starts the question.
+pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
+    if let Role::Looks(why) = model.role() {
+        return model.complain(format!("can't replay: {why}"));
+    }
+    if model.replaying.is_some() {
+        return model.complain("a replay is still running; wait for its result");
+    }
+    match model.letters.pane {
+        Pane::Groups => ask_group(model, effects),
+        Pane::List if !model.letters.marks.is_empty() => {
+            let ids: Vec<i64> = model.letters.marks.iter().copied().collect();
+            let hidden = model.letters.hidden_marks();
+            let mut scope = format!("{} marked letters", format::count(ids.len() as u64));
+            if hidden > 0 {
+                scope += &format!(", {hidden} of them not in this list");
+            }
+            ask_ids(model, ids, scope);
+        }
+        Pane::List | Pane::Letter => {
+            let Some(row) = model.letters.current() else {
+                return model.complain("there is no letter under the cursor");
+            };
+            let letter = &row.letter;
+            if letter.status != Status::Open {
+                let status = letter.status.as_str();
+                let why = format!(
+                    "letter {} is {status}; only open ones are replayed",
+                    letter.id
+                );
+                return model.complain(why);
+            }
+            let scope = format!(
+                "letter {} of {}: {}",
+                letter.id, letter.stream, letter.reason
+            );
+            ask_ids(model, vec![letter.id], scope);
+        }
+    }
+}
+
+fn ask_ids(model: &mut Model, ids: Vec<i64>, scope: String) {
+    let count = ids.len() as u64;
+    let filter = LetterFilter {
+        ids,
+        ..LetterFilter::default()
+    };
+    let as_of = model.service_clock().unwrap_or_default();
+    show(
+        model,
+        Question::Replay {
+            scope,
+            filter,
+            count,
+            as_of,
+        },
+    );
+}
+
+fn ask_group(model: &mut Model, effects: &mut Vec<Effect>) {
+    let Some(group) = model.letters.current_group().cloned() else {
+        return model.complain("choose a group, or mark letters: there is no replay of everything");
+    };
+    if group.open == 0 {
+        return model.complain("no letter of this group is open");
+    }
+    let key = GroupKey::of(&group);
+    let mut scope = format!("group {} of {}", group.reason, group.stream);
+    if !group.path.is_empty() {
+        scope += &format!(" at {}", group.path);
+    }
+    let request = Request::Scope {
+        filter: LetterFilter {
+            stream: Some(group.stream),
+            phase: Some(group.phase),
+            reason: Some(group.reason),
+            path: Some(group.path),
+            status: Some(Status::Open),
+            library: group.library.clone(),
+            until: model.service_clock(),
+            ..LetterFilter::default()
+        },
+        ambiguous: model.letters.is_ambiguous(&key),
+        library: group.library,
+    };
+    show(model, Question::Counting { scope });
+    ask(model, request, effects);
+}
+
+/// The letters of a group were counted.
+pub fn on_scope(model: &mut Model, result: Result<Scope, Failure>) {
+    let Some(Dialog {
+        question: Question::Counting { scope },
+        ..
+    }) = model.dialog.take()
+    else {
+        return;
+    };
+    match result {
+        Ok(Scope { count: 0, .. }) => model.complain("no letter of this group is open any more"),
+        Ok(Scope { filter, count }) => {
+            let as_of = model.service_clock().unwrap_or_default();
+            show(
+                model,
+                Question::Replay {
+                    scope,
+                    filter,
+                    count,
+                    as_of,
+                },
+            );
+        }
+        Err(failure) => {
+            model.denied |= failure.denied;
+            model.complain(format!("can't replay: {}", failure.text));
+        }
+    }
+}
+
+/// An action while a question is open.
+pub fn on_action(model: &mut Model, action: Action, effects: &mut Vec<Effect>) {
+    let Some(dialog) = &mut model.dialog else {
+        return;
+    };
+    let stops = dialog.question.stops();
+    match action {
+        Action::NextPane => dialog.focus = (dialog.focus + 1) % stops,
+        Action::PreviousPane => dialog.focus = (dialog.focus + stops - 1) % stops,
+        Action::Back => close(model),
+        Action::Open => press(model, effects),
+        // The second Ctrl-C means it.
+        Action::Interrupt if dialog.question == Question::Leave => {
+            effects.push(Effect::Exit(Exit::StopService));
+        }
+        Action::Interrupt if model.embedded => ask_leave(model),
+        Action::Interrupt => effects.push(Effect::Exit(Exit::Quit)),
+        _ => {}
+    }
+}
+
+fn close(model: &mut Model) {
+    model.dialog = None;
+    // The count is no longer waited for.
+    model.letters.awaited[3] = None;
+    model.notice = None;
+}
+
+fn press(model: &mut Model, effects: &mut Vec<Effect>) {
+    let Some(dialog) = model.dialog.clone() else {
+        return;
+    };
+    match (dialog.question, dialog.focus) {
+        (Question::Leave, focus::DO) => effects.push(Effect::Exit(Exit::CloseConsole)),
+        (Question::Leave, focus::OTHER) => effects.push(Effect::Exit(Exit::StopService)),
+        (Question::Replay { filter, count, .. }, focus::DO | focus::OTHER) => {
+            let typed = dialog.typed.replace([',', ' '], "");
+            if count > BUTTON_MAX && typed != count.to_string() {
+                return model.complain(format!("type {count} to replay them, or Esc"));
+            }
+            if let Role::Looks(why) = model.role() {
+                return model.complain(format!("can't replay: {why}"));
+            }
+            model.dialog = None;
+            model.say(format!("replaying {} letters", format::count(count)));
+            ask(
+                model,
+                Request::Replay(Replay { filter, note: None }),
+                effects,
+            );
+        }
+        _ => close(model),
+    }
+}
+
+/// A replay was answered.
+pub fn on_replayed(model: &mut Model, result: Result<Replayed, Failure>) {
+    match result {
+        Ok(done) => {
+            let mut text = format!(
+                "replay {}: {} in the log again",
+                done.replay,
+                format::count(done.replayed)
+            );
+            if done.refused > 0 {
+                text += &format!(", {} refused", format::count(done.refused));
+            }
+            if let Some(why) = &done.refusal {
+                text += &format!(": {why}");
+            }
+            if done.refused > 0 {
+                model.complain(text);
+            } else {
+                model.say(text);
+            }
+            model.letters.marks.clear();
+            model.letters.asked = None;
+        }
+        Err(failure) => {
+            model.denied |= failure.denied;
+            model.complain(format!("not replayed: {}", failure.text));
+        }
+    }
+}

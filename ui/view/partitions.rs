@@ -1,0 +1,191 @@
+//! View 3: how evenly users are spread over partitions.
+//!
+//! One column per partition in the order of their ids, so that the shape stays put and a hot
+//! partition is a spike; where there are more partitions than columns, each column is the
+//! maximum of its group. Counts are since the service started, of one stream or of all.
+
+use eventkit::status::{PartitionStatus, Severity, Snapshot};
+use ratatui::layout::Rect;
+
+use super::first_row;
+use crate::ui::format;
+use crate::ui::model::Model;
+use crate::ui::paint::Painter;
+use crate::ui::theme::mark;
+
+const CHART_ROWS: u16 = 8;
+
+/// Partitions of the chosen stream, or of all streams added up by id.
+#[must_use]
+pub fn profile(model: &Model, snapshot: &Snapshot) -> Vec<PartitionStatus> {
+    let mut sums: Vec<PartitionStatus> = Vec::new();
+    let chosen = model.cursors.profile.as_ref();
+    for stream in snapshot
+        .streams
+        .iter()
+        .filter(|s| chosen.is_none_or(|name| s.name == *name))
+    {
+        if sums.len() < stream.partitions.len() {
+            sums.resize(stream.partitions.len(), PartitionStatus::default());
+        }
+        for (sum, partition) in sums.iter_mut().zip(&stream.partitions) {
+            sum.events = sum.events.saturating_add(partition.events);
+            sum.pending = sum.pending.saturating_add(partition.pending);
+        }
+    }
+    sums
+}
+
+/// Partition ids, the fullest first.
+#[must_use]
+pub fn order(model: &Model, snapshot: &Snapshot) -> Vec<usize> {
+    let profile = profile(model, snapshot);
+    let mut ids: Vec<usize> = (0..profile.len()).collect();
+    ids.sort_by_key(|id| (std::cmp::Reverse(profile[*id].events), *id));
+    ids
+}
+
+fn severity(ratio: f64) -> Option<Severity> {
+    match ratio {
+        4.0.. => Some(Severity::Critical),
+        2.0.. => Some(Severity::Warning),
+        _ => None,
+    }
+}
+
+/// Draws the view.
+pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
+    let profile = profile(model, snapshot);
+    let total: u64 = profile.iter().map(|partition| partition.events).sum();
+    let mean = total as f64 / profile.len().max(1) as f64;
+    let ratio = |events: u64| {
+        if mean > 0.0 {
+            events as f64 / mean
+        } else {
+            0.0
+        }
+    };
+    let ratios: Vec<f64> = profile
+        .iter()
+        .map(|partition| ratio(partition.events))
+        .collect();
+    let name = model
+        .cursors
+        .profile
+        .as_ref()
+        .map_or("all streams", |name| name.as_str());
+    chart(
+        p,
+        Rect {
+            height: CHART_ROWS,
+            ..body
+        },
+        &ratios,
+        name,
+    );
+    let table = Rect {
+        y: body.y + CHART_ROWS,
+        height: body.height.saturating_sub(CHART_ROWS),
+        ..body
+    };
+    let note = format!(
+        "mean {} events, fullest first",
+        format::short_count(mean as u64)
+    );
+    let inner = p.pane(table, "Partitions", &note, true);
+    if inner.height < 2 {
+        return;
+    }
+    let x = inner.x + 1;
+    let heading = p.theme.heading();
+    let bar_cells = inner.width.saturating_sub(46);
+    p.text(x, inner.y, 4, "id", heading);
+    p.right(x + 12, inner.y, 6, "ratio", heading);
+    p.right(x + 16 + bar_cells + 12, inner.y, 12, "events", heading);
+    p.right(x + 16 + bar_cells + 24, inner.y, 12, "waiting", heading);
+    let ids = order(model, snapshot);
+    let line = ids
+        .iter()
+        .position(|id| *id == model.cursors.partition)
+        .unwrap_or(0);
+    let height = usize::from(inner.height - 1);
+    let first = first_row(line, ids.len(), height);
+    let top = ratios.iter().copied().fold(1.0, f64::max);
+    for (y, (i, id)) in (inner.y + 1..).zip(ids.iter().enumerate().skip(first).take(height)) {
+        let style = p.theme.normal();
+        let severity = severity(ratios[*id]);
+        let number = p.theme.severity(severity);
+        p.text(x, y, 5, &format!("p{id:02}"), style);
+        p.right(x + 12, y, 7, &format!("{:.2}x", ratios[*id]), number);
+        p.text(x + 13, y, 2, mark(severity), number);
+        p.bar(x + 16, y, bar_cells, ratios[*id], top);
+        let events = format::count(profile[*id].events);
+        p.right(x + 16 + bar_cells + 12, y, 12, &events, style);
+        let pending = format::count(profile[*id].pending);
+        p.right(x + 16 + bar_cells + 24, y, 12, &pending, style);
+        if i == line {
+            p.restyle(
+                Rect {
+                    y,
+                    height: 1,
+                    ..inner
+                },
+                p.theme.reversed(),
+            );
+        }
+    }
+}
+
+fn chart(p: &mut Painter, area: Rect, ratios: &[f64], name: &str) {
+    let columns = usize::from(area.width.saturating_sub(12)).max(1);
+    let group = ratios.len().div_ceil(columns).max(1);
+    let note = match group {
+        1 => format!("{} partitions", ratios.len()),
+        n => format!("{} partitions, column = max of {n}", ratios.len()),
+    };
+    let title = format!("Skew of {name}, mean = 1.0x");
+    let inner = p.pane(area, &title, &note, false);
+    let rows = inner.height.saturating_sub(1);
+    if rows == 0 || ratios.is_empty() {
+        return;
+    }
+    let top = ratios.iter().copied().fold(1.0, f64::max);
+    let [_, upright, ..] = p.theme.border();
+    for row in 0..rows {
+        let y = inner.y + row;
+        let at = top * f64::from(rows - row) / f64::from(rows);
+        if row == 0 || row + 1 == rows {
+            p.right(inner.x + 6, y, 6, &format!("{at:.1}x"), p.theme.dim());
+        }
+        p.text(inner.x + 7, y, 1, upright, p.theme.dim());
+    }
+    // Few partitions get broad columns.
+    let breadth = (columns / ratios.len().div_ceil(group)).clamp(1, 6) as u16;
+    let heights = p.theme.heights();
+    for (i, values) in ratios.chunks(group).enumerate() {
+        let value = values.iter().copied().fold(0.0, f64::max);
+        let style = p.theme.severity(severity(value));
+        let eighths = (value / top * f64::from(rows) * 8.0).ceil() as u16;
+        let x = inner.x + 9 + i as u16 * breadth;
+        for row in 0..rows {
+            let filled = eighths.saturating_sub((rows - 1 - row) * 8).min(8);
+            if filled == 0 {
+                continue;
+            }
+            for dx in 0..breadth.saturating_sub(1).max(1) {
+                p.text(
+                    x + dx,
+                    inner.y + row,
+                    1,
+                    heights[usize::from(filled) - 1],
+                    style,
+                );
+            }
+        }
+        let every = (8 / breadth).max(1) as usize;
+        if i % every == 0 {
+            let label = (i * group).to_string();
+            p.text(x, inner.y + rows, 5, &label, p.theme.dim());
+        }
+    }
+}
