@@ -216,8 +216,7 @@ fn progress(c: &Connection, stream: &StreamName, log_uuid: u128) -> rusqlite::Re
             |row| row.get(0),
         )
         .optional()?;
-    let mut progress =
-        Progress { next_seq: next_seq.unwrap_or(0) as Seq, ..Progress::default() };
+    let mut progress = Progress { next_seq: next_seq.unwrap_or(0) as Seq, ..Progress::default() };
     let mut stored = c.prepare(
         "SELECT seqs FROM batches
          WHERE stream = ?1 AND log_uuid = ?2 AND state = 'stored' AND last_seq >= ?3

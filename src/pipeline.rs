@@ -467,8 +467,7 @@ fn readiness(
             false => format!("not writable: {}", failed.join(", ")),
         };
         let reached = store_state.borrow().clone();
-        let dependency =
-            |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
+        let dependency = |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
         Readiness {
             dependencies: vec![
                 dependency("log", failed.is_empty(), log),
@@ -510,7 +509,12 @@ pub fn check(config: &Config) -> Vec<StartError> {
         Ok(held) => held,
         Err(error) => return vec![error],
     };
-    findings.extend(Ledger::open(&config.data_dir.join("ledger.db")).map(|l| l.close()).err().map(StartError::from));
+    findings.extend(
+        Ledger::open(&config.data_dir.join("ledger.db"))
+            .map(|l| l.close())
+            .err()
+            .map(StartError::from),
+    );
     let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone());
     findings.extend(errors.map(|e| e.shutdown()).err().map(StartError::from));
     for address in [config.listen, config.metrics_listen] {

@@ -326,9 +326,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let results = runtime.block_on(futures::future::join_all(
-            [1, 2, 1, 3].map(|n| db.call(insert(n))),
-        ));
+        let results =
+            runtime.block_on(futures::future::join_all([1, 2, 1, 3].map(|n| db.call(insert(n)))));
         assert_eq!(results.iter().filter(|r| r.is_err()).count(), 1);
         assert_eq!(count(&db), 6);
         db.close();

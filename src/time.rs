@@ -43,11 +43,7 @@ pub fn parse(text: &str) -> Option<Micros> {
         return None;
     }
     let is_calendar = bytes.get(4) == Some(&b'-') && bytes[0].is_ascii_digit();
-    if is_calendar {
-        calendar(bytes)
-    } else {
-        unix(std::str::from_utf8(bytes).ok()?)
-    }
+    if is_calendar { calendar(bytes) } else { unix(std::str::from_utf8(bytes).ok()?) }
 }
 
 /// The instant that a JSON value's text names: a string as [`parse`] reads it, or a number.
@@ -236,9 +232,7 @@ fn digits(two: &[u8]) -> Option<u32> {
 /// The first six digits of a decimal fraction, in microseconds; the caller checked that they
 /// are digits.
 fn fraction_micros(fraction: &[u8]) -> i64 {
-    (0..6).fold(0, |micros, at| {
-        micros * 10 + fraction.get(at).map_or(0, |b| i64::from(b - b'0'))
-    })
+    (0..6).fold(0, |micros, at| micros * 10 + fraction.get(at).map_or(0, |b| i64::from(b - b'0')))
 }
 
 fn month_days(year: i64, month: u32) -> u32 {
@@ -280,11 +274,7 @@ impl Civil {
             (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let march_month = (5 * day_of_year + 2) / 153;
-        let month = if march_month < 10 {
-            march_month + 3
-        } else {
-            march_month - 9
-        };
+        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
         Self {
             year: year_of_era + era * 400 + i64::from(month <= 2),
             month,

@@ -4,7 +4,8 @@ use super::dialogs;
 use super::filter;
 use super::keys::Action;
 use super::letters::Pane;
-use super::model::{Effect, FilterLine, Model, Tab};
+use super::message::Effect;
+use super::model::{FilterLine, Model, Tab};
 use super::opened::Opened;
 use super::update::{ask_lists, ask_page, go};
 use super::view;
@@ -24,7 +25,7 @@ pub fn on_view_action(model: &mut Model, action: Action, effects: &mut Vec<Effec
             choose_profile(model, action == Action::Right);
         }
         (_, Action::DeadLetters) => dead_letters_of(model, effects),
-        (_, Action::Back) if model.frozen.is_none() => model.tab = Tab::Overview,
+        (_, Action::Back) => model.tab = Tab::Overview,
         _ => move_in_table(model, action),
     }
 }
@@ -76,12 +77,7 @@ fn move_in_table(model: &mut Model, action: Action) {
         }
         _ => {
             let streams = &snapshot.streams;
-            let to = moved(
-                action,
-                view::stream_line(model, snapshot),
-                streams.len(),
-                page,
-            );
+            let to = moved(action, view::stream_line(model, snapshot), streams.len(), page);
             if let Some(stream) = to.and_then(|to| streams.get(to)) {
                 model.cursors.stream = Some(stream.name.clone());
             }
@@ -129,11 +125,7 @@ fn choose_profile(model: &mut Model, next: bool) {
     let at = current.and_then(|name| names.iter().position(|other| *other == name));
     let places = names.len() + 1;
     let at = at.map_or(0, |i| i + 1);
-    let to = if next {
-        (at + 1) % places
-    } else {
-        (at + places - 1) % places
-    };
+    let to = if next { (at + 1) % places } else { (at + places - 1) % places };
     model.cursors.profile = to.checked_sub(1).map(|i| names[i].clone());
     model.cursors.partition = 0;
 }
@@ -227,10 +219,7 @@ fn move_in_letters(model: &mut Model, action: Action, effects: &mut Vec<Effect>)
             }
         }
         Pane::Letter => {
-            let rows = letters
-                .opened
-                .as_ref()
-                .map_or(0, |opened| opened.rows.len());
+            let rows = letters.opened.as_ref().map_or(0, |opened| opened.rows.len());
             let scrolls = rows.saturating_sub(page) + 1;
             if let Some(to) = moved(action, letters.scroll, scrolls, page) {
                 letters.scroll = to;
@@ -264,11 +253,7 @@ fn enter_letter(model: &mut Model) {
 /// Shows a letter that has arrived. One that is shown already keeps its place.
 pub fn open(model: &mut Model, opened: Opened) {
     let id = opened.letter.summary.id;
-    let shown = model
-        .letters
-        .opened
-        .as_ref()
-        .map(|opened| opened.letter.summary.id);
+    let shown = model.letters.opened.as_ref().map(|opened| opened.letter.summary.id);
     model.letters.opened = Some(opened);
     if shown != Some(id) {
         model.letters.left = 0;

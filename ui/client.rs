@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::letters::PAGE_ROWS;
-use super::model::{Failure, Reply, Request, Scope, What};
+use super::message::{Failure, Reply, Request, Scope, What};
 
 /// A poll that takes longer counts as lost.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +25,10 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// A group's replay names up to this many letters one by one; beyond, it names their filter.
 const NAMED_IDS_MAX: usize = 1000;
+/// A page more than this is not turned to find a group's letters among those of others.
+const SCOPE_PAGES_MAX: usize = 50;
+/// A replay syncs every letter to the log before it is answered.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Answers on their way to the screen.
 const REPLIES_MAX: usize = 16;
 
@@ -48,15 +52,7 @@ impl From<News> for What {
     fn from(news: News) -> Self {
         match news {
             News::Snapshot(snapshot) => Self::Snapshot(snapshot),
-            News::Lost {
-                reason,
-                tries,
-                retry_in,
-            } => Self::Lost {
-                reason,
-                tries,
-                retry_in,
-            },
+            News::Lost { reason, tries, retry_in } => Self::Lost { reason, tries, retry_in },
         }
     }
 }
@@ -77,11 +73,7 @@ impl Poller {
         let wake = Arc::new(Notify::new());
         let client = client.with_timeout(POLL_TIMEOUT);
         let task = tokio::spawn(poll(client, interval, sender, Arc::clone(&wake)));
-        Self {
-            news,
-            wake,
-            task: task.abort_handle(),
-        }
+        Self { news, wake, task: task.abort_handle() }
     }
 
     /// Waits for news newer than the last; older ones are skipped. Cancel safe.
@@ -121,11 +113,7 @@ async fn poll(
                 tries += 1;
                 let retry_in = backoff(tries).mul_f64(rand::random_range(0.8..1.2));
                 let reason = short_reason(&error);
-                news.send_replace(Some(News::Lost {
-                    reason,
-                    tries,
-                    retry_in,
-                }));
+                news.send_replace(Some(News::Lost { reason, tries, retry_in }));
                 retry_in
             }
         };
@@ -138,9 +126,7 @@ async fn poll(
 
 /// The pause after that many failures, before jitter.
 fn backoff(tries: u32) -> Duration {
-    RETRY_MIN
-        .saturating_mul(1 << tries.saturating_sub(1).min(10))
-        .min(RETRY_MAX)
+    RETRY_MIN.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(RETRY_MAX)
 }
 
 /// What fits on the state line: the system's words where nobody listens.
@@ -169,11 +155,7 @@ impl Asker {
     #[must_use]
     pub fn new(client: Client) -> (Self, mpsc::Receiver<(u64, Reply)>) {
         let (replies, answers) = mpsc::channel(REPLIES_MAX);
-        let asker = Self {
-            client,
-            replies,
-            running: [None, None, None, None],
-        };
+        let asker = Self { client, replies, running: [None, None, None, None] };
         (asker, answers)
     }
 
@@ -212,13 +194,26 @@ async fn answer(client: &Client, request: Request) -> Reply {
         Request::Groups => Reply::Groups(client.groups().await.map_err(failed)),
         Request::Page(list) => Reply::Page(client.letters(&list).await.map_err(failed)),
         Request::Letter(id) => Reply::Letter(Box::new(client.letter(id).await.map_err(failed))),
-        Request::Scope {
-            filter,
-            library,
-            ambiguous,
-        } => Reply::Scope(scope(client, filter, library, ambiguous).await),
-        Request::Replay(replay) => Reply::Replayed(client.replay(&replay).await.map_err(failed)),
+        Request::Scope { filter, library, ambiguous } => {
+            Reply::Scope(scope(client, filter, library, ambiguous).await)
+        }
+        Request::Replay(replay) => {
+            let client = client.clone().with_timeout(REPLAY_TIMEOUT);
+            Reply::Replayed(client.replay(&replay).await.map_err(|error| not_replayed(&error)))
+        }
     }
+}
+
+/// A replay that was refused has not happened; of one without an answer nobody knows.
+fn not_replayed(error: &ClientError) -> Failure {
+    let failure = failure(error);
+    let outcome = match error {
+        ClientError::Refused { .. } | ClientError::Unreachable { .. } => "not replayed",
+        ClientError::Broken(_) | ClientError::TimedOut(_) => {
+            "it is not known whether they were replayed; look at their state"
+        }
+    };
+    Failure { text: format!("{outcome}: {}", failure.text), ..failure }
 }
 
 /// Freezes a group: its open letters one by one where they are few, else the filter, which ends
@@ -232,48 +227,28 @@ async fn scope(
 ) -> Result<Scope, Failure> {
     let mut ids = Vec::new();
     let mut before = None;
-    loop {
-        let list = ListLetters {
-            filter: filter.clone(),
-            before,
-            limit: PAGE_ROWS,
-        };
-        let page = client
-            .letters(&list)
-            .await
-            .map_err(|error| failure(&error))?;
-        let of_group = page
-            .letters
-            .iter()
-            .filter(|letter| letter.library == library);
+    for page_number in 1.. {
+        let list = ListLetters { filter: filter.clone(), before, limit: PAGE_ROWS };
+        let page = client.letters(&list).await.map_err(|error| failure(&error))?;
+        let of_group = page.letters.iter().filter(|letter| letter.library == library);
         ids.extend(of_group.map(|letter| letter.id));
         let total = page.total;
         before = page.next_before;
         if before.is_none() || page.letters.is_empty() {
             break;
         }
-        if ids.len() > NAMED_IDS_MAX {
+        if ids.len() > NAMED_IDS_MAX || page_number == SCOPE_PAGES_MAX {
             if !ambiguous {
-                return Ok(Scope {
-                    filter,
-                    count: total,
-                });
+                return Ok(Scope { filter, count: total });
             }
-            let text = format!(
-                "more than {NAMED_IDS_MAX} letters, and other libraries fail the same way; \
-                 mark the letters instead"
-            );
-            return Err(Failure {
-                text,
-                denied: false,
-            });
+            let text = "too many letters to name one by one, and other libraries fail the same \
+                        way; mark them instead"
+                .to_owned();
+            return Err(Failure { text, denied: false });
         }
     }
     let count = ids.len() as u64;
-    let filter = LetterFilter {
-        ids,
-        ..LetterFilter::default()
-    };
+    let filter = LetterFilter { ids, ..LetterFilter::default() };
     Ok(Scope { filter, count })
 }
 

@@ -7,16 +7,21 @@
 
 use eventkit::admin::{Replay, Replayed};
 use eventkit::errors::{LetterFilter, Status};
+use eventkit::event::LetterId;
 
 use super::Exit;
 use super::format;
 use super::keys::Action;
 use super::letters::{GroupKey, Pane};
-use super::model::{Dialog, Effect, Failure, Model, Question, Request, Role, Scope};
+use super::message::{Effect, Failure, Request, Scope};
+use super::model::{Dialog, Model, Question, Role};
 use super::update::ask;
 
 /// Up to this many are confirmed with a button.
 pub const BUTTON_MAX: u64 = 10;
+
+/// A reason or path in a question is cut to this.
+const NAMED_CHARS_MAX: usize = 40;
 
 /// The field or button that has the focus.
 pub mod focus {
@@ -43,11 +48,7 @@ impl Question {
 fn show(model: &mut Model, question: Question) {
     let typed_count = matches!(question, Question::Replay { .. }) && question.stops() == 3;
     model.dialog = Some(Dialog {
-        focus: if typed_count {
-            focus::OTHER
-        } else {
-            focus::CANCEL
-        },
+        focus: if typed_count { focus::OTHER } else { focus::CANCEL },
         question,
         typed: String::new(),
         drawn: false,
@@ -61,7 +62,7 @@ pub fn ask_leave(model: &mut Model) {
 
 /// `R`: says why not, or starts the question.
 pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
-    if let Role::Looks(why) = model.role() {
+    if let Role::Looks { why, .. } = model.role() {
         return model.complain(format!("can't replay: {why}"));
     }
     if model.replaying.is_some() {
@@ -70,9 +71,11 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
     match model.letters.pane {
         Pane::Groups => ask_group(model, effects),
         Pane::List if !model.letters.marks.is_empty() => {
-            let ids: Vec<i64> = model.letters.marks.iter().copied().collect();
+            let ids: Vec<LetterId> = model.letters.marks.iter().copied().collect();
             let hidden = model.letters.hidden_marks();
-            let mut scope = format!("{} marked letters", format::count(ids.len() as u64));
+            let count = format::count(ids.len() as u64);
+            let plural = if ids.len() == 1 { "" } else { "s" };
+            let mut scope = format!("{count} marked letter{plural}");
             if hidden > 0 {
                 scope += &format!(", {hidden} of them not in this list");
             }
@@ -85,37 +88,26 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
             let letter = &row.letter;
             if letter.status != Status::Open {
                 let status = letter.status.as_str();
-                let why = format!(
-                    "letter {} is {status}; only open ones are replayed",
-                    letter.id
-                );
+                let why = format!("letter {} is {status}; only open ones are replayed", letter.id);
                 return model.complain(why);
             }
-            let scope = format!(
-                "letter {} of {}: {}",
-                letter.id, letter.stream, letter.reason
-            );
+            let reason = brief(&letter.reason);
+            let scope = format!("letter {} of {}: {reason}", letter.id, letter.stream);
             ask_ids(model, vec![letter.id], scope);
         }
     }
 }
 
-fn ask_ids(model: &mut Model, ids: Vec<i64>, scope: String) {
+/// A client's text as a question may hold it: it must not push the count out of sight.
+fn brief(text: &str) -> String {
+    text.chars().take(NAMED_CHARS_MAX).collect()
+}
+
+fn ask_ids(model: &mut Model, ids: Vec<LetterId>, scope: String) {
     let count = ids.len() as u64;
-    let filter = LetterFilter {
-        ids,
-        ..LetterFilter::default()
-    };
+    let filter = LetterFilter { ids, ..LetterFilter::default() };
     let as_of = model.service_clock().unwrap_or_default();
-    show(
-        model,
-        Question::Replay {
-            scope,
-            filter,
-            count,
-            as_of,
-        },
-    );
+    show(model, Question::Replay { scope, filter, count, as_of });
 }
 
 fn ask_group(model: &mut Model, effects: &mut Vec<Effect>) {
@@ -126,9 +118,12 @@ fn ask_group(model: &mut Model, effects: &mut Vec<Effect>) {
         return model.complain("no letter of this group is open");
     }
     let key = GroupKey::of(&group);
-    let mut scope = format!("group {} of {}", group.reason, group.stream);
+    let mut scope = format!("{} of {}", brief(&group.reason), group.stream);
     if !group.path.is_empty() {
-        scope += &format!(" at {}", group.path);
+        scope += &format!(" at {}", brief(&group.path));
+    }
+    if let Some(library) = &group.library {
+        scope += &format!(" from {}", brief(library));
     }
     let request = Request::Scope {
         filter: LetterFilter {
@@ -150,26 +145,14 @@ fn ask_group(model: &mut Model, effects: &mut Vec<Effect>) {
 
 /// The letters of a group were counted.
 pub fn on_scope(model: &mut Model, result: Result<Scope, Failure>) {
-    let Some(Dialog {
-        question: Question::Counting { scope },
-        ..
-    }) = model.dialog.take()
-    else {
+    let Some(Dialog { question: Question::Counting { scope }, .. }) = model.dialog.take() else {
         return;
     };
     match result {
         Ok(Scope { count: 0, .. }) => model.complain("no letter of this group is open any more"),
         Ok(Scope { filter, count }) => {
             let as_of = model.service_clock().unwrap_or_default();
-            show(
-                model,
-                Question::Replay {
-                    scope,
-                    filter,
-                    count,
-                    as_of,
-                },
-            );
+            show(model, Question::Replay { scope, filter, count, as_of });
         }
         Err(failure) => {
             model.denied |= failure.denied;
@@ -218,23 +201,21 @@ fn press(model: &mut Model, effects: &mut Vec<Effect>) {
             if count > BUTTON_MAX && typed != count.to_string() {
                 return model.complain(format!("type {count} to replay them, or Esc"));
             }
-            if let Role::Looks(why) = model.role() {
+            if let Role::Looks { why, .. } = model.role() {
                 return model.complain(format!("can't replay: {why}"));
             }
             model.dialog = None;
             model.say(format!("replaying {} letters", format::count(count)));
-            ask(
-                model,
-                Request::Replay(Replay { filter, note: None }),
-                effects,
-            );
+            let ids = filter.ids.clone();
+            let request = Request::Replay(Replay { filter, note: None });
+            model.replaying = Some((ask(model, request, effects), ids));
         }
         _ => close(model),
     }
 }
 
-/// A replay was answered.
-pub fn on_replayed(model: &mut Model, result: Result<Replayed, Failure>) {
+/// A replay that named these letters, or a filter, was answered.
+pub fn on_replayed(model: &mut Model, ids: &[LetterId], result: Result<Replayed, Failure>) {
     match result {
         Ok(done) => {
             let mut text = format!(
@@ -253,12 +234,12 @@ pub fn on_replayed(model: &mut Model, result: Result<Replayed, Failure>) {
             } else {
                 model.say(text);
             }
-            model.letters.marks.clear();
+            model.letters.marks.retain(|id| !ids.contains(id));
             model.letters.asked = None;
         }
         Err(failure) => {
             model.denied |= failure.denied;
-            model.complain(format!("not replayed: {}", failure.text));
+            model.complain(failure.text);
         }
     }
 }

@@ -70,15 +70,9 @@ pub fn print(filter: &LetterFilter) -> String {
 /// Whether the filter lets letters of the group through.
 #[must_use]
 pub fn admits(filter: &LetterFilter, group: &Group) -> bool {
-    filter
-        .stream
-        .as_ref()
-        .is_none_or(|stream| *stream == group.stream)
+    filter.stream.as_ref().is_none_or(|stream| *stream == group.stream)
         && filter.phase.is_none_or(|phase| phase == group.phase)
-        && filter
-            .reason
-            .as_ref()
-            .is_none_or(|reason| *reason == group.reason)
+        && filter.reason.as_ref().is_none_or(|reason| *reason == group.reason)
         && filter.path.as_ref().is_none_or(|path| *path == group.path)
         && (filter.library.is_none() || filter.library == group.library)
 }
@@ -98,10 +92,7 @@ mod tests {
             assert_eq!(print(&filter), text);
             assert_eq!(parse(&print(&filter)).unwrap(), filter);
         }
-        assert_eq!(
-            parse("stage:parse state:resolved"),
-            parse("phase:parse status:resolved")
-        );
+        assert_eq!(parse("stage:parse state:resolved"), parse("phase:parse status:resolved"));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use eventkit::status::{
 };
 
 use super::Options;
-use super::model::{Model, Msg, What};
+use super::message::{Msg, What};
+use super::model::Model;
 use super::safe_text::Charset;
 use super::theme::Theme;
 use super::update::update;
@@ -34,32 +35,17 @@ pub fn options() -> Options {
 }
 
 /// Colours and Unicode.
-pub const UNICODE: Theme = Theme {
-    charset: Charset::Unicode,
-    colour: true,
-};
+pub const UNICODE: Theme = Theme { charset: Charset::Unicode, colour: true };
 /// Seven bits, no colours.
-pub const ASCII: Theme = Theme {
-    charset: Charset::Ascii,
-    colour: false,
-};
+pub const ASCII: Theme = Theme { charset: Charset::Ascii, colour: false };
 /// Unicode, no colours.
-pub const COLOURLESS: Theme = Theme {
-    charset: Charset::Unicode,
-    colour: false,
-};
+pub const COLOURLESS: Theme = Theme { charset: Charset::Unicode, colour: false };
 
 /// A console of that size that has just got the snapshot.
 pub fn model(theme: Theme, width: u16, height: u16) -> Model {
     let mut model = Model::new(theme, &options(), (width, height));
     let what = What::Snapshot(Arc::new(snapshot()));
-    update(
-        &mut model,
-        Msg {
-            at: Duration::from_secs(1),
-            what,
-        },
-    );
+    update(&mut model, Msg { at: Duration::from_secs(1), what });
     model
 }
 
@@ -99,11 +85,7 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
         .collect();
     StreamStatus {
         name: name(text),
-        state: if rejected_rate > 1.0 {
-            State::Slow
-        } else {
-            State::Ok
-        },
+        state: if rejected_rate > 1.0 { State::Slow } else { State::Ok },
         received_events: events,
         received_bytes: events * 1_100,
         adapted_events: events - events / 50,
@@ -139,12 +121,45 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
 }
 
 fn finding(severity: Severity, view: View, text: &str, stream: Option<&str>) -> Finding {
-    Finding {
-        severity,
-        view,
-        text: text.to_owned(),
-        stream: stream.map(name),
-    }
+    Finding { severity, view, text: text.to_owned(), stream: stream.map(name) }
+}
+
+fn findings() -> Vec<Finding> {
+    vec![
+        finding(
+            Severity::Critical,
+            View::DeadLetters,
+            "4.6/s rejected: validate.missing_field at /userId, 1,102 open",
+            Some("checkout"),
+        ),
+        finding(Severity::Warning, View::Partitions, "p05 carries 6.0x the mean", Some("checkout")),
+        finding(Severity::Warning, View::Loads, "lake: last batch took 48s", None),
+    ]
+}
+
+fn stages() -> Vec<Stage> {
+    vec![
+        stage("ingest", State::Ok, 18_420.0, "p99 accept 3.1ms", "503s 0/s"),
+        stage("wal", State::Ok, 18_420.0, "lag 9.8k", "sync p99 3.1ms"),
+        stage("validate", State::Slow, 18_420.0, "rejected 4.6/s", "duplicates 0.2/s"),
+        stage("partition", State::Ok, 18_410.0, "skew 6.0x", "64 partitions"),
+        stage("batch", State::Ok, 18_410.0, "71 open", "oldest 12s"),
+        stage("load", State::Full, 17_940.0, "lake slow", "backlog 9.8k"),
+    ]
+}
+
+fn streams() -> Vec<StreamStatus> {
+    vec![
+        stream("page_view", 9_820.0, 0.0, 1_200),
+        stream("checkout", 4_402.0, 4.6, 8_400),
+        stream("search", 2_911.0, 0.0, 120),
+        stream("signup", 803.0, 0.0, 60),
+        stream("crash_report", 311.0, 0.1, 9),
+        stream("default", 101.0, 0.0, 0),
+        stream("users", 60.0, 0.0, 0),
+        stream("events", 12.0, 0.0, 0),
+        stream("pages", 0.0, 0.0, 0),
+    ]
 }
 
 /// The service.
@@ -158,63 +173,9 @@ pub fn snapshot() -> Snapshot {
         uptime_ms: 1_051_200_000,
         host: "prod-eu-1".to_owned(),
         listen: "127.0.0.1:8000".to_owned(),
-        findings: vec![
-            finding(
-                Severity::Critical,
-                View::DeadLetters,
-                "4.6/s rejected: validate.missing_field at /userId, 1,102 open",
-                Some("checkout"),
-            ),
-            finding(
-                Severity::Warning,
-                View::Partitions,
-                "p05 carries 6.0x the mean",
-                Some("checkout"),
-            ),
-            finding(
-                Severity::Warning,
-                View::Loads,
-                "lake: last batch took 48s",
-                None,
-            ),
-        ],
-        stages: vec![
-            stage(
-                "ingest",
-                State::Ok,
-                18_420.0,
-                "p99 accept 3.1ms",
-                "503s 0/s",
-            ),
-            stage("wal", State::Ok, 18_420.0, "lag 9.8k", "sync p99 3.1ms"),
-            stage(
-                "validate",
-                State::Slow,
-                18_420.0,
-                "rejected 4.6/s",
-                "duplicates 0.2/s",
-            ),
-            stage(
-                "partition",
-                State::Ok,
-                18_410.0,
-                "skew 6.0x",
-                "64 partitions",
-            ),
-            stage("batch", State::Ok, 18_410.0, "71 open", "oldest 12s"),
-            stage("load", State::Full, 17_940.0, "lake slow", "backlog 9.8k"),
-        ],
-        streams: vec![
-            stream("page_view", 9_820.0, 0.0, 1_200),
-            stream("checkout", 4_402.0, 4.6, 8_400),
-            stream("search", 2_911.0, 0.0, 120),
-            stream("signup", 803.0, 0.0, 60),
-            stream("crash_report", 311.0, 0.1, 9),
-            stream("default", 101.0, 0.0, 0),
-            stream("users", 60.0, 0.0, 0),
-            stream("events", 12.0, 0.0, 0),
-            stream("pages", 0.0, 0.0, 0),
-        ],
+        findings: findings(),
+        stages: stages(),
+        streams: streams(),
         sinks: vec![Sink {
             name: "lake".to_owned(),
             state: State::Slow,
@@ -248,16 +209,10 @@ pub fn snapshot() -> Snapshot {
         changes: [
             (27, "lake put failed, try 3: timed out after 30s"),
             (245, "first validate.missing_field in checkout"),
-            (
-                5_216,
-                "replay 41 finished: 220 in the log again, 0 refused (ana)",
-            ),
+            (5_216, "replay 41 finished: 220 in the log again, 0 refused (ana)"),
             (90_000, "started, version 0.9.2"),
         ]
-        .map(|(ago, text)| Change {
-            at: NOW - ago * SECOND,
-            text: text.to_owned(),
-        })
+        .map(|(ago, text)| Change { at: NOW - ago * SECOND, text: text.to_owned() })
         .into(),
     }
 }
@@ -265,11 +220,7 @@ pub fn snapshot() -> Snapshot {
 fn group(stream: &str, reason: &str, path: &str, library: Option<&str>, open: u64) -> Group {
     Group {
         stream: name(stream),
-        phase: if reason == "malformed_json" {
-            Phase::Parse
-        } else {
-            Phase::Validate
-        },
+        phase: if reason == "malformed_json" { Phase::Parse } else { Phase::Validate },
         reason: reason.to_owned(),
         path: path.to_owned(),
         library: library.map(str::to_owned),
@@ -284,29 +235,11 @@ fn group(stream: &str, reason: &str, path: &str, library: Option<&str>, open: u6
 /// The groups, largest first.
 pub fn groups() -> Vec<Group> {
     vec![
-        group(
-            "checkout",
-            "missing_field",
-            "/userId",
-            Some("analytics-ios"),
-            1_102,
-        ),
-        group(
-            "checkout",
-            "wrong_type",
-            "/properties/price",
-            Some("analytics-ios"),
-            121,
-        ),
+        group("checkout", "missing_field", "/userId", Some("analytics-ios"), 1_102),
+        group("checkout", "wrong_type", "/properties/price", Some("analytics-ios"), 121),
         group("page_view", "bad_timestamp", "/originalTimestamp", None, 40),
         group("default", "malformed_json", "", None, 14),
-        group(
-            "crash_report",
-            "too_large",
-            "",
-            Some("crash\u{1b}[31m\u{202e}"),
-            7,
-        ),
+        group("crash_report", "too_large", "", Some("crash\u{1b}[31m\u{202e}"), 7),
     ]
 }
 
@@ -357,16 +290,8 @@ pub fn letter(id: LetterId) -> Letter {
     Letter {
         summary: summary(id),
         rejections: vec![
-            rejection(
-                "missing_field",
-                "/userId",
-                "one of userId, anonymousId is required",
-            ),
-            rejection(
-                "wrong_type",
-                "/properties/price",
-                "\"19.9\" is a string, not a number",
-            ),
+            rejection("missing_field", "/userId", "one of userId, anonymousId is required"),
+            rejection("wrong_type", "/properties/price", "\"19.9\" is a string, not a number"),
         ],
         payload: Some(payload.to_owned()),
         payload_base64: None,

@@ -64,11 +64,7 @@ pub fn bytes(n: u64) -> String {
 /// A size in at most five cells: `1.2k`, `38k`, `4.0M`.
 #[must_use]
 pub fn short_bytes(n: u64) -> String {
-    bytes(n)
-        .replace(" B", "")
-        .replace(" KiB", "k")
-        .replace(" MiB", "M")
-        .replace(" GiB", "G")
+    bytes(n).replace(" B", "").replace(" KiB", "k").replace(" MiB", "M").replace(" GiB", "G")
 }
 
 /// An age in at most four cells: `41s`, `2m`, `3h`, `12d`.
@@ -171,14 +167,8 @@ mod tests {
             [17, 1024, 39_000, 432_013_312, 1 << 30, u64::MAX].map(bytes),
             ["17 B", "1.0 KiB", "38 KiB", "412 MiB", "1.0 GiB", "16 EiB"]
         );
-        assert_eq!(
-            [41_000, 119_000, 120_000, 7_200_000].map(age),
-            ["41s", "119s", "2m", "2h"]
-        );
-        assert_eq!(
-            [850, 3_100, 48_000, 1_200_000].map(micros),
-            ["850us", "3.1ms", "48ms", "1.2s"]
-        );
+        assert_eq!([41_000, 119_000, 120_000, 7_200_000].map(age), ["41s", "119s", "2m", "2h"]);
+        assert_eq!([850, 3_100, 48_000, 1_200_000].map(micros), ["850us", "3.1ms", "48ms", "1.2s"]);
         assert_eq!(percent(1, 1000), "<1%");
         assert_eq!(percent(0, 0), "-");
         assert_eq!(uptime(1_051_200_000), "12d 04h");

@@ -52,18 +52,10 @@ fn raw(text: &str, error: String) -> Lines {
             break;
         }
         let end = start + line.trim_end_matches(['\r', '\n']).len();
-        lines.push(Line {
-            depth: 0,
-            source: start..end,
-            pointer: None,
-        });
+        lines.push(Line { depth: 0, source: start..end, pointer: None });
         start += line.len();
     }
-    Lines {
-        lines,
-        cut,
-        error: Some(error),
-    }
+    Lines { lines, cut, error: Some(error) }
 }
 
 /// One open bracket.
@@ -81,11 +73,7 @@ fn pretty(text: &str) -> Lines {
     let mut at = skip_space(bytes, 0);
     while at < bytes.len() {
         if lines.len() == LINES_MAX || levels.len() > DEPTH_MAX {
-            return Lines {
-                lines,
-                cut: true,
-                error: None,
-            };
+            return Lines { lines, cut: true, error: None };
         }
         let start = at;
         let closes = matches!(bytes[at], b'}' | b']');
@@ -106,27 +94,16 @@ fn pretty(text: &str) -> Lines {
                 at = with_comma(bytes, inner + 1);
             } else if opens {
                 let index = array.then_some(0);
-                levels.push(Level {
-                    pointer: path.clone(),
-                    index,
-                });
+                levels.push(Level { pointer: path.clone(), index });
             } else {
                 at = with_comma(bytes, at);
             }
             pointer = Some(path);
         }
-        lines.push(Line {
-            depth,
-            source: start..at,
-            pointer,
-        });
+        lines.push(Line { depth, source: start..at, pointer });
         at = skip_space(bytes, at);
     }
-    Lines {
-        lines,
-        cut: false,
-        error: None,
-    }
+    Lines { lines, cut: false, error: None }
 }
 
 /// The pointer of the value at `at`, and where the value itself starts (behind its key).
@@ -142,11 +119,7 @@ fn member(text: &str, levels: &mut [Level], at: usize) -> (String, usize) {
     let bytes = text.as_bytes();
     let end = value_end(bytes, at);
     let key: String = serde_json::from_str(&text[at..end]).unwrap_or_default();
-    let path = format!(
-        "{}/{}",
-        level.pointer,
-        key.replace('~', "~0").replace('/', "~1")
-    );
+    let path = format!("{}/{}", level.pointer, key.replace('~', "~0").replace('/', "~1"));
     let colon = skip_space(bytes, end);
     (path, skip_space(bytes, colon + 1))
 }
@@ -161,11 +134,7 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 /// Behind the comma that follows, if one does.
 fn with_comma(bytes: &[u8], at: usize) -> usize {
     let comma = skip_space(bytes, at);
-    if bytes.get(comma) == Some(&b',') {
-        comma + 1
-    } else {
-        at
-    }
+    if bytes.get(comma) == Some(&b',') { comma + 1 } else { at }
 }
 
 /// Behind a scalar, or behind an opening bracket.
@@ -194,10 +163,7 @@ fn value_end(bytes: &[u8], mut at: usize) -> usize {
 pub fn line_of(lines: &[Line], pointer: &str) -> Option<usize> {
     let mut pointer = pointer;
     loop {
-        if let Some(i) = lines
-            .iter()
-            .position(|line| line.pointer.as_deref() == Some(pointer))
-        {
+        if let Some(i) = lines.iter().position(|line| line.pointer.as_deref() == Some(pointer)) {
             return Some(i);
         }
         pointer = &pointer[..pointer.rfind('/')?];
@@ -214,13 +180,7 @@ mod tests {
         lines(text)
             .lines
             .iter()
-            .map(|line| {
-                format!(
-                    "{}{}",
-                    "  ".repeat(line.depth.into()),
-                    &text[line.source.clone()]
-                )
-            })
+            .map(|line| format!("{}{}", "  ".repeat(line.depth.into()), &text[line.source.clone()]))
             .collect()
     }
 

@@ -108,10 +108,7 @@ const fn char(c: char) -> Press {
     key(KeyCode::Char(c))
 }
 const fn ctrl(c: char) -> Press {
-    Press {
-        code: KeyCode::Char(c),
-        ctrl: true,
-    }
+    Press { code: KeyCode::Char(c), ctrl: true }
 }
 const fn line(
     presses: &'static [Press],
@@ -120,13 +117,7 @@ const fn line(
     hint: Option<&'static str>,
     help: &'static str,
 ) -> Key {
-    Key {
-        presses,
-        place,
-        action,
-        hint,
-        help,
-    }
+    Key { presses, place, action, hint, help }
 }
 
 use KeyCode::{
@@ -138,365 +129,69 @@ use Place::{
 };
 
 /// The table. Hints appear in its order.
+#[rustfmt::skip] // A table is read by its columns.
 pub static KEYS: &[Key] = &[
-    line(
-        &[key(Enter)],
-        Overview,
-        Action::Open,
-        Some("open"),
-        "open the view that explains the row",
-    ),
-    line(
-        &[key(Enter)],
-        Groups,
-        Action::Open,
-        Some("letters"),
-        "go to the group's letters",
-    ),
-    line(
-        &[key(Enter)],
-        Letters,
-        Action::Open,
-        Some("open"),
-        "show the whole letter",
-    ),
-    line(
-        &[char('d')],
-        Streams,
-        Action::DeadLetters,
-        Some("dead letters"),
-        "dead letters of the stream under the cursor",
-    ),
-    line(
-        &[char('d')],
-        Partitions,
-        Action::DeadLetters,
-        Some("dead letters"),
-        "dead letters of the chosen stream",
-    ),
-    line(
-        &[char('d')],
-        Wal,
-        Action::DeadLetters,
-        Some("dead letters"),
-        "dead letters of the stream under the cursor",
-    ),
-    line(
-        &[key(Left), char('h')],
-        Partitions,
-        Action::Left,
-        Some("previous stream"),
-        "profile of the previous stream, or of all",
-    ),
-    line(
-        &[key(Right), char('l')],
-        Partitions,
-        Action::Right,
-        Some("next stream"),
-        "profile of the next stream",
-    ),
-    line(
-        &[char(' ')],
-        Letters,
-        Action::Mark,
-        Some("mark"),
-        "mark the letter, or take the mark away",
-    ),
-    line(
-        &[char('c')],
-        Letters,
-        Action::ClearMarks,
-        None,
-        "clear all marks",
-    ),
-    line(
-        &[char('n')],
-        Letter,
-        Action::NextViolation,
-        Some("next violation"),
-        "go to the next failing place",
-    ),
-    line(
-        &[key(Left), char('h')],
-        Letter,
-        Action::Left,
-        None,
-        "scroll long lines to the left",
-    ),
-    line(
-        &[key(Right), char('l')],
-        Letter,
-        Action::Right,
-        None,
-        "scroll long lines to the right",
-    ),
-    line(
-        &[char('R')],
-        Groups,
-        Action::Replay,
-        Some("replay group"),
-        "replay the group's open letters, after a question",
-    ),
-    line(
-        &[char('R')],
-        Letters,
-        Action::Replay,
-        Some("replay"),
-        "replay the marked letters, else the one under the cursor, after a question",
-    ),
-    line(
-        &[char('R')],
-        Letter,
-        Action::Replay,
-        Some("replay"),
-        "replay this letter, after a question",
-    ),
-    line(
-        &[char('/')],
-        Groups,
-        Action::Filter,
-        Some("filter"),
-        "filter: stream: reason: phase: status: library: path:",
-    ),
-    line(
-        &[char('/')],
-        Letters,
-        Action::Filter,
-        Some("filter"),
-        "filter: stream: reason: phase: status: library: path:",
-    ),
-    line(
-        &[key(Esc)],
-        Letters,
-        Action::Back,
-        Some("groups"),
-        "back to the groups",
-    ),
-    line(
-        &[key(Esc)],
-        Letter,
-        Action::Back,
-        Some("back"),
-        "back to the list",
-    ),
+    line(&[key(Enter)], Overview, Action::Open, Some("open"), "open the view that explains the row"),
+    line(&[key(Enter)], Groups, Action::Open, Some("letters"), "go to the group's letters"),
+    line(&[key(Enter)], Letters, Action::Open, Some("open"), "show the whole letter"),
+    line(&[char('d')], Streams, Action::DeadLetters, Some("dead letters"), "dead letters of the stream under the cursor"),
+    line(&[char('d')], Partitions, Action::DeadLetters, Some("dead letters"), "dead letters of the chosen stream"),
+    line(&[char('d')], Wal, Action::DeadLetters, Some("dead letters"), "dead letters of the stream under the cursor"),
+    line(&[key(Left), char('h')], Partitions, Action::Left, Some("previous stream"), "profile of the previous stream, or of all"),
+    line(&[key(Right), char('l')], Partitions, Action::Right, Some("next stream"), "profile of the next stream"),
+    line(&[char(' ')], Letters, Action::Mark, Some("mark"), "mark the letter, or take the mark away"),
+    line(&[char('c')], Letters, Action::ClearMarks, None, "clear all marks"),
+    line(&[char('n')], Letter, Action::NextViolation, Some("next violation"), "go to the next failing place"),
+    line(&[key(Left), char('h')], Letter, Action::Left, None, "scroll long lines to the left"),
+    line(&[key(Right), char('l')], Letter, Action::Right, None, "scroll long lines to the right"),
+    line(&[char('R')], Groups, Action::Replay, Some("replay group"), "replay the group's open letters, after a question"),
+    line(&[char('R')], Letters, Action::Replay, Some("replay"), "replay the marked letters, else the one under the cursor, after a question"),
+    line(&[char('R')], Letter, Action::Replay, Some("replay"), "replay this letter, after a question"),
+    line(&[char('/')], Groups, Action::Filter, Some("filter"), "filter: stream: reason: phase: status: library: path:"),
+    line(&[char('/')], Letters, Action::Filter, Some("filter"), "filter: stream: reason: phase: status: library: path:"),
+    line(&[key(Esc)], Letters, Action::Back, Some("groups"), "back to the groups"),
+    line(&[key(Esc)], Letter, Action::Back, Some("back"), "back to the list"),
     line(&[key(Up), char('k')], Lists, Action::Up, None, "one row up"),
-    line(
-        &[key(Down), char('j')],
-        Lists,
-        Action::Down,
-        None,
-        "one row down",
-    ),
+    line(&[key(Down), char('j')], Lists, Action::Down, None, "one row down"),
     line(&[key(PageUp)], Lists, Action::PageUp, None, "one page up"),
-    line(
-        &[key(PageDown)],
-        Lists,
-        Action::PageDown,
-        None,
-        "one page down",
-    ),
+    line(&[key(PageDown)], Lists, Action::PageDown, None, "one page down"),
     line(&[ctrl('u')], Lists, Action::HalfUp, None, "half a page up"),
-    line(
-        &[ctrl('d')],
-        Lists,
-        Action::HalfDown,
-        None,
-        "half a page down",
-    ),
-    line(
-        &[char('g'), key(Home)],
-        Lists,
-        Action::Top,
-        None,
-        "first row; in time order, follow the newest",
-    ),
-    line(
-        &[char('G'), key(End)],
-        Lists,
-        Action::Bottom,
-        None,
-        "last row that is loaded",
-    ),
-    line(
-        &[key(TabKey)],
-        Everywhere,
-        Action::NextPane,
-        Some("pane"),
-        "next pane",
-    ),
-    line(
-        &[key(BackTab)],
-        Everywhere,
-        Action::PreviousPane,
-        None,
-        "previous pane",
-    ),
-    line(
-        &[char('w')],
-        Overview,
-        Action::Window,
-        Some("window"),
-        "charts over 15 minutes or 60 seconds",
-    ),
-    line(
-        &[char('w')],
-        Streams,
-        Action::Window,
-        Some("window"),
-        "charts over 15 minutes or 60 seconds",
-    ),
-    line(
-        &[char('f')],
-        Everywhere,
-        Action::Freeze,
-        Some("freeze"),
-        "pin the screen to this moment; again for now",
-    ),
-    line(
-        &[char('1')],
-        Everywhere,
-        Action::View(Tab::Overview),
-        None,
-        "Overview: where to look first",
-    ),
-    line(
-        &[char('2')],
-        Everywhere,
-        Action::View(Tab::Streams),
-        None,
-        "Streams: rates, rejections, lag",
-    ),
-    line(
-        &[char('3')],
-        Everywhere,
-        Action::View(Tab::Partitions),
-        None,
-        "Partitions: skew",
-    ),
-    line(
-        &[char('4')],
-        Everywhere,
-        Action::View(Tab::Wal),
-        None,
-        "WAL: log depth and syncs",
-    ),
-    line(
-        &[char('5')],
-        Everywhere,
-        Action::View(Tab::DeadLetters),
-        None,
-        "Dead letters: understand and replay",
-    ),
-    line(
-        &[key(Esc)],
-        Everywhere,
-        Action::Back,
-        None,
-        "one level up; clears the filter; never quits",
-    ),
-    line(
-        &[key(Enter)],
-        Everywhere,
-        Action::Open,
-        None,
-        "without a connection: connect now",
-    ),
-    line(
-        &[char('q')],
-        Everywhere,
-        Action::Quit,
-        Some("quit"),
-        "quit the console; the service goes on",
-    ),
-    line(
-        &[char('?')],
-        Everywhere,
-        Action::Help,
-        Some("help"),
-        "this help",
-    ),
+    line(&[ctrl('d')], Lists, Action::HalfDown, None, "half a page down"),
+    line(&[char('g'), key(Home)], Lists, Action::Top, None, "first row; in time order, follow the newest"),
+    line(&[char('G'), key(End)], Lists, Action::Bottom, None, "last row that is loaded"),
+    line(&[key(TabKey), key(BackTab)], Overview, Action::NextPane, Some("pane"), "the other pane"),
+    line(&[key(TabKey), key(BackTab)], Groups, Action::NextPane, Some("pane"), "the other pane"),
+    line(&[key(TabKey), key(BackTab)], Letters, Action::NextPane, Some("pane"), "the other pane"),
+    line(&[char('w')], Overview, Action::Window, Some("window"), "charts over 15 minutes or 60 seconds"),
+    line(&[char('w')], Streams, Action::Window, Some("window"), "charts over 15 minutes or 60 seconds"),
+    line(&[char('f')], Everywhere, Action::Freeze, Some("freeze"), "pin the screen to this moment; again for now"),
+    line(&[char('1')], Everywhere, Action::View(Tab::Overview), None, "Overview: where to look first"),
+    line(&[char('2')], Everywhere, Action::View(Tab::Streams), None, "Streams: rates, rejections, lag"),
+    line(&[char('3')], Everywhere, Action::View(Tab::Partitions), None, "Partitions: skew"),
+    line(&[char('4')], Everywhere, Action::View(Tab::Wal), None, "WAL: log depth and syncs"),
+    line(&[char('5')], Everywhere, Action::View(Tab::DeadLetters), None, "Dead letters: understand and replay"),
+    line(&[key(Esc)], Everywhere, Action::Back, None, "one level up; clears the filter; never quits"),
+    line(&[key(Enter)], Everywhere, Action::Open, None, "without a connection: connect now"),
+    line(&[char('q')], Everywhere, Action::Quit, Some("quit"), "quit the console; the service goes on"),
+    line(&[char('?')], Everywhere, Action::Help, Some("help"), "this help"),
     line(&[ctrl('c')], Everywhere, Action::Interrupt, None, "quit"),
-    line(
-        &[ctrl('l')],
-        Everywhere,
-        Action::Redraw,
-        None,
-        "draw the screen anew",
-    ),
-    line(
-        &[ctrl('z')],
-        Everywhere,
-        Action::Suspend,
-        None,
-        "suspend (attached only)",
-    ),
-    line(
-        &[key(Enter)],
-        FilterLine,
-        Action::Open,
-        Some("apply"),
-        "apply the filter",
-    ),
-    line(
-        &[key(Esc)],
-        FilterLine,
-        Action::Back,
-        Some("leave it as it was"),
-        "leave the filter as it was",
-    ),
+    line(&[ctrl('l')], Everywhere, Action::Redraw, None, "draw the screen anew"),
+    line(&[ctrl('z')], Everywhere, Action::Suspend, None, "suspend (attached only)"),
+    line(&[key(Enter)], FilterLine, Action::Open, Some("apply"), "apply the filter"),
+    line(&[key(Esc)], FilterLine, Action::Back, Some("leave it as it was"), "leave the filter as it was"),
     line(&[ctrl('c')], FilterLine, Action::Interrupt, None, "quit"),
-    line(
-        &[key(TabKey), key(Right)],
-        Dialog,
-        Action::NextPane,
-        Some("next button"),
-        "next button or field",
-    ),
-    line(
-        &[key(BackTab), key(Left)],
-        Dialog,
-        Action::PreviousPane,
-        None,
-        "previous button or field",
-    ),
-    line(
-        &[key(Enter)],
-        Dialog,
-        Action::Open,
-        Some("press"),
-        "press the button that has the focus",
-    ),
+    line(&[key(TabKey), key(Right)], Dialog, Action::NextPane, Some("next button"), "next button or field"),
+    line(&[key(BackTab), key(Left)], Dialog, Action::PreviousPane, None, "previous button or field"),
+    line(&[key(Enter)], Dialog, Action::Open, Some("press"), "press the button that has the focus"),
     line(&[key(Esc)], Dialog, Action::Back, Some("cancel"), "cancel"),
-    line(
-        &[ctrl('c')],
-        Dialog,
-        Action::Interrupt,
-        None,
-        "cancel and quit",
-    ),
+    line(&[ctrl('c')], Dialog, Action::Interrupt, None, "cancel and quit"),
     line(&[key(Up), char('k')], Help, Action::Up, None, "one row up"),
-    line(
-        &[key(Down), char('j')],
-        Help,
-        Action::Down,
-        Some("more"),
-        "one row down",
-    ),
+    line(&[key(Down), char('j')], Help, Action::Down, Some("more"), "one row down"),
     line(&[key(PageUp)], Help, Action::PageUp, None, "one page up"),
-    line(
-        &[key(PageDown)],
-        Help,
-        Action::PageDown,
-        None,
-        "one page down",
-    ),
-    line(
-        &[key(Esc), char('?'), char('q')],
-        Help,
-        Action::Back,
-        Some("close"),
-        "close the help",
-    ),
+    line(&[key(PageDown)], Help, Action::PageDown, None, "one page down"),
+    line(&[char('g'), key(Home)], Help, Action::Top, None, "the beginning"),
+    line(&[char('G'), key(End)], Help, Action::Bottom, None, "the end"),
+    line(&[key(Esc), char('?'), char('q')], Help, Action::Back, Some("close"), "close the help"),
     line(&[ctrl('c')], Help, Action::Interrupt, None, "quit"),
 ];
 
@@ -506,13 +201,9 @@ pub fn find(places: &[Place], event: KeyEvent) -> Option<&'static Key> {
     if event.kind == KeyEventKind::Release || event.modifiers.contains(KeyModifiers::ALT) {
         return None;
     }
-    let press = Press {
-        code: event.code,
-        ctrl: event.modifiers.contains(KeyModifiers::CONTROL),
-    };
+    let press = Press { code: event.code, ctrl: event.modifiers.contains(KeyModifiers::CONTROL) };
     places.iter().find_map(|place| {
-        KEYS.iter()
-            .find(|line| line.place == *place && line.presses.contains(&press))
+        KEYS.iter().find(|line| line.place == *place && line.presses.contains(&press))
     })
 }
 
@@ -522,9 +213,7 @@ pub fn hints(places: &[Place]) -> Vec<&'static Key> {
     let mut lines: Vec<&Key> = Vec::new();
     for place in places {
         for line in KEYS.iter().filter(|line| line.place == *place) {
-            let taken = lines
-                .iter()
-                .any(|inner| inner.presses[0] == line.presses[0]);
+            let taken = lines.iter().any(|inner| inner.presses[0] == line.presses[0]);
             if line.hint.is_some() && !taken {
                 lines.push(line);
             }
@@ -551,11 +240,7 @@ impl Press {
     /// The event a terminal sends for it.
     #[cfg(test)]
     pub fn event(self) -> KeyEvent {
-        let modifiers = if self.ctrl {
-            KeyModifiers::CONTROL
-        } else {
-            KeyModifiers::NONE
-        };
+        let modifiers = if self.ctrl { KeyModifiers::CONTROL } else { KeyModifiers::NONE };
         KeyEvent::new(self.code, modifiers)
     }
 }
@@ -570,12 +255,7 @@ mod tests {
             assert!(!line.help.is_empty());
             for press in line.presses {
                 let found = find(&[line.place], press.event()).expect("in the table");
-                assert!(
-                    std::ptr::eq(found, line),
-                    "{} in {:?}",
-                    press.name(),
-                    line.place
-                );
+                assert!(std::ptr::eq(found, line), "{} in {:?}", press.name(), line.place);
             }
         }
     }
@@ -585,10 +265,7 @@ mod tests {
         for line in KEYS.iter().filter(|line| line.changes()) {
             for press in line.presses {
                 assert!(!press.ctrl);
-                assert!(matches!(
-                    press.code,
-                    KeyCode::Char('R' | 'E' | 'P' | 'D' | 'U' | 'S')
-                ));
+                assert!(matches!(press.code, KeyCode::Char('R' | 'E' | 'P' | 'D' | 'U' | 'S')));
             }
         }
     }
@@ -599,13 +276,7 @@ mod tests {
         let found = find(&[Letters, Lists, Everywhere], escape).unwrap();
         assert_eq!(found.place, Letters);
         let hinted = hints(&[Letters, Lists, Everywhere]);
-        assert_eq!(
-            hinted
-                .iter()
-                .filter(|line| line.presses[0] == key(Esc))
-                .count(),
-            1
-        );
+        assert_eq!(hinted.iter().filter(|line| line.presses[0] == key(Esc)).count(), 1);
     }
 
     #[test]

@@ -125,10 +125,7 @@ impl Default for Letters {
             pane: Pane::default(),
             groups: None,
             group: None,
-            filter: LetterFilter {
-                status: Some(Status::Open),
-                ..LetterFilter::default()
-            },
+            filter: LetterFilter { status: Some(Status::Open), ..LetterFilter::default() },
             rows: Vec::new(),
             total: None,
             next_before: None,
@@ -151,26 +148,21 @@ impl Letters {
     /// Groups that the filter admits, in the service's order.
     pub fn shown_groups(&self) -> impl Iterator<Item = &Group> {
         let groups = self.groups.as_deref().unwrap_or_default();
-        groups
-            .iter()
-            .filter(|group| filter::admits(&self.filter, group))
+        groups.iter().filter(|group| filter::admits(&self.filter, group))
     }
 
     /// The line of the group under the cursor; 0 is the row of all letters.
     #[must_use]
     pub fn group_line(&self) -> usize {
         let Some(key) = &self.group else { return 0 };
-        self.shown_groups()
-            .position(|group| GroupKey::of(group) == *key)
-            .map_or(0, |i| i + 1)
+        self.shown_groups().position(|group| GroupKey::of(group) == *key).map_or(0, |i| i + 1)
     }
 
     /// The group under the cursor.
     #[must_use]
     pub fn current_group(&self) -> Option<&Group> {
         let key = self.group.as_ref()?;
-        self.shown_groups()
-            .find(|group| GroupKey::of(group) == *key)
+        self.shown_groups().find(|group| GroupKey::of(group) == *key)
     }
 
     /// Whether another library fails the same way as a group without one.
@@ -183,10 +175,7 @@ impl Letters {
 
     /// Moves the group cursor to a line; answers whether it is another one now.
     pub fn select_group(&mut self, line: usize) -> bool {
-        let key = line
-            .checked_sub(1)
-            .and_then(|i| self.shown_groups().nth(i))
-            .map(GroupKey::of);
+        let key = line.checked_sub(1).and_then(|i| self.shown_groups().nth(i)).map(GroupKey::of);
         let moved = key != self.group;
         self.group = key;
         moved
@@ -220,9 +209,7 @@ impl Letters {
     /// The line of the cursor.
     #[must_use]
     pub fn line(&self) -> usize {
-        self.cursor
-            .and_then(|id| self.rows.iter().position(|row| row.letter.id == id))
-            .unwrap_or(0)
+        self.cursor.and_then(|id| self.rows.iter().position(|row| row.letter.id == id)).unwrap_or(0)
     }
 
     /// The row under the cursor.
@@ -239,8 +226,7 @@ impl Letters {
             self.see_newest();
         }
         let cursor = self.cursor;
-        self.rows
-            .retain(|row| !row.gone || Some(row.letter.id) == cursor);
+        self.rows.retain(|row| !row.gone || Some(row.letter.id) == cursor);
     }
 
     /// Moves the cursor to the top, and lets it follow the newest letter.
@@ -256,12 +242,7 @@ impl Letters {
     /// Letters that came in above the cursor since the operator last looked at the top.
     #[must_use]
     pub fn new_above(&self) -> usize {
-        let newest = |seen| {
-            self.rows
-                .iter()
-                .take_while(|row| row.letter.id > seen)
-                .count()
-        };
+        let newest = |seen| self.rows.iter().take_while(|row| row.letter.id > seen).count();
         self.seen.map_or(0, newest)
     }
 
@@ -282,10 +263,7 @@ impl Letters {
             page.letters.retain(|letter| letter.library.is_none());
         }
         let newest_known = self.rows.first().map(|row| row.letter.id);
-        let fresh = page.letters.into_iter().map(|letter| Row {
-            letter,
-            gone: false,
-        });
+        let fresh = page.letters.into_iter().map(|letter| Row { letter, gone: false });
         if before.is_some() {
             self.next_before = page.next_before;
             self.rows.extend(fresh);
@@ -297,23 +275,19 @@ impl Letters {
                 let older = self.rows.drain(..);
                 rows.extend(older.filter(|row| Some(row.letter.id) < oldest && !row.gone));
             }
-            let goes_further = rows.last().map(|row| row.letter.id) < oldest;
+            let goes_further = rows.last().is_some_and(|row| Some(row.letter.id) < oldest);
             if !goes_further {
                 self.next_before = page.next_before;
             }
             self.rows = rows;
         }
         if let Some(mut row) = current
-            && self
-                .rows
-                .iter()
-                .all(|other| other.letter.id != row.letter.id)
+            && self.rows.iter().all(|other| other.letter.id != row.letter.id)
         {
             row.gone = true;
             self.rows.push(row);
         }
-        self.rows
-            .sort_by_key(|row| (Reverse(row.letter.id), row.gone));
+        self.rows.sort_by_key(|row| (Reverse(row.letter.id), row.gone));
         self.rows.dedup_by_key(|row| row.letter.id);
         self.total = Some(page.total);
         if self.cursor.is_none() || self.seen.is_none() {
@@ -412,17 +386,26 @@ mod tests {
         let mut letters = Letters::default();
         letters.merge(page(&[9, 8], Some(8)), None);
         letters.merge(page(&[7, 6], Some(6)), Some(8));
-        assert_eq!(
-            (ids(&letters), letters.next_before),
-            (vec![9, 8, 7, 6], Some(6))
-        );
+        assert_eq!((ids(&letters), letters.next_before), (vec![9, 8, 7, 6], Some(6)));
         letters.merge(page(&[10, 9], Some(9)), None);
         assert_eq!(ids(&letters), [10, 9, 8, 7, 6]);
         letters.merge(page(&[30, 29], Some(29)), None);
-        assert_eq!(
-            (ids(&letters), letters.next_before),
-            (vec![30, 29], Some(29))
-        );
+        assert_eq!((ids(&letters), letters.next_before), (vec![30, 29], Some(29)));
+    }
+
+    #[test]
+    fn a_group_without_a_library_reads_on_past_the_letters_of_others() {
+        let mut letters = Letters {
+            group: Some(GroupKey { library: None, ..GroupKey::of(&fixture::groups()[0]) }),
+            ..Letters::default()
+        };
+        letters.merge(page(&[9, 8], Some(8)), None);
+        assert!(letters.rows.is_empty() && letters.wants_more());
+        let mut older = page(&[7, 6], None);
+        older.letters[1].library = None;
+        letters.merge(older, Some(8));
+        assert_eq!(ids(&letters), [6]);
+        assert!(!letters.wants_more());
     }
 
     #[test]

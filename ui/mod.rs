@@ -18,6 +18,9 @@ pub mod format;
 pub mod json;
 pub mod keys;
 pub mod letters;
+#[cfg(test)]
+mod live_tests;
+pub mod message;
 pub mod model;
 pub mod opened;
 pub mod paint;

@@ -1,4 +1,4 @@
-//! All that the console knows, and the messages and effects around it.
+//! All that the console knows.
 //!
 //! The model is changed by [`update`](super::update::update) alone and drawn by
 //! [`view::draw`](super::view::draw), which takes it by shared reference. Time comes with each
@@ -7,13 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossterm::event::KeyEvent;
-use eventkit::admin::{ListLetters, Replay, Replayed};
-use eventkit::errors::{Group, Letter, LetterFilter, Page};
+use eventkit::errors::LetterFilter;
 use eventkit::event::{LetterId, Micros, StreamName};
 use eventkit::status::{API_VERSION, Snapshot, View};
 
-use super::Exit;
 use super::letters::Letters;
 use super::theme::Theme;
 
@@ -35,13 +32,8 @@ pub enum Tab {
 
 impl Tab {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
-        Self::Overview,
-        Self::Streams,
-        Self::Partitions,
-        Self::Wal,
-        Self::DeadLetters,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Overview, Self::Streams, Self::Partitions, Self::Wal, Self::DeadLetters];
 
     /// The key that opens it, its name, and its short name.
     #[must_use]
@@ -96,7 +88,12 @@ pub enum Role {
     /// They are, as far as the console knows.
     Acts,
     /// They are not.
-    Looks(String),
+    Looks {
+        /// What the state line says behind `READ-ONLY`; none where it says it already.
+        short: Option<String>,
+        /// Why, as a sentence.
+        why: String,
+    },
 }
 
 /// What the operator types a filter into.
@@ -212,8 +209,8 @@ pub struct Model {
     pub notice: Option<Notice>,
     /// The last request's number.
     pub last_number: u64,
-    /// The replay that waits for its answer.
-    pub replaying: Option<u64>,
+    /// The replay that waits for its answer: its number, and the letters it names one by one.
+    pub replaying: Option<(u64, Vec<LetterId>)>,
 }
 
 impl Model {
@@ -248,18 +245,13 @@ impl Model {
     /// The snapshot that is shown: the frozen one, else the newest.
     #[must_use]
     pub fn shown(&self) -> Option<&Snapshot> {
-        self.frozen
-            .as_ref()
-            .or(self.newest.as_ref())
-            .map(|(snapshot, _)| &**snapshot)
+        self.frozen.as_ref().or(self.newest.as_ref()).map(|(snapshot, _)| &**snapshot)
     }
 
     /// Age of the newest snapshot.
     #[must_use]
     pub fn data_age(&self) -> Option<Duration> {
-        self.newest
-            .as_ref()
-            .map(|(_, at)| self.now.saturating_sub(*at))
+        self.newest.as_ref().map(|(_, at)| self.now.saturating_sub(*at))
     }
 
     /// Whether three intervals went by without a snapshot.
@@ -288,23 +280,20 @@ impl Model {
     /// Whether the console may act.
     #[must_use]
     pub fn role(&self) -> Role {
-        let api = self
-            .newest
-            .as_ref()
-            .map_or(API_VERSION, |(snapshot, _)| snapshot.api);
-        if self.read_only {
-            Role::Looks("the console was started with --read-only".to_owned())
+        let api = self.newest.as_ref().map_or(API_VERSION, |(snapshot, _)| snapshot.api);
+        let (short, why) = if self.read_only {
+            (Some(String::new()), "the console was started with --read-only".to_owned())
         } else if api != API_VERSION {
-            Role::Looks(format!(
-                "the service speaks api {api}, this console {API_VERSION}"
-            ))
+            let why = format!("the service speaks api {api}, this console {API_VERSION}");
+            (Some(format!("api {api} / {API_VERSION}")), why)
         } else if self.denied {
-            Role::Looks("the service lets this user look only".to_owned())
+            (Some("role".to_owned()), "the service lets this user look only".to_owned())
         } else if self.link != Link::Live {
-            Role::Looks("there is no connection to the service".to_owned())
+            (None, "there is no connection to the service".to_owned())
         } else {
-            Role::Acts
-        }
+            return Role::Acts;
+        };
+        Role::Looks { short, why }
     }
 
     /// A number for the next request.
@@ -315,148 +304,11 @@ impl Model {
 
     /// Reports the last action's result.
     pub fn say(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice {
-            text: text.into(),
-            failed: false,
-        });
+        self.notice = Some(Notice { text: text.into(), failed: false });
     }
 
     /// Reports that the last action went wrong.
     pub fn complain(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice {
-            text: text.into(),
-            failed: true,
-        });
-    }
-}
-
-/// Something happened.
-#[derive(Clone, Debug)]
-pub struct Msg {
-    /// When, as the console's age.
-    pub at: Duration,
-    /// What.
-    pub what: What,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// A key was pressed.
-    Key(KeyEvent),
-    /// Text was pasted.
-    Paste(String),
-    /// The terminal has another size.
-    Resize(u16, u16),
-    /// Time went by.
-    Tick,
-    /// The screen was drawn.
-    Drawn,
-    /// A snapshot came.
-    Snapshot(Arc<Snapshot>),
-    /// The service did not answer.
-    Lost {
-        /// Why.
-        reason: String,
-        /// How often it was tried.
-        tries: u32,
-        /// How long until the next try.
-        retry_in: Duration,
-    },
-    /// A request was answered.
-    Reply {
-        /// The request's number.
-        number: u64,
-        /// The answer.
-        reply: Reply,
-    },
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// One sentence of the service or the system.
-    pub text: String,
-    /// Whether the service refused it because of who asks.
-    pub denied: bool,
-}
-
-/// An answer.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// All groups.
-    Groups(Result<Vec<Group>, Failure>),
-    /// A page of letters.
-    Page(Result<Page, Failure>),
-    /// A letter.
-    Letter(Box<Result<Letter, Failure>>),
-    /// The letters that a replay would take.
-    Scope(Result<Scope, Failure>),
-    /// What a replay did.
-    Replayed(Result<Replayed, Failure>),
-}
-
-/// Letters, chosen and counted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scope {
-    /// Names exactly them.
-    pub filter: LetterFilter,
-    /// How many.
-    pub count: u64,
-}
-
-/// Something to be done outside.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Ask the service; the answer comes with this number.
-    Ask {
-        /// The number.
-        number: u64,
-        /// What.
-        request: Request,
-    },
-    /// Try to connect now instead of waiting.
-    Reconnect,
-    /// Draw everything anew.
-    Redraw,
-    /// Give the terminal back and stop until continued.
-    Suspend,
-    /// Leave.
-    Exit(Exit),
-}
-
-/// What the service is asked.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    /// All groups.
-    Groups,
-    /// A page of letters.
-    Page(ListLetters),
-    /// A letter.
-    Letter(LetterId),
-    /// Which letters a group's replay would take.
-    Scope {
-        /// Open letters of the group, received before now.
-        filter: LetterFilter,
-        /// The library they must come from, which may be none; a filter can't say so.
-        library: Option<String>,
-        /// Whether other libraries fail the same way, so that the filter alone takes too many.
-        ambiguous: bool,
-    },
-    /// Put letters back into the log.
-    Replay(Replay),
-}
-
-impl Request {
-    /// Requests of one slot replace each other; a replay has none and is never given up.
-    #[must_use]
-    pub fn slot(&self) -> Option<usize> {
-        match self {
-            Self::Groups => Some(0),
-            Self::Page(_) => Some(1),
-            Self::Letter(_) => Some(2),
-            Self::Scope { .. } => Some(3),
-            Self::Replay(_) => None,
-        }
+        self.notice = Some(Notice { text: text.into(), failed: true });
     }
 }

@@ -56,11 +56,7 @@ impl Opened {
     /// Lays a letter out.
     #[must_use]
     pub fn new(letter: Letter) -> Self {
-        let payload = letter
-            .payload
-            .as_deref()
-            .map(json::lines)
-            .unwrap_or_default();
+        let payload = letter.payload.as_deref().map(json::lines).unwrap_or_default();
         let encoded = letter.payload_base64.as_deref().unwrap_or_default();
         let bytes = STANDARD.decode(encoded).unwrap_or_default();
         let mut failing: Vec<(usize, usize)> = letter
@@ -71,14 +67,7 @@ impl Opened {
             .collect();
         failing.sort_unstable();
         let facts = facts(&letter);
-        let mut opened = Self {
-            letter,
-            payload,
-            bytes,
-            failing,
-            facts,
-            rows: Vec::new(),
-        };
+        let mut opened = Self { letter, payload, bytes, failing, facts, rows: Vec::new() };
         opened.rows = opened.layout();
         opened
     }
@@ -109,10 +98,7 @@ impl Opened {
     #[must_use]
     pub fn violation_at(&self, line: usize) -> Option<usize> {
         let at = self.failing.partition_point(|(failing, _)| *failing < line);
-        self.failing
-            .get(at)
-            .filter(|(failing, _)| *failing == line)
-            .map(|(_, i)| *i)
+        self.failing.get(at).filter(|(failing, _)| *failing == line).map(|(_, i)| *i)
     }
 
     /// The first row behind `row` that shows a failing line; from the top if there is none.
@@ -128,10 +114,7 @@ impl Opened {
     /// The row that shows a payload line.
     #[must_use]
     pub fn payload_row(&self, line: usize) -> Option<usize> {
-        let first = self
-            .rows
-            .iter()
-            .position(|row| *row == DetailRow::Payload(0))?;
+        let first = self.rows.iter().position(|row| *row == DetailRow::Payload(0))?;
         Some(first + line)
     }
 
@@ -143,11 +126,7 @@ impl Opened {
         let bytes = self.bytes.get(start..end).unwrap_or_default();
         let hex: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
         let printable = |b: &u8| {
-            if (0x20..0x7f).contains(b) {
-                char::from(*b)
-            } else {
-                '.'
-            }
+            if (0x20..0x7f).contains(b) { char::from(*b) } else { '.' }
         };
         let text: String = bytes.iter().map(printable).collect();
         format!("{start:08x}  {:<47}  {text}", hex.join(" "))
@@ -207,9 +186,7 @@ mod tests {
         let second = opened.next_failing_row(Some(first)).unwrap();
         assert!(second > first);
         assert_eq!(opened.next_failing_row(Some(second)), Some(first));
-        let DetailRow::Payload(line) = opened.rows[second] else {
-            panic!("not a payload line")
-        };
+        let DetailRow::Payload(line) = opened.rows[second] else { panic!("not a payload line") };
         assert!(opened.violation_at(line).is_some());
     }
 

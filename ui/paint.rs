@@ -7,6 +7,8 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::safe_text::{Column, SafeText};
 use super::theme::Theme;
 
@@ -56,11 +58,7 @@ impl<'a> Painter<'a> {
             };
             cell.set_symbol(unit.symbol);
             // On a reversed row an escape stands out by being unreversed.
-            let style = if unit.escaped {
-                toggled(style, escaped)
-            } else {
-                style
-            };
+            let style = if unit.escaped { toggled(style, escaped) } else { style };
             cell.set_style(style);
             for covered in at + 1..end {
                 if let Some(cell) = self.buffer.cell_mut((covered, y)) {
@@ -81,6 +79,12 @@ impl<'a> Painter<'a> {
     pub fn clear(&mut self, area: Rect) {
         let area = area.intersection(self.buffer.area);
         for y in area.top()..area.bottom() {
+            // A wide character must not reach in from the left.
+            let left = area.left().checked_sub(1);
+            let left = left.and_then(|x| self.buffer.cell_mut((x, y)));
+            if let Some(cell) = left.filter(|cell| cell.symbol().width() > 1) {
+                cell.reset();
+            }
             for x in area.left()..area.right() {
                 if let Some(cell) = self.buffer.cell_mut((x, y)) {
                     cell.reset();
@@ -92,20 +96,9 @@ impl<'a> Painter<'a> {
     /// Draws a border with a title on its left and a note on its right; answers what is inside.
     pub fn pane(&mut self, area: Rect, title: &str, note: &str, focused: bool) -> Rect {
         if area.width < 4 || area.height < 2 {
-            return Rect {
-                width: 0,
-                height: 0,
-                ..area
-            };
+            return Rect { width: 0, height: 0, ..area };
         }
-        let [
-            flat,
-            upright,
-            top_left,
-            top_right,
-            bottom_right,
-            bottom_left,
-        ] = self.theme.border();
+        let [flat, upright, top_left, top_right, bottom_right, bottom_left] = self.theme.border();
         let (right, bottom) = (area.right() - 1, area.bottom() - 1);
         let plain = self.theme.normal();
         for x in area.left() + 1..right {
@@ -125,11 +118,7 @@ impl<'a> Painter<'a> {
             self.text(x, y, 1, corner, plain);
         }
         let room = area.width.saturating_sub(6);
-        let style = if focused {
-            self.theme.reversed()
-        } else {
-            self.theme.heading()
-        };
+        let style = if focused { self.theme.reversed() } else { self.theme.heading() };
         let end = self.text(area.x + 2, area.y, room, &format!(" {title} "), style);
         let left_over = right.saturating_sub(1).saturating_sub(end + 1);
         if !note.is_empty() && left_over > 4 {
@@ -153,24 +142,14 @@ impl<'a> Painter<'a> {
 
     /// Draws a bar of `part` in `whole` into `cells` columns.
     pub fn bar(&mut self, x: u16, y: u16, cells: u16, part: f64, whole: f64) {
-        let share = if whole > 0.0 {
-            (part / whole).clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        let share = if whole > 0.0 { (part / whole).clamp(0.0, 1.0) } else { 0.0 };
         let mut eighths = (share * f64::from(cells) * 8.0).round() as usize;
         if part > 0.0 && whole > 0.0 {
             eighths = eighths.max(1);
         }
         let mut at = x;
         while eighths > 0 {
-            at = self.text(
-                at,
-                y,
-                1,
-                self.theme.bar(eighths.min(8)),
-                self.theme.normal(),
-            );
+            at = self.text(at, y, 1, self.theme.bar(eighths.min(8)), self.theme.normal());
             eighths = eighths.saturating_sub(8);
         }
     }
@@ -194,13 +173,7 @@ fn columns(points: &[f32], cells: usize) -> Vec<f32> {
     // From the newest backwards, so that an incomplete group is the oldest.
     let mut values: Vec<f32> = points
         .rchunks(group)
-        .map(|group| {
-            group
-                .iter()
-                .copied()
-                .filter(|v| v.is_finite())
-                .fold(0.0, f32::max)
-        })
+        .map(|group| group.iter().copied().filter(|v| v.is_finite()).fold(0.0, f32::max))
         .collect();
     values.reverse();
     values

@@ -27,11 +27,8 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut poller = Poller::start(Client::new(&options.socket), options.refresh);
-    let done = if options.embedded {
-        Exit::CloseConsole
-    } else {
-        Exit::Quit
-    };
+    let done = if options.embedded { Exit::CloseConsole } else { Exit::Quit };
+    let mut lost = false;
     loop {
         let news = tokio::select! {
             news = poller.next() => news,
@@ -41,12 +38,16 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
         };
         let lines = match news {
             None => return Ok(done),
-            Some(News::Snapshot(snapshot)) => lines(&snapshot),
+            Some(News::Snapshot(snapshot)) => {
+                lost = false;
+                lines(&snapshot)
+            }
             // Once per loss: a line per try would bury the last numbers.
-            Some(News::Lost {
-                reason, tries: 1, ..
-            }) => vec![format!("DISCONNECTED {reason}")],
-            Some(News::Lost { .. }) => continue,
+            Some(News::Lost { .. }) if lost => continue,
+            Some(News::Lost { reason, .. }) => {
+                lost = true;
+                vec![format!("DISCONNECTED {reason}")]
+            }
         };
         if print(&lines, theme).is_err() {
             return Ok(done);
@@ -66,11 +67,7 @@ fn print(lines: &[String], theme: Theme) -> io::Result<()> {
 /// The Overview in words. The lines hold the service's text and must be escaped.
 #[must_use]
 pub fn lines(snapshot: &Snapshot) -> Vec<String> {
-    let worst = snapshot
-        .findings
-        .iter()
-        .map(|finding| finding.severity)
-        .max();
+    let worst = snapshot.findings.iter().map(|finding| finding.severity).max();
     let mut lines = vec![format!(
         "eventkit {} {} up {} version {}: {}",
         format::clock(snapshot.now),
@@ -81,11 +78,7 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
     )];
     for finding in &snapshot.findings {
         let word = health(Some(finding.severity));
-        lines.push(format!(
-            "attention: {word} {}: {}",
-            mark(Some(finding.severity)),
-            finding.text
-        ));
+        lines.push(format!("attention: {word} {}: {}", mark(Some(finding.severity)), finding.text));
     }
     for stage in &snapshot.stages {
         let facts = [&*stage.note, &*stage.detail].map(|fact| format!(", {fact}"));
@@ -93,11 +86,28 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
         let rate = format::rate(stage.rate);
         let state = stage.state.as_str();
         let mark = mark(severity_of(stage.state));
-        lines.push(format!(
-            "stage {}: {state}{mark}, {rate}/s{facts}",
-            stage.name
-        ));
+        lines.push(format!("stage {}: {state}{mark}, {rate}/s{facts}", stage.name));
     }
+    lines.extend(destinations(snapshot));
+    let capacity = &snapshot.capacity;
+    lines.push(format!(
+        "capacity: logs {} of {}, disk free {}, memory {} of {}, cpu {:.1} of {}",
+        format::bytes(capacity.wal_bytes),
+        format::bytes(capacity.wal_bytes_max),
+        format::bytes(capacity.disk_free_bytes),
+        format::bytes(capacity.memory_bytes),
+        format::bytes(capacity.memory_bytes_max),
+        capacity.cpu_cores,
+        capacity.cpu_cores_max
+    ));
+    lines.push(format!("dead letters: {} open", format::count(snapshot.dead_letters.open)));
+    lines.push(String::new());
+    lines
+}
+
+/// Streams and sinks, a line each.
+fn destinations(snapshot: &Snapshot) -> Vec<String> {
+    let mut lines = Vec::new();
     for stream in &snapshot.streams {
         lines.push(format!(
             "stream {}: {}, {}/s, dead {}/s, {} open, lag {}",
@@ -110,11 +120,7 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
         ));
     }
     for sink in &snapshot.sinks {
-        let error = sink
-            .error
-            .as_deref()
-            .map(|e| format!(", {e}"))
-            .unwrap_or_default();
+        let error = sink.error.as_deref().map(|e| format!(", {e}")).unwrap_or_default();
         lines.push(format!(
             "sink {}: {}, {}/s, backlog {}{error}",
             sink.name,
@@ -123,22 +129,6 @@ pub fn lines(snapshot: &Snapshot) -> Vec<String> {
             format::count(sink.backlog)
         ));
     }
-    let capacity = &snapshot.capacity;
-    lines.push(format!(
-        "capacity: logs {} of {}, disk free {}, memory {} of {}, cpu {:.1} of {}",
-        format::bytes(capacity.wal_bytes),
-        format::bytes(capacity.wal_bytes_max),
-        format::bytes(capacity.disk_free_bytes),
-        format::bytes(capacity.memory_bytes),
-        format::bytes(capacity.memory_bytes_max),
-        capacity.cpu_cores,
-        capacity.cpu_cores_max
-    ));
-    lines.push(format!(
-        "dead letters: {} open",
-        format::count(snapshot.dead_letters.open)
-    ));
-    lines.push(String::new());
     lines
 }
 

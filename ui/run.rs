@@ -19,7 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::client::{Asker, Poller};
-use super::model::{Effect, Model, Msg, What};
+use super::message::{Effect, Msg, What};
+use super::model::Model;
 use super::term::Guard;
 use super::theme::Theme;
 use super::update::update;
@@ -76,11 +77,7 @@ pub async fn run(options: &Options, theme: Theme) -> Result<Exit> {
         continued,
     };
     console.draw()?;
-    let done = if options.embedded {
-        Exit::CloseConsole
-    } else {
-        Exit::Quit
-    };
+    let done = if options.embedded { Exit::CloseConsole } else { Exit::Quit };
     let mut input = EventStream::new();
     loop {
         let due = console.due.unwrap_or(console.drawn + TICK);
@@ -127,11 +124,7 @@ impl Console {
             _ => Duration::ZERO,
         };
         let due = (Instant::now() + rest).max(self.drawn + FRAME);
-        self.due = Some(if rest.is_zero() {
-            self.due.unwrap_or(due).min(due)
-        } else {
-            due
-        });
+        self.due = Some(if rest.is_zero() { self.due.unwrap_or(due).min(due) } else { due });
         let at = self.started.elapsed();
         for effect in update(&mut self.model, Msg { at, what }) {
             match effect {
@@ -153,13 +146,7 @@ impl Console {
         self.drawn = Instant::now();
         self.due = None;
         let at = self.started.elapsed();
-        update(
-            &mut self.model,
-            Msg {
-                at,
-                what: What::Drawn,
-            },
-        );
+        update(&mut self.model, Msg { at, what: What::Drawn });
         Ok(())
     }
 

@@ -15,7 +15,8 @@ use crossterm::cursor::{Hide, Show};
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::execute;
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode,
 };
 
 /// Whether the terminal is ours.
@@ -44,12 +45,7 @@ impl Guard {
 
     fn enter(&self) -> io::Result<()> {
         enable_raw_mode()?;
-        execute!(
-            io::stdout(),
-            EnterAlternateScreen,
-            EnableBracketedPaste,
-            Hide
-        )
+        execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, Hide)
     }
 
     /// Gives the terminal back for a while.
@@ -70,6 +66,10 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         give_back();
+        if std::thread::panicking() {
+            // The frame that panicked had begun an update, which may have been flushed since.
+            let _ = execute!(io::stdout(), EndSynchronizedUpdate);
+        }
     }
 }
 
@@ -78,12 +78,7 @@ fn give_back() {
     if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
-    let _ = execute!(
-        io::stdout(),
-        DisableBracketedPaste,
-        LeaveAlternateScreen,
-        Show
-    );
+    let _ = execute!(io::stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
     let _ = io::stdout().flush();
 }

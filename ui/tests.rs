@@ -18,9 +18,8 @@ use super::Exit;
 use super::fixture::{self, ASCII, COLOURLESS, UNICODE};
 use super::keys::{KEYS, Place};
 use super::letters::Pane;
-use super::model::{
-    Dialog, Effect, Failure, Link, Model, Msg, Question, Reply, Request, Scope, Tab, What,
-};
+use super::message::{Effect, Failure, Msg, Reply, Request, Scope, What};
+use super::model::{Dialog, Link, Model, Question, Tab};
 use super::theme::Theme;
 use super::update::{places, update};
 use super::view;
@@ -63,9 +62,7 @@ fn press(model: &mut Model, code: KeyCode) -> Vec<Effect> {
 }
 
 fn type_text(model: &mut Model, text: &str) -> Vec<Effect> {
-    text.chars()
-        .flat_map(|c| press(model, KeyCode::Char(c)))
-        .collect()
+    text.chars().flat_map(|c| press(model, KeyCode::Char(c))).collect()
 }
 
 /// Answers what was asked, as the service would, until nothing more is asked.
@@ -79,10 +76,7 @@ fn serve(model: &mut Model, effects: Vec<Effect>) {
             Request::Groups => Reply::Groups(Ok(fixture::groups())),
             Request::Page(list) => Reply::Page(Ok(fixture::page(list.before, list.limit))),
             Request::Letter(id) => Reply::Letter(Box::new(Ok(fixture::letter(id)))),
-            Request::Scope { filter, .. } => Reply::Scope(Ok(Scope {
-                filter,
-                count: 1_102,
-            })),
+            Request::Scope { filter, .. } => Reply::Scope(Ok(Scope { filter, count: 1_102 })),
             Request::Replay(_) => Reply::Replayed(Ok(Replayed {
                 replay: 42,
                 replayed: 1_089,
@@ -122,26 +116,15 @@ fn assert_screen(name: &str, model: &Model) {
 #[test]
 fn the_overview_looks_as_agreed() {
     for (name, width, height) in [("wide", 120, 36), ("compact", 80, 24), ("minimal", 40, 10)] {
-        assert_screen(
-            &format!("overview_{name}"),
-            &fixture::model(UNICODE, width, height),
-        );
-        assert_screen(
-            &format!("overview_{name}_ascii"),
-            &fixture::model(ASCII, width, height),
-        );
+        assert_screen(&format!("overview_{name}"), &fixture::model(UNICODE, width, height));
+        assert_screen(&format!("overview_{name}_ascii"), &fixture::model(ASCII, width, height));
     }
     assert_screen("one_line", &fixture::model(UNICODE, 30, 3));
 }
 
 #[test]
 fn the_other_views_look_as_agreed() {
-    for (key, view) in [
-        ('2', "streams"),
-        ('3', "partitions"),
-        ('4', "wal"),
-        ('?', "help"),
-    ] {
+    for (key, view) in [('2', "streams"), ('3', "partitions"), ('4', "wal"), ('?', "help")] {
         for (name, width, height) in [("wide", 120, 36), ("compact", 80, 24)] {
             let mut model = fixture::model(UNICODE, width, height);
             press(&mut model, KeyCode::Char(key));
@@ -152,22 +135,12 @@ fn the_other_views_look_as_agreed() {
 
 #[test]
 fn dead_letters_look_as_agreed() {
-    for (pane, view) in [
-        (Pane::Groups, "groups"),
-        (Pane::List, "list"),
-        (Pane::Letter, "letter"),
-    ] {
+    for (pane, view) in [(Pane::Groups, "groups"), (Pane::List, "list"), (Pane::Letter, "letter")] {
         for (name, width, height) in [("wide", 120, 36), ("compact", 80, 24)] {
-            assert_screen(
-                &format!("{view}_{name}"),
-                &dead_letters(UNICODE, width, height, pane),
-            );
+            assert_screen(&format!("{view}_{name}"), &dead_letters(UNICODE, width, height, pane));
         }
     }
-    assert_screen(
-        "list_compact_ascii",
-        &dead_letters(ASCII, 80, 24, Pane::List),
-    );
+    assert_screen("list_compact_ascii", &dead_letters(ASCII, 80, 24, Pane::List));
     assert_screen("list_minimal", &dead_letters(UNICODE, 40, 10, Pane::List));
 }
 
@@ -181,14 +154,7 @@ fn every_state_of_the_connection_looks_as_agreed() {
     let mut lost = fixture::model(UNICODE, 80, 24);
     lost.now += Duration::from_secs(12);
     let reason = "nobody listens on the socket".to_owned();
-    tell(
-        &mut lost,
-        What::Lost {
-            reason,
-            tries: 5,
-            retry_in: Duration::from_secs(2),
-        },
-    );
+    tell(&mut lost, What::Lost { reason, tries: 5, retry_in: Duration::from_secs(2) });
     assert_screen("state_disconnected", &lost);
     let mut frozen = fixture::model(UNICODE, 80, 24);
     press(&mut frozen, KeyCode::Char('f'));
@@ -198,15 +164,9 @@ fn every_state_of_the_connection_looks_as_agreed() {
     tell(&mut frozen, What::Snapshot(Arc::new(later)));
     assert_screen("state_frozen", &frozen);
     let mut restarted = fixture::model(UNICODE, 120, 36);
-    let again = Snapshot {
-        boot_id: "boot-2".to_owned(),
-        ..fixture::snapshot()
-    };
+    let again = Snapshot { boot_id: "boot-2".to_owned(), ..fixture::snapshot() };
     tell(&mut restarted, What::Snapshot(Arc::new(again)));
-    let newer = Snapshot {
-        api: 9,
-        ..fixture::snapshot()
-    };
+    let newer = Snapshot { api: 9, ..fixture::snapshot() };
     assert_screen("state_restarted", &restarted);
     tell(&mut restarted, What::Snapshot(Arc::new(newer)));
     assert_screen("state_other_api", &restarted);
@@ -214,10 +174,7 @@ fn every_state_of_the_connection_looks_as_agreed() {
 
 #[test]
 fn a_service_without_traffic_says_how_to_send_some() {
-    let mut snapshot = Snapshot {
-        findings: Vec::new(),
-        ..fixture::snapshot()
-    };
+    let mut snapshot = Snapshot { findings: Vec::new(), ..fixture::snapshot() };
     for stage in &mut snapshot.stages {
         stage.events = 0;
     }
@@ -269,9 +226,7 @@ fn the_colourless_theme_writes_no_colour_and_keeps_the_cursor_row() {
         if model.size.0 >= 80 && model.help.is_none() && model.letters.pane != Pane::Letter {
             let row_of_cursor = (2..model.size.1 - 2).any(|y| {
                 let row = (0..model.size.0).map(|x| &buffer[(x, y)]);
-                row.filter(|cell| cell.modifier.contains(Modifier::REVERSED))
-                    .count()
-                    > 40
+                row.filter(|cell| cell.modifier.contains(Modifier::REVERSED)).count() > 40
             });
             assert!(row_of_cursor, "{:?}:\n{}", model.tab, screen(&model));
         }
@@ -325,6 +280,39 @@ fn every_size_can_be_drawn() {
 }
 
 #[test]
+fn a_service_of_another_shape_can_be_drawn() {
+    let usual = fixture::snapshot();
+    let mut crowded = usual.clone();
+    crowded.stages = usual.stages.iter().cycle().take(200).cloned().collect();
+    crowded.streams = usual.streams.iter().cycle().take(100).cloned().collect();
+    crowded.sinks = usual.sinks.iter().cycle().take(50).cloned().collect();
+    crowded.findings = usual.findings.iter().cycle().take(70).cloned().collect();
+    for stream in &mut crowded.streams {
+        stream.partitions = stream.partitions.iter().cycle().take(5_000).copied().collect();
+        stream.rate = f64::NAN;
+        stream.seconds = vec![f32::INFINITY; 300];
+        stream.wal.bytes = u64::MAX;
+        stream.received_bytes = u64::MAX;
+    }
+    crowded.now = i64::MIN;
+    crowded.capacity.wal_bytes_max = 0;
+    crowded.capacity.cpu_cores = f64::NAN;
+    crowded.uptime_ms = u64::MAX;
+    for snapshot in [Snapshot { api: usual.api, ..Snapshot::default() }, crowded] {
+        for (width, height) in [(200, 60), (120, 36), (80, 24), (40, 10), (3, 1)] {
+            for key in ['1', '2', '3', '4', '5'] {
+                let mut model = fixture::model(UNICODE, width, height);
+                tell(&mut model, What::Snapshot(Arc::new(snapshot.clone())));
+                press(&mut model, KeyCode::Char(key));
+                press(&mut model, KeyCode::Down);
+                press(&mut model, KeyCode::Char('w'));
+                assert_eq!(rows(&buffer(&model)).len(), usize::from(height));
+            }
+        }
+    }
+}
+
+#[test]
 fn an_outdated_answer_is_dropped() {
     let mut model = fixture::model(UNICODE, 120, 36);
     press(&mut model, KeyCode::Char('5'));
@@ -332,23 +320,11 @@ fn an_outdated_answer_is_dropped() {
     let effects = press(&mut model, KeyCode::Down);
     assert!(effects.is_empty(), "there are no groups yet");
     let groups = model.letters.awaited[0].unwrap();
-    tell(
-        &mut model,
-        What::Reply {
-            number: groups,
-            reply: Reply::Groups(Ok(fixture::groups())),
-        },
-    );
+    tell(&mut model, What::Reply { number: groups, reply: Reply::Groups(Ok(fixture::groups())) });
     press(&mut model, KeyCode::Down);
     assert_ne!(model.letters.awaited[1], Some(old));
     let reply = Reply::Page(Ok(fixture::page(None, 5)));
-    tell(
-        &mut model,
-        What::Reply {
-            number: old,
-            reply: reply.clone(),
-        },
-    );
+    tell(&mut model, What::Reply { number: old, reply: reply.clone() });
     assert!(model.letters.rows.is_empty());
     let number = model.letters.awaited[1].unwrap();
     tell(&mut model, What::Reply { number, reply });
@@ -361,26 +337,12 @@ fn cursor_and_marks_outlive_a_restart_of_the_service() {
     let before = model.letters.current().unwrap().letter.id;
     let marks = model.letters.marks.clone();
     assert_eq!(marks.len(), 2);
-    let lost = What::Lost {
-        reason: "gone".to_owned(),
-        tries: 1,
-        retry_in: Duration::ZERO,
-    };
+    let lost = What::Lost { reason: "gone".to_owned(), tries: 1, retry_in: Duration::ZERO };
     tell(&mut model, lost);
     assert!(press(&mut model, KeyCode::Char('R')).is_empty());
-    assert!(
-        model
-            .notice
-            .as_ref()
-            .unwrap()
-            .text
-            .contains("no connection")
-    );
+    assert!(model.notice.as_ref().unwrap().text.contains("no connection"));
     assert!(model.dialog.is_none());
-    let again = Snapshot {
-        boot_id: "boot-2".to_owned(),
-        ..fixture::snapshot()
-    };
+    let again = Snapshot { boot_id: "boot-2".to_owned(), ..fixture::snapshot() };
     let effects = tell(&mut model, What::Snapshot(Arc::new(again)));
     assert!(!effects.is_empty(), "the lists are asked for again");
     serve(&mut model, effects);
@@ -395,10 +357,7 @@ fn moving_down_reads_the_next_page_by_its_key() {
     let mut model = dead_letters(UNICODE, 120, 36, Pane::List);
     let effects = press(&mut model, KeyCode::End);
     let page = effects.iter().find_map(|effect| match effect {
-        Effect::Ask {
-            request: Request::Page(list),
-            ..
-        } => Some(list.clone()),
+        Effect::Ask { request: Request::Page(list), .. } => Some(list.clone()),
         _ => None,
     });
     assert_eq!(page.unwrap().before, Some(1_101));
@@ -408,10 +367,7 @@ fn moving_down_reads_the_next_page_by_its_key() {
 
 fn asked_replay(effects: &[Effect]) -> Option<LetterFilter> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Ask {
-            request: Request::Replay(replay),
-            ..
-        } => Some(replay.filter.clone()),
+        Effect::Ask { request: Request::Replay(replay), .. } => Some(replay.filter.clone()),
         _ => None,
     })
 }
@@ -434,11 +390,7 @@ fn marked_letters_are_replayed_only_after_the_focus_has_left_cancel() {
     assert_eq!(asked_replay(&effects).unwrap().ids, ids);
     serve(&mut model, effects);
     let notice = model.notice.clone().unwrap();
-    assert!(
-        notice.text.contains("1,089 in the log again, 13 refused"),
-        "{}",
-        notice.text
-    );
+    assert!(notice.text.contains("1,089 in the log again, 13 refused"), "{}", notice.text);
     assert!(notice.failed && model.letters.marks.is_empty());
 }
 
@@ -447,11 +399,7 @@ fn a_group_is_replayed_only_after_its_exact_number_was_typed() {
     let mut model = dead_letters(UNICODE, 120, 36, Pane::List);
     press(&mut model, KeyCode::Esc);
     let effects = press(&mut model, KeyCode::Char('R'));
-    let Effect::Ask {
-        request: Request::Scope { filter, .. },
-        ..
-    } = &effects[0]
-    else {
+    let Effect::Ask { request: Request::Scope { filter, .. }, .. } = &effects[0] else {
         panic!("{effects:?}")
     };
     assert_eq!(filter.status, Some(Status::Open));
@@ -477,24 +425,12 @@ fn there_is_no_replay_of_everything() {
 #[test]
 fn a_console_that_may_only_look_asks_for_no_change() {
     let denied = |model: &mut Model| {
-        model.replaying = Some(7);
-        let failure = Failure {
-            text: "uid 1001 may only look".to_owned(),
-            denied: true,
-        };
-        tell(
-            model,
-            What::Reply {
-                number: 7,
-                reply: Reply::Replayed(Err(failure)),
-            },
-        );
+        model.replaying = Some((7, Vec::new()));
+        let failure = Failure { text: "uid 1001 may only look".to_owned(), denied: true };
+        tell(model, What::Reply { number: 7, reply: Reply::Replayed(Err(failure)) });
     };
     let other_api = |model: &mut Model| {
-        let newer = Snapshot {
-            api: 9,
-            ..fixture::snapshot()
-        };
+        let newer = Snapshot { api: 9, ..fixture::snapshot() };
         tell(model, What::Snapshot(Arc::new(newer)));
     };
     let ways: [&dyn Fn(&mut Model); 3] = [&|model| model.read_only = true, &denied, &other_api];
@@ -590,26 +526,17 @@ fn a_finding_opens_the_view_that_explains_it() {
 #[test]
 fn leaving_asks_only_inside_the_service() {
     let mut attached = fixture::model(UNICODE, 80, 24);
-    assert_eq!(
-        press(&mut attached, KeyCode::Char('q')),
-        [Effect::Exit(Exit::Quit)]
-    );
+    assert_eq!(press(&mut attached, KeyCode::Char('q')), [Effect::Exit(Exit::Quit)]);
     let interrupt = || What::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
     assert_eq!(tell(&mut attached, interrupt()), [Effect::Exit(Exit::Quit)]);
     let mut embedded = fixture::model(UNICODE, 80, 24);
     embedded.embedded = true;
     assert!(tell(&mut embedded, interrupt()).is_empty());
     let mut twice = embedded.clone();
-    assert_eq!(
-        tell(&mut twice, interrupt()),
-        [Effect::Exit(Exit::StopService)]
-    );
+    assert_eq!(tell(&mut twice, interrupt()), [Effect::Exit(Exit::StopService)]);
     tell(&mut embedded, What::Drawn);
     press(&mut embedded, KeyCode::Tab);
-    assert_eq!(
-        press(&mut embedded, KeyCode::Enter),
-        [Effect::Exit(Exit::CloseConsole)]
-    );
+    assert_eq!(press(&mut embedded, KeyCode::Enter), [Effect::Exit(Exit::CloseConsole)]);
     let suspend = KeyEvent::new(KeyCode::Char('z'), KeyModifiers::CONTROL);
     embedded.dialog = None;
     assert!(tell(&mut embedded, What::Key(suspend)).is_empty());
@@ -700,7 +627,9 @@ fn hostile_models(theme: Theme, width: u16, height: u16, text: &str) -> Vec<Mode
         letter.summary.reason = text.to_owned();
         model.letters.opened = Some(super::opened::Opened::new(letter));
         model.complain(text);
-        models.push(model);
+        let mut asked = model.clone();
+        press(&mut asked, KeyCode::Char('R'));
+        models.extend([model, asked]);
     }
     for key in ['1', '2'] {
         let mut model = models[0].clone();

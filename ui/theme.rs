@@ -36,11 +36,7 @@ impl Theme {
         let utf8 = locale.contains("utf-8") || locale.contains("utf8");
         let ascii = ascii || !utf8 || matches!(&*term, "linux" | "dumb");
         Self {
-            charset: if ascii {
-                Charset::Ascii
-            } else {
-                Charset::Unicode
-            },
+            charset: if ascii { Charset::Ascii } else { Charset::Unicode },
             colour: !no_color && variable("NO_COLOR").is_empty() && term != "dumb",
         }
     }
@@ -82,10 +78,7 @@ impl Theme {
     /// Something that stands for a byte that can't be drawn.
     #[must_use]
     pub fn escaped(self) -> Style {
-        self.coloured(
-            Style::new().add_modifier(Modifier::REVERSED),
-            Color::Magenta,
-        )
+        self.coloured(Style::new().add_modifier(Modifier::REVERSED), Color::Magenta)
     }
 
     /// Look at it today.

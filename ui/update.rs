@@ -15,7 +15,8 @@ use super::actions;
 use super::dialogs;
 use super::keys::{self, Action, Place};
 use super::letters::{PAGE_ROWS, Pane};
-use super::model::{Effect, Failure, Link, Model, Msg, Reply, Request, Tab, What};
+use super::message::{Effect, Failure, Msg, Reply, Request, What};
+use super::model::{Link, Model, Tab};
 use super::opened::Opened;
 
 /// Typed text longer than this is not taken.
@@ -36,11 +37,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
         }
         What::Snapshot(snapshot) => on_snapshot(model, snapshot, &mut effects),
-        What::Lost {
-            reason,
-            tries,
-            retry_in,
-        } => on_lost(model, reason, tries, retry_in),
+        What::Lost { reason, tries, retry_in } => on_lost(model, reason, tries, retry_in),
         What::Reply { number, reply } => on_reply(model, number, reply, &mut effects),
     }
     if model.tab == Tab::DeadLetters {
@@ -102,9 +99,7 @@ fn on_key(model: &mut Model, event: KeyEvent, effects: &mut Vec<Effect>) {
 }
 
 fn on_typed(model: &mut Model, event: KeyEvent) {
-    let plain = !event
-        .modifiers
-        .intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+    let plain = !event.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
     let typed = if let Some(dialog) = &mut model.dialog {
         &mut dialog.typed
     } else if let Some(line) = &mut model.filter_line {
@@ -193,8 +188,6 @@ fn on_snapshot(model: &mut Model, snapshot: Arc<Snapshot>, effects: &mut Vec<Eff
     model.link = Link::Live;
     model.newest = Some((snapshot, model.now));
     if was_lost {
-        // What was asked before may never be answered.
-        model.letters.awaited = [None; 4];
         model.letters.counts = None;
     }
     refresh_lists(model, effects);
@@ -205,12 +198,7 @@ fn on_lost(model: &mut Model, reason: String, tries: u32, retry_in: Duration) {
         Link::Lost { since, .. } => *since,
         _ => model.newest.as_ref().map_or(Duration::ZERO, |(_, at)| *at),
     };
-    model.link = Link::Lost {
-        since,
-        reason,
-        tries,
-        retry_at: model.now + retry_in,
-    };
+    model.link = Link::Lost { since, reason, tries, retry_at: model.now + retry_in };
 }
 
 /// Asks for groups and list again if the counts have moved since they were last asked for.
@@ -218,10 +206,7 @@ fn refresh_lists(model: &mut Model, effects: &mut Vec<Effect>) {
     if model.tab != Tab::DeadLetters || model.frozen.is_some() {
         return;
     }
-    let counts = model
-        .newest
-        .as_ref()
-        .map(|(snapshot, _)| &snapshot.dead_letters);
+    let counts = model.newest.as_ref().map(|(snapshot, _)| &snapshot.dead_letters);
     let busy = model.letters.awaited[0].is_some() || model.letters.awaited[1].is_some();
     if !busy && counts.is_some() && model.letters.counts.as_ref() != counts {
         ask_lists(model, effects);
@@ -230,10 +215,7 @@ fn refresh_lists(model: &mut Model, effects: &mut Vec<Effect>) {
 
 /// Asks for the groups and the first page of the list.
 pub fn ask_lists(model: &mut Model, effects: &mut Vec<Effect>) {
-    model.letters.counts = model
-        .newest
-        .as_ref()
-        .map(|(snapshot, _)| snapshot.dead_letters.clone());
+    model.letters.counts = model.newest.as_ref().map(|(snapshot, _)| snapshot.dead_letters.clone());
     ask(model, Request::Groups, effects);
     ask_page(model, None, effects);
 }
@@ -241,27 +223,23 @@ pub fn ask_lists(model: &mut Model, effects: &mut Vec<Effect>) {
 /// Asks for a page of the list.
 pub fn ask_page(model: &mut Model, before: Option<i64>, effects: &mut Vec<Effect>) {
     model.letters.page_before = before;
-    let list = ListLetters {
-        filter: model.letters.list_filter(),
-        before,
-        limit: PAGE_ROWS,
-    };
+    let list = ListLetters { filter: model.letters.list_filter(), before, limit: PAGE_ROWS };
     ask(model, Request::Page(list), effects);
 }
 
 /// Numbers a request; an earlier one of its slot is given up.
-pub fn ask(model: &mut Model, request: Request, effects: &mut Vec<Effect>) {
+pub fn ask(model: &mut Model, request: Request, effects: &mut Vec<Effect>) -> u64 {
     let number = model.number();
-    match request.slot() {
-        Some(slot) => model.letters.awaited[slot] = Some(number),
-        None => model.replaying = Some(number),
+    if let Some(slot) = request.slot() {
+        model.letters.awaited[slot] = Some(number);
     }
     effects.push(Effect::Ask { number, request });
+    number
 }
 
 /// What the position of the cursor calls for: the letter under it, or the next page.
 fn read_on(model: &mut Model, effects: &mut Vec<Effect>) {
-    if model.letters.wants_more() && !model.letters.rows.is_empty() {
+    if model.letters.wants_more() {
         ask_page(model, model.letters.next_before, effects);
     }
     if let Some(id) = model.letters.wanted() {
@@ -299,10 +277,11 @@ fn on_reply(model: &mut Model, number: u64, reply: Reply, effects: &mut Vec<Effe
         Reply::Scope(result) if take_awaited(model, 3, number) => {
             dialogs::on_scope(model, result);
         }
-        Reply::Replayed(result) if model.replaying == Some(number) => {
-            model.replaying = None;
-            dialogs::on_replayed(model, result);
-            ask_lists(model, effects);
+        Reply::Replayed(result) => {
+            if let Some((_, ids)) = model.replaying.take_if(|(awaited, _)| *awaited == number) {
+                dialogs::on_replayed(model, &ids, result);
+                ask_lists(model, effects);
+            }
         }
         // An answer to a question that nobody has any more.
         _ => {}

@@ -103,11 +103,7 @@ mod tests {
         let received = 1_000 * HOUR;
         for (sent, original, expected) in [
             // The client's clock is an hour behind; the event waited for two minutes.
-            (
-                Some(999 * HOUR),
-                Some(999 * HOUR - 120),
-                (received - 120, false),
-            ),
+            (Some(999 * HOUR), Some(999 * HOUR - 120), (received - 120, false)),
             (Some(received), Some(received - 5), (received - 5, false)),
             (None, Some(900 * HOUR), (900 * HOUR, false)),
             (None, Some(1_025 * HOUR), (1_025 * HOUR, true)),

@@ -46,10 +46,7 @@ impl<'a> Document<'a> {
         };
         // Checked here once; the parser then works on text and checks nothing again.
         let text = std::str::from_utf8(payload).map_err(|e| {
-            malformed(format!(
-                "the payload is not UTF-8 at byte {}",
-                e.valid_up_to()
-            ))
+            malformed(format!("the payload is not UTF-8 at byte {}", e.valid_up_to()))
         })?;
         // The parser's own message for this would quote the payload.
         if let Some(found) = type_of(text).filter(|found| *found != JsonType::Object) {
@@ -105,10 +102,8 @@ impl<'a> Document<'a> {
         }
         let mut sorted: Vec<&str> = keys().collect();
         sorted.sort_unstable();
-        let mut repeated: Vec<&str> = sorted
-            .windows(2)
-            .filter_map(|pair| (pair[0] == pair[1]).then_some(pair[0]))
-            .collect();
+        let mut repeated: Vec<&str> =
+            sorted.windows(2).filter_map(|pair| (pair[0] == pair[1]).then_some(pair[0])).collect();
         repeated.dedup();
         repeated
     }
@@ -132,27 +127,15 @@ impl Pointer {
     /// Takes the pointer apart; `None` where the text is none, or means the whole payload.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let steps = text
-            .strip_prefix('/')?
-            .split('/')
-            .map(Step::new)
-            .collect::<Option<Vec<_>>>()?;
-        Some(Self {
-            text: text.to_owned(),
-            steps,
-        })
+        let steps =
+            text.strip_prefix('/')?.split('/').map(Step::new).collect::<Option<Vec<_>>>()?;
+        Some(Self { text: text.to_owned(), steps })
     }
 
     /// The pointer to that top-level key.
     #[must_use]
     pub fn to_key(key: &str) -> Self {
-        Self {
-            text: key_path(key),
-            steps: vec![Step {
-                key: key.to_owned(),
-                index: None,
-            }],
-        }
+        Self { text: key_path(key), steps: vec![Step { key: key.to_owned(), index: None }] }
     }
 
     /// The pointer as text.
@@ -360,15 +343,9 @@ mod tests {
     fn fields_keep_their_order_and_their_exact_text() {
         let document =
             Document::parse(br#" {"b": 1.50 , "a\u0062":[ 1,2 ], "c":"\u00e9"} "#).unwrap();
-        let fields: Vec<_> = document
-            .fields()
-            .iter()
-            .map(|field| (field.key.as_ref(), field.value.get()))
-            .collect();
-        assert_eq!(
-            fields,
-            [("b", "1.50"), ("ab", "[ 1,2 ]"), ("c", r#""\u00e9""#)]
-        );
+        let fields: Vec<_> =
+            document.fields().iter().map(|field| (field.key.as_ref(), field.value.get())).collect();
+        assert_eq!(fields, [("b", "1.50"), ("ab", "[ 1,2 ]"), ("c", r#""\u00e9""#)]);
         assert!(matches!(document.fields()[0].key, Cow::Borrowed(_)));
     }
 
@@ -410,26 +387,10 @@ mod tests {
     #[test]
     fn what_is_no_object_is_rejected_without_quoting_it() {
         for (payload, reason, message) in [
-            (
-                "[1]",
-                "not_an_object",
-                "the payload is not an object but an array",
-            ),
-            (
-                "\"secret\"",
-                "not_an_object",
-                "the payload is not an object but a string",
-            ),
-            (
-                "null",
-                "not_an_object",
-                "the payload is not an object but null",
-            ),
-            (
-                "-1",
-                "not_an_object",
-                "the payload is not an object but an integer",
-            ),
+            ("[1]", "not_an_object", "the payload is not an object but an array"),
+            ("\"secret\"", "not_an_object", "the payload is not an object but a string"),
+            ("null", "not_an_object", "the payload is not an object but null"),
+            ("-1", "not_an_object", "the payload is not an object but an integer"),
             (
                 "{\"a\":}",
                 "malformed_json",
@@ -442,10 +403,7 @@ mod tests {
             ),
         ] {
             let rejection = Document::parse(payload.as_bytes()).unwrap_err();
-            assert_eq!(
-                (rejection.reason.as_str(), rejection.message.as_str()),
-                (reason, message)
-            );
+            assert_eq!((rejection.reason.as_str(), rejection.message.as_str()), (reason, message));
         }
         let rejection = Document::parse(b"{\"a\":\"\xff\"}").unwrap_err();
         assert_eq!(rejection.message, "the payload is not UTF-8 at byte 6");
@@ -458,10 +416,7 @@ mod tests {
         let mut many: Vec<String> = (0..100_000).map(|n| format!("\"k{n}\":0")).collect();
         many.push("\"k7\":1".to_owned());
         let text = format!("{{{}}}", many.join(","));
-        assert_eq!(
-            Document::parse(text.as_bytes()).unwrap().duplicates(),
-            ["k7"]
-        );
+        assert_eq!(Document::parse(text.as_bytes()).unwrap().duplicates(), ["k7"]);
     }
 
     #[test]

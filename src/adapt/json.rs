@@ -44,10 +44,7 @@ impl JsonAdapter {
         let pointers = |given: Option<&str>, defaults: &[&str]| -> Vec<Pointer> {
             match given {
                 Some(given) => Pointer::new(given).into_iter().collect(),
-                None => defaults
-                    .iter()
-                    .filter_map(|text| Pointer::new(text))
-                    .collect(),
+                None => defaults.iter().filter_map(|text| Pointer::new(text)).collect(),
             }
         };
         let anonymous: &[&str] = match key {
@@ -79,9 +76,7 @@ impl SchemaAdapter for JsonAdapter {
         let message_id = picked.text(&self.id).or_else(|| receipt.message_id.clone());
         if message_id.is_none() && picked.find(&self.id).is_none() {
             let path = self.id.first().map_or("", Pointer::as_str);
-            picked
-                .rejections
-                .push(columns::missing(path, "there is no message id"));
+            picked.rejections.push(columns::missing(path, "there is no message id"));
         }
         let original_timestamp = picked.time(&self.time);
         let (timestamp, skewed) =
@@ -101,11 +96,7 @@ impl SchemaAdapter for JsonAdapter {
             extra: picked.extra(),
             ..TypedEvent::default()
         };
-        if picked.rejections.is_empty() {
-            Ok(event)
-        } else {
-            Err(picked.rejections)
-        }
+        if picked.rejections.is_empty() { Ok(event) } else { Err(picked.rejections) }
     }
 
     fn message_id<'a>(&self, raw: &RawEvent<'a>, document: &Document<'a>) -> Option<Cow<'a, str>> {
@@ -124,11 +115,7 @@ struct Picked<'d, 'a> {
 
 impl<'d, 'a> Picked<'d, 'a> {
     fn of(document: &'d Document<'a>) -> Self {
-        Self {
-            document,
-            taken: [None; 5],
-            rejections: Vec::new(),
-        }
+        Self { document, taken: [None; 5], rejections: Vec::new() }
     }
 
     /// The first of the pointers that finds something.
@@ -142,9 +129,7 @@ impl<'d, 'a> Picked<'d, 'a> {
 
     /// A field whose value is a column needs no place in `extra`; one that only holds it does.
     fn take(&mut self, pointer: &Pointer) {
-        let field = pointer
-            .top_level_key()
-            .and_then(|key| self.document.position(key));
+        let field = pointer.top_level_key().and_then(|key| self.document.position(key));
         if let Some(free) = self.taken.iter_mut().find(|taken| taken.is_none()) {
             *free = field;
         }

@@ -111,19 +111,10 @@ impl StreamRules {
     #[must_use]
     pub fn segment_strict() -> Self {
         let id_types = [JsonType::String, JsonType::Number, JsonType::Null];
-        let ids = [
-            "/messageId",
-            "/userId",
-            "/anonymousId",
-            "/groupId",
-            "/previousId",
-        ];
+        let ids = ["/messageId", "/userId", "/anonymousId", "/groupId", "/previousId"];
         Self {
             required: vec![vec!["/userId".to_owned(), "/anonymousId".to_owned()]],
-            types: ids
-                .into_iter()
-                .map(|id| (id.to_owned(), id_types.to_vec()))
-                .collect(),
+            types: ids.into_iter().map(|id| (id.to_owned(), id_types.to_vec())).collect(),
             ..Self::lenient()
         }
     }
@@ -135,9 +126,7 @@ impl StreamRules {
             adapter: AdapterRule::Segment,
             required: Vec::new(),
             types: Vec::new(),
-            timestamps: ["/timestamp", "/originalTimestamp", "/sentAt"]
-                .map(str::to_owned)
-                .to_vec(),
+            timestamps: ["/timestamp", "/originalTimestamp", "/sentAt"].map(str::to_owned).to_vec(),
         }
     }
 
@@ -146,17 +135,10 @@ impl StreamRules {
     #[must_use]
     pub fn json(adapter: AdapterRule) -> Self {
         let time = match &adapter {
-            AdapterRule::Json {
-                time: Some(time), ..
-            } => time.clone(),
+            AdapterRule::Json { time: Some(time), .. } => time.clone(),
             _ => json::TIME.to_owned(),
         };
-        Self {
-            adapter,
-            required: Vec::new(),
-            types: Vec::new(),
-            timestamps: vec![time],
-        }
+        Self { adapter, required: Vec::new(), types: Vec::new(), timestamps: vec![time] }
     }
 }
 
@@ -208,12 +190,7 @@ impl Adapter {
     pub fn new(rules: &StreamRules) -> Self {
         let schema: Box<dyn SchemaAdapter> = match &rules.adapter {
             AdapterRule::Segment => Box::new(SegmentAdapter),
-            AdapterRule::Json {
-                key,
-                kind,
-                time,
-                id,
-            } => Box::new(JsonAdapter::new(
+            AdapterRule::Json { key, kind, time, id } => Box::new(JsonAdapter::new(
                 key.as_deref(),
                 kind.as_deref(),
                 time.as_deref(),
@@ -241,11 +218,8 @@ impl Adapter {
             library: None,
             library_version: None,
         })?;
-        let mut rejections: Vec<Rejection> = document
-            .duplicates()
-            .into_iter()
-            .map(duplicate_key)
-            .collect();
+        let mut rejections: Vec<Rejection> =
+            document.duplicates().into_iter().map(duplicate_key).collect();
         self.validators.check(&document, &mut rejections);
         match self.schema.adapt(raw, &document) {
             Ok(event) if rejections.is_empty() => return Ok(event),

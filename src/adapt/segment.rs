@@ -49,15 +49,12 @@ impl SchemaAdapter for SegmentAdapter {
         } else {
             fields.text_if_any(Column::Name)
         };
-        let message_id = fields
-            .text(Column::MessageId)
-            .or_else(|| receipt.message_id.clone());
+        let message_id = fields.text(Column::MessageId).or_else(|| receipt.message_id.clone());
         if message_id.is_none() && fields.field(Column::MessageId).is_none() {
             fields.reject(columns::missing("/messageId", "there is no message id"));
         }
-        let original_timestamp = fields
-            .time(Column::OriginalTimestamp)
-            .or_else(|| fields.time(Column::Timestamp));
+        let original_timestamp =
+            fields.time(Column::OriginalTimestamp).or_else(|| fields.time(Column::Timestamp));
         let sent_at = fields.time(Column::SentAt).or(receipt.sent_at);
         let (timestamp, skewed) =
             columns::corrected_timestamp(receipt.received_at, sent_at, original_timestamp);
@@ -83,11 +80,7 @@ impl SchemaAdapter for SegmentAdapter {
             integrations: fields.object(Column::Integrations),
             extra: fields.extra(),
         };
-        if fields.rejections.is_empty() {
-            Ok(event)
-        } else {
-            Err(fields.rejections)
-        }
+        if fields.rejections.is_empty() { Ok(event) } else { Err(fields.rejections) }
     }
 }
 
@@ -169,11 +162,7 @@ impl<'d, 'a> Fields<'d, 'a> {
         for (slot, alias) in slots.iter_mut().zip(aliases) {
             *slot = slot.or(alias);
         }
-        Self {
-            document,
-            slots,
-            rejections: Vec::new(),
-        }
+        Self { document, slots, rejections: Vec::new() }
     }
 
     fn field(&self, column: Column) -> Option<&'d Field<'a>> {

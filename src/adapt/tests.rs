@@ -9,11 +9,7 @@ use crate::event::{Kind, Receipt, ReplayOrigin, StreamName};
 const RECEIVED: i64 = 1_795_444_325_911_000;
 
 fn receipt() -> Receipt<'static> {
-    Receipt {
-        received_at: RECEIVED,
-        message_id: Some("minted".into()),
-        ..Receipt::default()
-    }
+    Receipt { received_at: RECEIVED, message_id: Some("minted".into()), ..Receipt::default() }
 }
 
 /// Runs the rules and hands the result to `look`, for it borrows from the payload.
@@ -24,12 +20,7 @@ fn with<T>(
     look: impl FnOnce(Result<TypedEvent<'_>, Rejected>) -> T,
 ) -> T {
     let stream = StreamName::new("events").unwrap();
-    let raw = RawEvent {
-        stream: &stream,
-        seq: 1,
-        payload,
-        receipt,
-    };
+    let raw = RawEvent { stream: &stream, seq: 1, payload, receipt };
     look(Adapter::new(rules).run(&raw))
 }
 
@@ -56,12 +47,7 @@ fn run(rules: &StreamRules, payload: &str) -> Value {
 fn reject(rules: &StreamRules, payload: &str) -> Vec<String> {
     with(rules, receipt(), payload.as_bytes(), |result| {
         let line = |r: Rejection| format!("{} {} {}", r.phase.as_str(), r.reason, r.path);
-        result
-            .unwrap_err()
-            .rejections
-            .into_iter()
-            .map(line)
-            .collect()
+        result.unwrap_err().rejections.into_iter().map(line).collect()
     })
 }
 
@@ -103,38 +89,18 @@ fn the_receipt_supplies_what_the_payload_lacks() {
         kind: Some(Kind::Identify),
         sent_at: Some(RECEIVED - 1000),
         write_key_id: Some("web".into()),
-        replay: Some(ReplayOrigin {
-            letter: 3,
-            replayed_at: 4,
-        }),
+        replay: Some(ReplayOrigin { letter: 3, replayed_at: 4 }),
         ..receipt()
     };
-    with(
-        &StreamRules::lenient(),
-        facts.clone(),
-        b"{\"messageId\":\"\"}",
-        |result| {
-            let event = result.unwrap();
-            assert_eq!(
-                (event.kind.as_ref(), event.message_id.as_ref()),
-                ("identify", "minted")
-            );
-            assert_eq!(
-                (event.timestamp, event.sent_at),
-                (RECEIVED, Some(RECEIVED - 1000))
-            );
-            assert_eq!(
-                (event.write_key_id, event.replay),
-                (Some("web".into()), facts.replay)
-            );
-            assert_eq!(event.extra.as_deref(), Some(r#"{"messageId":""}"#));
-        },
-    );
+    with(&StreamRules::lenient(), facts.clone(), b"{\"messageId\":\"\"}", |result| {
+        let event = result.unwrap();
+        assert_eq!((event.kind.as_ref(), event.message_id.as_ref()), ("identify", "minted"));
+        assert_eq!((event.timestamp, event.sent_at), (RECEIVED, Some(RECEIVED - 1000)));
+        assert_eq!((event.write_key_id, event.replay), (Some("web".into()), facts.replay));
+        assert_eq!(event.extra.as_deref(), Some(r#"{"messageId":""}"#));
+    });
     assert_eq!(run(&StreamRules::lenient(), "{}")["kind"], "custom");
-    assert_eq!(
-        run(&StreamRules::lenient(), r#"{"type":"Order"}"#)["kind"],
-        "Order"
-    );
+    assert_eq!(run(&StreamRules::lenient(), r#"{"type":"Order"}"#)["kind"], "Order");
 }
 
 #[test]
@@ -148,10 +114,7 @@ fn camel_case_wins_and_the_other_spelling_stays() {
     assert_eq!(event["group_id"], "g");
     assert_eq!(event["sent_at"], 1_795_444_325_000_000_i64);
     assert_eq!(event["extra"], r#"{"user_id":"snake"}"#);
-    let event = run(
-        &StreamRules::segment_strict(),
-        r#"{"userId":null,"user_id":"snake"}"#,
-    );
+    let event = run(&StreamRules::segment_strict(), r#"{"userId":null,"user_id":"snake"}"#);
     assert_eq!(
         (&event["user_id"], &event["extra"]),
         (&"snake".into(), &r#"{"userId":null}"#.into())
@@ -190,38 +153,23 @@ fn a_track_event_needs_a_name_even_where_another_field_is_wrong() {
         r#"{"type":"track","event":""}"#,
         r#"{"type":"track","event":null}"#,
     ] {
-        assert_eq!(
-            reject(&StreamRules::lenient(), payload),
-            ["adapt missing_field /event"]
-        );
+        assert_eq!(reject(&StreamRules::lenient(), payload), ["adapt missing_field /event"]);
     }
     let wrong = r#"{"type":"track","event":{}}"#;
-    assert_eq!(
-        reject(&StreamRules::lenient(), wrong),
-        ["adapt wrong_type /event"]
-    );
+    assert_eq!(reject(&StreamRules::lenient(), wrong), ["adapt wrong_type /event"]);
 }
 
 #[test]
 fn a_webhooks_own_event_and_name_stay_as_they_are() {
-    let event = run(
-        &StreamRules::lenient(),
-        r#"{"event":{"id":1},"name":["a"]}"#,
-    );
+    let event = run(&StreamRules::lenient(), r#"{"event":{"id":1},"name":["a"]}"#);
     assert_eq!(event["extra"], r#"{"event":{"id":1},"name":["a"]}"#);
 }
 
 #[test]
 fn without_the_rule_an_unreadable_time_stays_in_extra() {
-    let rules = StreamRules {
-        timestamps: Vec::new(),
-        ..StreamRules::lenient()
-    };
+    let rules = StreamRules { timestamps: Vec::new(), ..StreamRules::lenient() };
     let event = run(&rules, r#"{"originalTimestamp":"soon","timestamp":0}"#);
-    assert_eq!(
-        (&event["timestamp"], &event["original_timestamp"]),
-        (&0.into(), &0.into())
-    );
+    assert_eq!((&event["timestamp"], &event["original_timestamp"]), (&0.into(), &0.into()));
     assert_eq!(event["extra"], r#"{"originalTimestamp":"soon"}"#);
 }
 
@@ -229,39 +177,26 @@ fn without_the_rule_an_unreadable_time_stays_in_extra() {
 fn no_message_id_anywhere_is_a_rejection() {
     for (payload, expected) in [
         ("{}", &["/messageId"][..]),
-        (
-            r#"{"type":"track","context":1}"#,
-            &["/event", "/messageId", "/context"],
-        ),
+        (r#"{"type":"track","context":1}"#, &["/event", "/messageId", "/context"]),
     ] {
         let receipt = Receipt::default();
-        with(
-            &StreamRules::lenient(),
-            receipt,
-            payload.as_bytes(),
-            |result| {
-                let rejections = result.unwrap_err().rejections;
-                let paths: Vec<&str> = rejections.iter().map(|r| r.path.as_str()).collect();
-                assert_eq!(paths, expected);
-            },
-        );
+        with(&StreamRules::lenient(), receipt, payload.as_bytes(), |result| {
+            let rejections = result.unwrap_err().rejections;
+            let paths: Vec<&str> = rejections.iter().map(|r| r.path.as_str()).collect();
+            assert_eq!(paths, expected);
+        });
     }
 }
 
 #[test]
 fn a_rejected_event_tells_its_id_and_library() {
     let payload = br#"{"messageId":"m\n","context":{"library":{"name":"js","version":"1.2"}}}"#;
-    with(
-        &StreamRules::segment_strict(),
-        receipt(),
-        payload,
-        |result| {
-            let rejected = result.unwrap_err();
-            assert_eq!(rejected.message_id.as_deref(), Some("m\n"));
-            assert_eq!(rejected.library.as_deref(), Some("js"));
-            assert_eq!(rejected.library_version.as_deref(), Some("1.2"));
-        },
-    );
+    with(&StreamRules::segment_strict(), receipt(), payload, |result| {
+        let rejected = result.unwrap_err();
+        assert_eq!(rejected.message_id.as_deref(), Some("m\n"));
+        assert_eq!(rejected.library.as_deref(), Some("js"));
+        assert_eq!(rejected.library_version.as_deref(), Some("1.2"));
+    });
     with(&StreamRules::segment_strict(), receipt(), b"7", |result| {
         assert_eq!(result.unwrap_err().message_id.as_deref(), Some("minted"));
     });
@@ -286,10 +221,7 @@ fn the_json_adapter_picks_by_pointer_and_keeps_the_rest() {
     assert_eq!(event["user_id"], "9");
     assert_eq!(event["message_id"], "i");
     assert_eq!(event["timestamp"], RECEIVED);
-    assert_eq!(
-        event["extra"],
-        r#"{"who":{"id":9},"ids":["i"],"userId":"x"}"#
-    );
+    assert_eq!(event["extra"], r#"{"who":{"id":9},"ids":["i"],"userId":"x"}"#);
     assert_eq!(
         reject(&rules, r#"{"who":{"id":[]},"at":"never"}"#),
         ["validate invalid_timestamp /at", "adapt wrong_type /who/id"]
@@ -299,21 +231,12 @@ fn the_json_adapter_picks_by_pointer_and_keeps_the_rest() {
 #[test]
 fn the_json_adapters_defaults_are_the_common_fields() {
     let rules = json("", "", "", "");
-    let event = run(
-        &rules,
-        r#"{"user_id":"u","type":"t","messageId":"m","properties":{}}"#,
-    );
+    let event = run(&rules, r#"{"user_id":"u","type":"t","messageId":"m","properties":{}}"#);
     assert_eq!(event["user_id"], "u");
-    assert_eq!(
-        (&event["kind"], &event["message_id"]),
-        (&"t".into(), &"m".into())
-    );
+    assert_eq!((&event["kind"], &event["message_id"]), (&"t".into(), &"m".into()));
     assert_eq!(event["extra"], r#"{"properties":{}}"#);
     let event = run(&rules, r#"{"anonymousId":"a","userId":""}"#);
-    assert_eq!(
-        (&event["anonymous_id"], &event["user_id"]),
-        (&"a".into(), &Value::Null)
-    );
+    assert_eq!((&event["anonymous_id"], &event["user_id"]), (&"a".into(), &Value::Null));
 }
 
 /// JSON with the keys that matter, and with others.

@@ -91,12 +91,7 @@ impl RequiredFields {
     /// From JSON pointers; a text that is none is passed over (configuration refuses it).
     #[must_use]
     pub fn new(required: &[Vec<String>]) -> Self {
-        Self(
-            required
-                .iter()
-                .filter_map(|any| Alternatives::new(any))
-                .collect(),
-        )
+        Self(required.iter().filter_map(|any| Alternatives::new(any)).collect())
     }
 }
 
@@ -113,9 +108,7 @@ impl Alternatives {
             .iter()
             .flat_map(|pointer| {
                 let spelled = pointer.top_level_key().and_then(|key| {
-                    SPELLINGS
-                        .iter()
-                        .position(|(camel, snake)| [camel, snake].contains(&&key))
+                    SPELLINGS.iter().position(|(camel, snake)| [camel, snake].contains(&&key))
                 });
                 let is_id = spelled.is_some_and(|at| at < ID_SPELLINGS);
                 let other = spelled
@@ -127,11 +120,7 @@ impl Alternatives {
                     .map(move |pointer| Accepted { pointer, is_id })
             })
             .collect();
-        Some(Self {
-            accepted,
-            path,
-            message,
-        })
+        Some(Self { accepted, path, message })
     }
 }
 
@@ -173,21 +162,14 @@ impl Types {
 impl Validator for Types {
     fn check(&self, document: &Document<'_>, found: &mut Vec<Rejection>) {
         for (pointer, allowed) in &self.0 {
-            let Some(actual) = document
-                .lookup(pointer)
-                .and_then(|value| type_of(value.get()))
+            let Some(actual) = document.lookup(pointer).and_then(|value| type_of(value.get()))
             else {
                 continue;
             };
             let is_allowed = allowed.contains(&actual)
                 || (actual == JsonType::Integer && allowed.contains(&JsonType::Number));
             if !is_allowed {
-                found.push(wrong_type(
-                    Phase::Validate,
-                    pointer.as_str(),
-                    actual,
-                    allowed,
-                ));
+                found.push(wrong_type(Phase::Validate, pointer.as_str(), actual, allowed));
             }
         }
     }
@@ -224,11 +206,8 @@ impl Validator for Timestamps {
                 continue;
             };
             if time::parse_json(value.get()).is_none() {
-                let message = format!(
-                    "{} is not a timestamp: {}",
-                    pointer.as_str(),
-                    quote(value.get())
-                );
+                let message =
+                    format!("{} is not a timestamp: {}", pointer.as_str(), quote(value.get()));
                 found.push(violation("invalid_timestamp", pointer.as_str(), message));
             }
         }
@@ -236,12 +215,7 @@ impl Validator for Timestamps {
 }
 
 fn violation(reason: &str, path: &str, message: String) -> Rejection {
-    Rejection {
-        phase: Phase::Validate,
-        reason: reason.to_owned(),
-        path: path.to_owned(),
-        message,
-    }
+    Rejection { phase: Phase::Validate, reason: reason.to_owned(), path: path.to_owned(), message }
 }
 
 /// `wrong_type` at that path.
@@ -251,19 +225,12 @@ pub(super) fn wrong_type(
     actual: JsonType,
     allowed: &[JsonType],
 ) -> Rejection {
-    let allowed: Vec<String> = allowed
-        .iter()
-        .map(|allowed| with_article(*allowed))
-        .collect();
+    let allowed: Vec<String> = allowed.iter().map(|allowed| with_article(*allowed)).collect();
     Rejection {
         phase,
         reason: "wrong_type".to_owned(),
         path: path.to_owned(),
-        message: format!(
-            "{path} must be {}, not {}",
-            allowed.join(" or "),
-            with_article(actual)
-        ),
+        message: format!("{path} must be {}, not {}", allowed.join(" or "), with_article(actual)),
     }
 }
 
@@ -289,10 +256,8 @@ mod tests {
     }
 
     fn required(fields: &[&[&str]]) -> RequiredFields {
-        let owned: Vec<Vec<String>> = fields
-            .iter()
-            .map(|any| any.iter().map(|text| (*text).to_owned()).collect())
-            .collect();
+        let owned: Vec<Vec<String>> =
+            fields.iter().map(|any| any.iter().map(|text| (*text).to_owned()).collect()).collect();
         RequiredFields::new(&owned)
     }
 
@@ -308,11 +273,7 @@ mod tests {
         ] {
             assert_eq!(check(&rule, payload), [], "{payload}");
         }
-        for payload in [
-            "{}",
-            r#"{"userId":null}"#,
-            r#"{"userId":"","anonymousId":""}"#,
-        ] {
+        for payload in ["{}", r#"{"userId":null}"#, r#"{"userId":"","anonymousId":""}"#] {
             let expected = (
                 "missing_field".to_owned(),
                 "/userId".to_owned(),
@@ -327,10 +288,7 @@ mod tests {
         let rule = required(&[&["/properties/coupon"]]);
         assert_eq!(check(&rule, r#"{"properties":{"coupon":""}}"#), []);
         assert_eq!(check(&rule, r#"{"properties":{"coupon":null}}"#).len(), 1);
-        assert_eq!(
-            check(&rule, r#"{"properties":[]}"#)[0].2,
-            "/properties/coupon is missing"
-        );
+        assert_eq!(check(&rule, r#"{"properties":[]}"#)[0].2, "/properties/coupon is missing");
     }
 
     #[test]
@@ -338,10 +296,7 @@ mod tests {
         let mut pipeline = ValidationPipeline::default();
         pipeline.push(required(&[&["/event"], &["/userId"]]));
         pipeline.push(Types::new(&[
-            (
-                "/properties/price".into(),
-                vec![JsonType::Number, JsonType::Null],
-            ),
+            ("/properties/price".into(), vec![JsonType::Number, JsonType::Null]),
             ("/properties/count".into(), vec![JsonType::Integer]),
             ("/properties/tags".into(), vec![JsonType::Array]),
         ]));
@@ -369,10 +324,7 @@ mod tests {
         let types = Types::new(&[("/a".into(), vec![JsonType::Number])]);
         assert_eq!(check(&types, r#"{"a":123456789012345678901234567890}"#), []);
         assert_eq!(check(&types, r#"{"b":1}"#), []);
-        assert_eq!(
-            check(&types, r#"{"a":null}"#)[0].2,
-            "/a must be a number, not null"
-        );
+        assert_eq!(check(&types, r#"{"a":null}"#)[0].2, "/a must be a number, not null");
     }
 
     #[test]
@@ -387,9 +339,6 @@ mod tests {
         let rule = Timestamps::new(&["/t".into()]);
         let payload = format!(r#"{{"t":"{}"}}"#, "ä".repeat(5000));
         let message = &check(&rule, &payload)[0].2;
-        assert_eq!(
-            message,
-            &format!("/t is not a timestamp: \"{}…", "ä".repeat(39))
-        );
+        assert_eq!(message, &format!("/t is not a timestamp: \"{}…", "ä".repeat(39)));
     }
 }

@@ -15,8 +15,8 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use serde_json::json;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::net::unix::UCred;
+use tokio::net::{UnixListener, UnixStream};
 
 use super::{Flushed, ListLetters, Replay, Replayed};
 use crate::errors::{Claim, ErrorStore, ErrorStoreError, LetterFilter};
@@ -34,9 +34,8 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 const REPLAY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Empties streams into their stores: what the pipeline lends to this door.
-pub type Flush = Arc<
-    dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = Flushed> + Send>> + Send + Sync,
->;
+pub type Flush =
+    Arc<dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = Flushed> + Send>> + Send + Sync>;
 
 /// What the routes look at and act on.
 #[derive(Clone)]
@@ -192,17 +191,14 @@ async fn replay(
     let running = tokio::spawn(async move { run_replay(&admin, &peer.name(), request).await });
     match running.await {
         Ok(result) => Ok(Json(result?)),
-        Err(error) => {
-            Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, "failed", error.to_string()))
-        }
+        Err(error) => Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, "failed", error.to_string())),
     }
 }
 
 async fn run_replay(admin: &Admin, by: &str, request: Replay) -> Result<Replayed, ErrorStoreError> {
     let Replay { filter, note } = request;
     let errors = &admin.errors;
-    let (number, mut claims) =
-        errors.claim(filter.clone(), CLAIM_MAX, by.to_owned(), note).await?;
+    let (number, mut claims) = errors.claim(filter.clone(), CLAIM_MAX, by.to_owned(), note).await?;
     let mut done = Replayed { replay: number, ..Replayed::default() };
     while !claims.is_empty() {
         let refused = append(admin, claims, &mut done).await;
@@ -212,8 +208,7 @@ async fn run_replay(admin: &Admin, by: &str, request: Replay) -> Result<Replayed
             errors.unclaim(refused, why).await?;
             break;
         }
-        claims =
-            errors.claim_more(number, filter.clone(), CLAIM_MAX, by.to_owned()).await?;
+        claims = errors.claim_more(number, filter.clone(), CLAIM_MAX, by.to_owned()).await?;
     }
     errors.finish_replay(number, done.replayed, done.refused).await?;
     if done.replayed + done.refused > 0 {

@@ -151,8 +151,7 @@ impl Dlq {
 }
 
 fn replayed_text(replayed: &Replayed) -> String {
-    let mut text =
-        format!("replay {}: {} in the log again", replayed.replay, replayed.replayed);
+    let mut text = format!("replay {}: {} in the log again", replayed.replay, replayed.replayed);
     if let Some(why) = &replayed.refusal {
         let _ = write!(text, ", {} refused: {}", replayed.refused, safe(why));
     }

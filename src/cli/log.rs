@@ -28,6 +28,9 @@ where
 {
     let filter = EnvFilter::try_new(&config.level)
         .map_err(|error| Failure::new(super::CONFIGURATION, format!("log.level: {error}")))?;
+    // A database that was made has nothing to say to the operator.
+    let quiet = "rusqlite_migration=warn".parse().map_err(|e| Failure::new(super::IO, e))?;
+    let filter = filter.add_directive(quiet);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let installed = match config.format {
         LogFormat::Text => lines.with_ansi(false).with_target(false).try_init(),

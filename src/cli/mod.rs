@@ -58,6 +58,8 @@ struct Options {
     admin_socket: Option<PathBuf>,
 }
 
+// One is made in the life of the process: its size is of no account.
+#[allow(clippy::large_enum_variant)]
 #[derive(Subcommand)]
 enum Command {
     /// Run the service

@@ -38,40 +38,22 @@ fn addresses(draft: &mut Draft) {
 fn sizes(draft: &mut Draft) {
     let config = &draft.config;
     let pairs = [
+        (("wal.segment_bytes", config.wal.segment_bytes), ("wal.bytes_max", config.wal.bytes_max)),
         (
-            ("wal.segment_bytes", config.wal.segment_bytes),
-            ("wal.bytes_max", config.wal.bytes_max),
-        ),
-        (
-            (
-                "ingest.event_bytes_max",
-                config.ingest.event_bytes_max as u64,
-            ),
+            ("ingest.event_bytes_max", config.ingest.event_bytes_max as u64),
             ("wal.segment_bytes", config.wal.segment_bytes),
         ),
         (
-            (
-                "ingest.event_bytes_max",
-                config.ingest.event_bytes_max as u64,
-            ),
+            ("ingest.event_bytes_max", config.ingest.event_bytes_max as u64),
             ("wal.queue_bytes_max", config.wal.queue_bytes_max as u64),
         ),
         (
-            (
-                "ingest.event_bytes_max",
-                config.ingest.event_bytes_max as u64,
-            ),
-            (
-                "ingest.inflated_bytes_max",
-                config.ingest.inflated_bytes_max as u64,
-            ),
+            ("ingest.event_bytes_max", config.ingest.event_bytes_max as u64),
+            ("ingest.inflated_bytes_max", config.ingest.inflated_bytes_max as u64),
         ),
         (
             ("ingest.body_bytes_max", config.ingest.body_bytes_max as u64),
-            (
-                "ingest.inflated_bytes_max",
-                config.ingest.inflated_bytes_max as u64,
-            ),
+            ("ingest.inflated_bytes_max", config.ingest.inflated_bytes_max as u64),
         ),
         (
             ("load.bytes_max", config.load.bytes_max as u64),

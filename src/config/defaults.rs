@@ -50,26 +50,13 @@ impl Default for Config {
                 age_max: Duration::from_secs(30),
                 memory_bytes_max: 128 << 20,
             },
-            store: StoreConfig::Lake {
-                path: data_dir.join("lake"),
-                prefix: String::new(),
-            },
-            errors: ErrorsConfig {
-                malformed_max: 1000,
-                malformed_bytes_max: 16 << 20,
-            },
+            store: StoreConfig::Lake { path: data_dir.join("lake"), prefix: String::new() },
+            errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 16 << 20 },
             log: LogConfig {
                 level: "info".to_owned(),
-                format: if is_terminal {
-                    LogFormat::Text
-                } else {
-                    LogFormat::Json
-                },
+                format: if is_terminal { LogFormat::Text } else { LogFormat::Json },
             },
-            default_stream: StreamConfig {
-                partitions: PARTITIONS,
-                rules: StreamRules::lenient(),
-            },
+            default_stream: StreamConfig { partitions: PARTITIONS, rules: StreamRules::lenient() },
             streams: ALWAYS_DECLARED
                 .iter()
                 .filter_map(|name| StreamName::new(name).ok())
@@ -88,10 +75,7 @@ impl Config {
         Self {
             data_dir: data_dir.to_owned(),
             admin_socket: data_dir.join("admin.sock"),
-            store: StoreConfig::Lake {
-                path: data_dir.join("lake"),
-                prefix: String::new(),
-            },
+            store: StoreConfig::Lake { path: data_dir.join("lake"), prefix: String::new() },
             ..Self::default()
         }
     }

@@ -31,10 +31,7 @@ pub fn load(sources: Sources) -> Result<(Config, Vec<Warning>), Mistakes> {
         (!value.is_empty()).then_some(value.as_str())
     };
     let mut draft = Draft::default();
-    let file = sources
-        .file
-        .clone()
-        .or_else(|| variable("EVENTKIT_CONFIG").map(PathBuf::from));
+    let file = sources.file.clone().or_else(|| variable("EVENTKIT_CONFIG").map(PathBuf::from));
     if let Some(path) = file {
         file::read(&mut draft, &path);
     }
@@ -61,11 +58,7 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn mistake(&mut self, place: Place, key: &str, sentence: String) {
-        self.mistakes.push(Mistake {
-            place,
-            key: key.to_owned(),
-            sentence,
-        });
+        self.mistakes.push(Mistake { place, key: key.to_owned(), sentence });
     }
 
     pub(super) fn warn(&mut self, place: Place, sentence: String) {
@@ -114,11 +107,7 @@ impl Draft {
                 self.config.origins.insert(path, place);
                 None
             }
-            Err(sentence) => Some(Mistake {
-                place,
-                key: path,
-                sentence,
-            }),
+            Err(sentence) => Some(Mistake { place, key: path, sentence }),
         }
     }
 
@@ -153,10 +142,7 @@ impl Draft {
     }
 
     fn build(mut self) -> Result<(Config, Vec<Warning>), Mistakes> {
-        for name in ALWAYS_DECLARED
-            .iter()
-            .filter_map(|name| StreamName::new(name).ok())
-        {
+        for name in ALWAYS_DECLARED.iter().filter_map(|name| StreamName::new(name).ok()) {
             self.streams.entry(name).or_default();
         }
         checks::check(&mut self);
@@ -178,9 +164,5 @@ impl Draft {
 
 /// A path for a message about the file.
 pub(super) fn file_place(path: &Path, line: usize, column: usize) -> Place {
-    Place::File {
-        path: path.to_owned(),
-        line,
-        column,
-    }
+    Place::File { path: path.to_owned(), line, column }
 }

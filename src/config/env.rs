@@ -21,10 +21,7 @@ const KNOWN: [&str; 1] = ["EVENTKIT_CONFIG"];
 
 /// Older names that have no effect, and why.
 const WITHOUT_EFFECT: [(&str, &str); 6] = [
-    (
-        "EVENTKIT_ASYNC_WORKERS",
-        "each stream has a worker of its own",
-    ),
+    ("EVENTKIT_ASYNC_WORKERS", "each stream has a worker of its own"),
     (
         "EVENTKIT_RING_BUFFER_RETENTION_HOURS",
         "a log keeps an event until it is stored, however long that takes",
@@ -44,10 +41,7 @@ pub(super) fn read(draft: &mut Draft, env: &[(String, String)]) {
     }
     for (name, value) in given() {
         let place = Place::Variable(name.clone());
-        if let Some(key) = KEYS
-            .iter()
-            .find(|key| key.variable() == *name && is_service(key))
-        {
+        if let Some(key) = KEYS.iter().find(|key| key.variable() == *name && is_service(key)) {
             draft.set(key, None, &Given::Word(value), place);
         } else if let Some(rest) = name.strip_prefix("EVENTKIT_STREAMS_") {
             read_stream(draft, name, rest, value);
@@ -65,11 +59,7 @@ fn is_service(key: &Key) -> bool {
 }
 
 fn is_known(name: &str) -> bool {
-    let older = [
-        "EVENTKIT_EVENT_STORE",
-        "EVENTKIT_QUEUE_MODE",
-        "EVENTKIT_RING_BUFFER_MAX_SIZE",
-    ];
+    let older = ["EVENTKIT_EVENT_STORE", "EVENTKIT_QUEUE_MODE", "EVENTKIT_RING_BUFFER_MAX_SIZE"];
     KNOWN.contains(&name)
         || older.contains(&name)
         || WITHOUT_EFFECT.iter().any(|(known, _)| *known == name)
@@ -90,11 +80,7 @@ fn read_stream(draft: &mut Draft, name: &str, rest: &str, value: &str) {
     };
     let in_capitals = |name: &str| name.to_ascii_uppercase().replace('-', "_");
     let mut declared: Vec<StreamName> = draft.streams.keys().cloned().collect();
-    declared.extend(
-        ALWAYS_DECLARED
-            .iter()
-            .filter_map(|name| StreamName::new(name).ok()),
-    );
+    declared.extend(ALWAYS_DECLARED.iter().filter_map(|name| StreamName::new(name).ok()));
     declared.retain(|name| in_capitals(name.as_str()) == capitals);
     declared.sort();
     declared.dedup();

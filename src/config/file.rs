@@ -37,23 +37,14 @@ fn read_text(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err("the file is larger than 1 MiB".to_owned());
     }
-    String::from_utf8(bytes).map_err(|e| {
-        format!(
-            "the file is not UTF-8 at byte {}",
-            e.utf8_error().valid_up_to()
-        )
-    })
+    String::from_utf8(bytes)
+        .map_err(|e| format!("the file is not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
 }
 
 /// Reads the file's text into the draft.
 pub(super) fn read_toml(draft: &mut Draft, path: &Path, text: &str) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader {
-        draft,
-        path,
-        text,
-        mistakes: Vec::new(),
-    };
+    let mut reader = Reader { draft, path, text, mistakes: Vec::new() };
     let mut is_sound = true;
     for error in &errors {
         is_sound &= error.message() == "duplicate key";
@@ -71,15 +62,7 @@ pub(super) fn read_toml(draft: &mut Draft, path: &Path, text: &str) {
     }
     let mut mistakes = reader.mistakes;
     mistakes.sort_by_key(|(at, _)| *at);
-    for (
-        _,
-        Mistake {
-            place,
-            key,
-            sentence,
-        },
-    ) in mistakes
-    {
+    for (_, Mistake { place, key, sentence }) in mistakes {
         draft.mistake(place, &key, sentence);
     }
 }
@@ -102,11 +85,7 @@ impl Reader<'_, '_> {
 
     fn mistake(&mut self, span: &Range<usize>, key: &str, sentence: String) {
         let place = self.place(span);
-        let mistake = Mistake {
-            place,
-            key: key.to_owned(),
-            sentence,
-        };
+        let mistake = Mistake { place, key: key.to_owned(), sentence };
         self.mistakes.push((span.start, mistake));
     }
 

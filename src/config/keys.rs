@@ -60,12 +60,7 @@ const fn service(
     doc: &'static str,
     at: fn(&mut Config) -> Slot<'_>,
 ) -> Key {
-    Key {
-        path,
-        default,
-        doc,
-        at: At::Service(at),
-    }
+    Key { path, default, doc, at: At::Service(at) }
 }
 
 const fn stream(
@@ -74,12 +69,7 @@ const fn stream(
     doc: &'static str,
     at: fn(&mut StreamDraft) -> Slot<'_>,
 ) -> Key {
-    Key {
-        path,
-        default,
-        doc,
-        at: At::Stream(at),
-    }
+    Key { path, default, doc, at: At::Stream(at) }
 }
 
 /// Every key, in the order in which it is listed.
@@ -196,11 +186,7 @@ impl Key {
 /// The environment variable of a path.
 pub(super) fn variable(path: &str) -> String {
     let capital = |c: char| {
-        if c.is_ascii_alphanumeric() {
-            c.to_ascii_uppercase()
-        } else {
-            '_'
-        }
+        if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }
     };
     format!("EVENTKIT_{}", path.chars().map(capital).collect::<String>())
 }

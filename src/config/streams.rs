@@ -60,13 +60,7 @@ impl StreamDraft {
             timestamps: Some(rules.timestamps.clone()),
             ..Self::default()
         };
-        if let AdapterRule::Json {
-            key,
-            kind,
-            time,
-            id,
-        } = &rules.adapter
-        {
+        if let AdapterRule::Json { key, kind, time, id } = &rules.adapter {
             draft.adapter = Some(AdapterName::Json);
             draft.key.clone_from(key);
             draft.kind.clone_from(kind);
@@ -109,11 +103,7 @@ pub(super) fn pointer(name: &str) -> Result<String, String> {
         let escaped = name.replace('~', "~0").replace('/', "~1").replace('.', "/");
         is_whole.then(|| format!("/{escaped}"))
     };
-    let text = if name.starts_with('/') {
-        Some(name.to_owned())
-    } else {
-        dotted()
-    };
+    let text = if name.starts_with('/') { Some(name.to_owned()) } else { dotted() };
     text.filter(|text| Pointer::new(text).is_some())
         .ok_or_else(|| format!("{name:?} is not a field such as \"user.id\" or \"/user/id\""))
 }
@@ -121,15 +111,10 @@ pub(super) fn pointer(name: &str) -> Result<String, String> {
 /// A list from the file, or words with commas between them.
 fn list<'a>(given: &'a Given<'_>, expects: &str) -> Result<Vec<&'a str>, String> {
     match given {
-        Given::Word(words) => Ok(words
-            .split(',')
-            .map(str::trim)
-            .filter(|word| !word.is_empty())
-            .collect()),
-        Given::List(items) => items
-            .iter()
-            .map(|item| text(item, "a field's name"))
-            .collect(),
+        Given::Word(words) => {
+            Ok(words.split(',').map(str::trim).filter(|word| !word.is_empty()).collect())
+        }
+        Given::List(items) => items.iter().map(|item| text(item, "a field's name")).collect(),
         other => Err(format!("must be {expects}, not {}", other.type_name())),
     }
 }
@@ -139,10 +124,7 @@ pub(super) fn pointers(given: &Given<'_>, expects: &str) -> Result<Vec<String>, 
 }
 
 pub(super) fn required(given: &Given<'_>, expects: &str) -> Result<Vec<Vec<String>>, String> {
-    list(given, expects)?
-        .into_iter()
-        .map(|any| any.split('|').map(pointer).collect())
-        .collect()
+    list(given, expects)?.into_iter().map(|any| any.split('|').map(pointer).collect()).collect()
 }
 
 pub(super) fn types(

@@ -22,11 +22,7 @@ fn load_text(
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         pairs.iter().map(pair).collect()
     };
-    load(Sources {
-        file: Some(file),
-        env: owned(env),
-        options: owned(options),
-    })
+    load(Sources { file: Some(file), env: owned(env), options: owned(options) })
 }
 
 /// The mistakes' lines, without the directory of the file.
@@ -62,16 +58,8 @@ fn the_example_holds_every_key_with_its_default() {
         let words: Vec<&str> = line.split(' ').collect();
         matches!(words.as_slice(), ["#", _, "=", ..])
     };
-    let whole: Vec<&str> = EXAMPLE
-        .lines()
-        .map(|line| {
-            if commented_out(line) {
-                &line[2..]
-            } else {
-                line
-            }
-        })
-        .collect();
+    let whole: Vec<&str> =
+        EXAMPLE.lines().map(|line| if commented_out(line) { &line[2..] } else { line }).collect();
     let (config, warnings) = load_text(&whole.join("\n"), &[], &[]).unwrap();
     assert_eq!(warnings, []);
     let checkout = StreamName::new("checkout").unwrap();
@@ -79,10 +67,7 @@ fn the_example_holds_every_key_with_its_default() {
     for key in KEYS {
         let path = key.path_for(Some(&checkout));
         let place = config.origins.get(&path);
-        assert!(
-            matches!(place, Some(Place::File { .. })),
-            "{path} is not in the example"
-        );
+        assert!(matches!(place, Some(Place::File { .. })), "{path} is not in the example");
         if matches!(key.at, At::Service(_)) && key.path != "log.format" {
             assert_eq!(value(&config, &path).0, value(&default, &path).0, "{path}");
         }
@@ -98,10 +83,7 @@ fn the_example_holds_every_key_with_its_default() {
         }
     );
     assert_eq!(checkout.rules.required[1], ["/properties/price"]);
-    let price = (
-        "/properties/price".to_owned(),
-        vec![JsonType::Number, JsonType::Null],
-    );
+    let price = ("/properties/price".to_owned(), vec![JsonType::Number, JsonType::Null]);
     assert!(checkout.rules.types.contains(&price));
 }
 
@@ -111,12 +93,7 @@ fn the_table_tells_the_defaults_that_are_in_force() {
     for key in KEYS.iter().filter(|key| matches!(key.at, At::Service(_))) {
         let expected = key.default.replace("DATA_DIR", "./eventkit-data");
         if key.path != "log.format" {
-            assert_eq!(
-                value(&default, key.path),
-                (expected, "default".to_owned()),
-                "{}",
-                key.path
-            );
+            assert_eq!(value(&default, key.path), (expected, "default".to_owned()), "{}", key.path);
         }
     }
 }
@@ -127,20 +104,14 @@ fn nothing_needs_to_be_said() {
     assert_eq!(warnings, []);
     assert_eq!(config.data_dir, Path::new("./eventkit-data"));
     assert_eq!(config.streams.len(), 4);
-    assert_eq!(
-        stream(&config, "events").rules,
-        StreamRules::segment_strict()
-    );
+    assert_eq!(stream(&config, "events").rules, StreamRules::segment_strict());
     assert_eq!(stream(&config, "default").rules, StreamRules::lenient());
 }
 
 #[test]
 fn an_option_beats_a_variable_beats_the_file_beats_the_default() {
     let text = "max_streams = 10\nlisten = \"127.0.0.1:1\"\nmetrics_listen = \"127.0.0.1:2\"\n";
-    let env = [
-        ("EVENTKIT_MAX_STREAMS", "11"),
-        ("EVENTKIT_LISTEN", "127.0.0.1:3"),
-    ];
+    let env = [("EVENTKIT_MAX_STREAMS", "11"), ("EVENTKIT_LISTEN", "127.0.0.1:3")];
     let (config, _) = load_text(text, &env, &[("listen", "127.0.0.1:4")]).unwrap();
     let shown = |key: &str| {
         let (value, origin) = value(&config, key);
@@ -230,10 +201,8 @@ fn broken_syntax_is_told_alone() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_a_mistake() {
-    let sources = Sources {
-        file: Some(PathBuf::from("/nonexistent/eventkit.toml")),
-        ..Sources::default()
-    };
+    let sources =
+        Sources { file: Some(PathBuf::from("/nonexistent/eventkit.toml")), ..Sources::default() };
     assert_eq!(
         load(sources).unwrap_err().to_string(),
         "/nonexistent/eventkit.toml:1:1: the file can't be read: No such file or directory (os error 2)"
@@ -246,10 +215,7 @@ fn a_file_that_is_no_configuration_is_told_so() {
     let file = directory.path().join("e.toml");
     let say = |bytes: &[u8]| {
         std::fs::write(&file, bytes).unwrap();
-        let sources = Sources {
-            file: Some(file.clone()),
-            ..Sources::default()
-        };
+        let sources = Sources { file: Some(file.clone()), ..Sources::default() };
         load(sources).unwrap_err().0.remove(0).sentence
     };
     assert_eq!(say(b"x = \"\xff\""), "the file is not UTF-8 at byte 5");
@@ -341,10 +307,7 @@ fn odd_variables_are_warnings() {
 
 #[test]
 fn systemds_directories_are_the_defaults_under_systemd() {
-    let env = [
-        ("STATE_DIRECTORY", "/var/lib/e:/x"),
-        ("RUNTIME_DIRECTORY", "/run/e"),
-    ];
+    let env = [("STATE_DIRECTORY", "/var/lib/e:/x"), ("RUNTIME_DIRECTORY", "/run/e")];
     let (config, _) = load_text("", &env, &[]).unwrap();
     assert_eq!(config.data_dir, Path::new("/var/lib/e"));
     assert_eq!(config.admin_socket, Path::new("/run/e/admin.sock"));
@@ -366,20 +329,14 @@ fn a_stream_changes_only_what_its_table_says() {
     assert_eq!(stream(&config, "users").rules, strict);
     assert_eq!(stream(&config, "hook").rules.timestamps, ["/at"]);
     assert_eq!(config.default_stream.partitions, 4);
-    assert_eq!(
-        value(&config, "streams.hook.json.time"),
-        ("\"/at\"".into(), "e.toml:9".into())
-    );
+    assert_eq!(value(&config, "streams.hook.json.time"), ("\"/at\"".into(), "e.toml:9".into()));
 }
 
 #[test]
 fn a_streams_variable_finds_the_stream_that_is_meant() {
     let env = [
         ("EVENTKIT_STREAMS_MY_SHOP_PARTITIONS", "2"),
-        (
-            "EVENTKIT_STREAMS_EVENTS_VALIDATE_REQUIRED",
-            "userId|anonymousId, properties.x",
-        ),
+        ("EVENTKIT_STREAMS_EVENTS_VALIDATE_REQUIRED", "userId|anonymousId, properties.x"),
         ("EVENTKIT_STREAMS_EVENTS_VALIDATE_TYPES", "a.b=string|null"),
         ("EVENTKIT_STREAMS_NEW_ADAPTER", "json"),
     ];
@@ -387,14 +344,8 @@ fn a_streams_variable_finds_the_stream_that_is_meant() {
     assert_eq!(stream(&config, "my-shop").partitions, 2);
     let events = &stream(&config, "events").rules;
     assert_eq!(events.required[1], ["/properties/x"]);
-    assert_eq!(
-        events.types,
-        [("/a/b".to_owned(), vec![JsonType::String, JsonType::Null])]
-    );
-    assert!(matches!(
-        stream(&config, "new").rules.adapter,
-        AdapterRule::Json { .. }
-    ));
+    assert_eq!(events.types, [("/a/b".to_owned(), vec![JsonType::String, JsonType::Null])]);
+    assert!(matches!(stream(&config, "new").rules.adapter, AdapterRule::Json { .. }));
 }
 
 #[test]
@@ -408,11 +359,7 @@ fn what_is_listed_can_be_given_again() {
         .collect();
     let (again, _) = load_text(&text.join("\n"), &[], &[]).unwrap();
     let values = |config: &Config| -> Vec<String> {
-        config
-            .describe()
-            .into_iter()
-            .map(|line| line.value)
-            .collect()
+        config.describe().into_iter().map(|line| line.value).collect()
     };
     assert_eq!(values(&again), values(&config));
 }
@@ -423,10 +370,7 @@ fn no_two_keys_share_a_variable() {
     variables.sort();
     variables.dedup();
     assert_eq!(variables.len(), KEYS.len());
-    assert_eq!(
-        Key::find("store.kind").unwrap().variable(),
-        "EVENTKIT_STORE_KIND"
-    );
+    assert_eq!(Key::find("store.kind").unwrap().variable(), "EVENTKIT_STORE_KIND");
     assert!(reference().contains("| `wal.bytes_max` | `\"4 GiB\"` |"));
 }
 

@@ -123,6 +123,10 @@ impl Slot<'_> {
             Self::Prefix(prefix) => *prefix = parsed(given, expects, parse_prefix)?,
             Self::Level(level) => {
                 *level = parsed(given, expects, |text| {
+                    // The filter's own parser slices such text between its bytes and panics.
+                    if !text.is_ascii() {
+                        return None;
+                    }
                     tracing_subscriber::EnvFilter::try_new(text).ok()?;
                     Some(text.to_owned())
                 })?;
@@ -269,9 +273,7 @@ fn parse_size(text: &str) -> Option<u64> {
         "tb" => 1_000_000_000_000,
         _ => return None,
     };
-    number
-        .checked_mul(factor)
-        .filter(|bytes| *bytes <= SIZE_MAX)
+    number.checked_mul(factor).filter(|bytes| *bytes <= SIZE_MAX)
 }
 
 /// `30s`, `500ms`, `5 min`, `24h`, `7d`.
@@ -290,10 +292,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
-    let end = text
-        .bytes()
-        .take_while(|b| b.is_ascii_digit() || *b == b'_')
-        .count();
+    let end = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'_').count();
     let (number, unit) = text.split_at(end);
     Some((number.replace('_', "").parse().ok()?, unit.trim_start()))
 }
@@ -335,16 +334,7 @@ mod tests {
             assert_eq!(show_size(bytes), shown);
             assert_eq!(parse_size(shown), Some(bytes));
         }
-        for text in [
-            "",
-            "MiB",
-            "8 Mib s",
-            "-1",
-            "1.5 GiB",
-            "8M",
-            "99999999 TiB",
-            "_",
-        ] {
+        for text in ["", "MiB", "8 Mib s", "-1", "1.5 GiB", "8M", "99999999 TiB", "_"] {
             assert_eq!(parse_size(text), None, "{text}");
         }
     }
@@ -359,11 +349,7 @@ mod tests {
             ("5 min", 300_000, "5min"),
             ("90s", 90_000, "90s"),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Some(Duration::from_millis(ms)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
             assert_eq!(show_duration(Duration::from_millis(ms)), shown);
         }
         for text in ["", "30", "s", "1.5s", "30 sec", "99999999999999999999d"] {

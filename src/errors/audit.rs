@@ -25,9 +25,7 @@ impl Database {
                 "INSERT INTO audit (at, what, by, filter, note, letters) \
                  VALUES (?1, ?2, ?3, ?4, ?5, 0) RETURNING id",
             )?
-            .query_row(params![now(), what, by, json(filter)?, note], |row| {
-                row.get(0)
-            })
+            .query_row(params![now(), what, by, json(filter)?, note], |row| row.get(0))
     }
 
     /// Adds letters that a command has changed.

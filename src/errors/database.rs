@@ -19,9 +19,8 @@ use super::letter::Counts;
 use crate::config::ErrorsConfig;
 use crate::event::{Micros, StreamName};
 
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!(
-    "../../migrations/errors/0001_letters.sql"
-))];
+const MIGRATIONS: &[M<'static>] =
+    &[M::up(include_str!("../../migrations/errors/0001_letters.sql"))];
 
 /// The newest format this version reads: one migration, one format.
 const FORMAT: i64 = MIGRATIONS.len() as i64;
@@ -82,10 +81,7 @@ impl Database {
         // The log may still hold replays that name letters of the old file; no new letter may
         // answer to such a number.
         connection
-            .execute(
-                "INSERT INTO sqlite_sequence (name, seq) VALUES ('letters', ?1)",
-                [now()],
-            )
+            .execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('letters', ?1)", [now()])
             .map_err(|e| ErrorStoreError::sqlite(path, e))?;
         Self::new(connection, path, limits, published)
     }
@@ -140,10 +136,7 @@ impl Database {
     }
 
     fn publish(&self) {
-        let mut published = self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         if *published != self.counts {
             published.clone_from(&self.counts);
         }
@@ -156,12 +149,7 @@ impl Database {
         {
             tracing::error!(%error, path = %self.path.display(), "the error store's rollback failed");
         }
-        self.counts.clone_from(
-            &self
-                .published
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        self.counts.clone_from(&self.published.lock().unwrap_or_else(PoisonError::into_inner));
         self.ring = None;
         self.groups = None;
     }
@@ -176,8 +164,7 @@ impl Database {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let sum = |column: usize| -> rusqlite::Result<u64> {
-                row.get::<_, i64>(column)
-                    .map(|sum| u64::try_from(sum).unwrap_or(0))
+                row.get::<_, i64>(column).map(|sum| u64::try_from(sum).unwrap_or(0))
             };
             let open = sum(1)?;
             counts.open += open;
@@ -194,11 +181,9 @@ impl Database {
         }
         let dropped: Option<i64> = self
             .connection
-            .query_row(
-                "SELECT value FROM totals WHERE name = 'malformed_dropped'",
-                [],
-                |row| row.get(0),
-            )
+            .query_row("SELECT value FROM totals WHERE name = 'malformed_dropped'", [], |row| {
+                row.get(0)
+            })
             .optional()?;
         counts.malformed_dropped = u64::try_from(dropped.unwrap_or(0)).unwrap_or(0);
         Ok(counts)
@@ -206,9 +191,8 @@ impl Database {
 
     /// Moves the log of the last transactions into the database, at the end.
     pub(super) fn checkpoint(&self) {
-        let checkpoint = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let checkpoint =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = checkpoint {
             // Nothing is lost: the next start reads the -wal file.
             tracing::warn!(%error, path = %self.path.display(), "the error store's checkpoint failed");
@@ -222,18 +206,11 @@ fn connect(path: &Path) -> Result<Connection, ErrorStoreError> {
     let mut connection = Connection::open(path).map_err(sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     // Closing must not change a file that is about to be refused or set aside.
-    connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .map_err(sqlite)?;
-    let found: i64 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(sqlite)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite)?;
+    let found: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
     if found > FORMAT {
-        return Err(ErrorStoreError::NewerFormat {
-            path: path.to_owned(),
-            found,
-            known: FORMAT,
-        });
+        return Err(ErrorStoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT });
     }
     check(&connection).map_err(sqlite)?;
     for (pragma, value) in [
@@ -243,20 +220,13 @@ fn connect(path: &Path) -> Result<Connection, ErrorStoreError> {
         ("journal_size_limit", "67108864"),
         ("cache_size", "-16384"),
     ] {
-        connection
-            .pragma_update(None, pragma, value)
-            .map_err(sqlite)?;
+        connection.pragma_update(None, pragma, value).map_err(sqlite)?;
     }
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    Migrations::from_slice(MIGRATIONS)
-        .to_latest(&mut connection)
-        .map_err(|error| match error {
-            rusqlite_migration::Error::RusqliteError { err, .. } => sqlite(err),
-            other => ErrorStoreError::Refused {
-                path: path.to_owned(),
-                source: Arc::new(other),
-            },
-        })?;
+    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => sqlite(err),
+        other => ErrorStoreError::Refused { path: path.to_owned(), source: Arc::new(other) },
+    })?;
     Ok(connection)
 }
 
@@ -265,10 +235,7 @@ fn check(connection: &Connection) -> rusqlite::Result<()> {
     if verdict == "ok" {
         return Ok(());
     }
-    Err(rusqlite::Error::SqliteFailure(
-        ffi::Error::new(ffi::SQLITE_CORRUPT),
-        Some(verdict),
-    ))
+    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(verdict)))
 }
 
 /// Moves the database, its -wal and its -shm into `quarantine` beside it; returns its new path.
@@ -310,7 +277,5 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn now() -> Micros {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
-        })
+        .map_or(0, |since| Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX))
 }

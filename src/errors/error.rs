@@ -79,14 +79,10 @@ impl ErrorStoreError {
     pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full {
-                path,
-                source: Arc::new(source),
-            },
-            _ => Self::Io {
-                path,
-                source: Arc::new(source),
-            },
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::Full { path, source: Arc::new(source) }
+            }
+            _ => Self::Io { path, source: Arc::new(source) },
         }
     }
 

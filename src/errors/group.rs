@@ -104,13 +104,7 @@ impl Database {
             return Ok(group);
         }
         let (phase, reason) = (rejection.phase.as_str(), rejection.reason.as_str());
-        let exact = [
-            stream.as_str(),
-            phase,
-            reason,
-            &rejection.path,
-            library.unwrap_or_default(),
-        ];
+        let exact = [stream.as_str(), phase, reason, &rejection.path, library.unwrap_or_default()];
         let shared = [stream.as_str(), phase, reason, "", ""];
         let group = match self.known_group(exact)? {
             Some(group) => group,
@@ -153,9 +147,7 @@ impl Database {
                 "INSERT INTO groups (stream, phase, reason, path, library, first_at, last_at) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) RETURNING id",
             )?
-            .query_row(params![stream, phase, reason, path, library, at], |row| {
-                row.get(0)
-            })?;
+            .query_row(params![stream, phase, reason, path, library, at], |row| row.get(0))?;
         self.groups = self.groups.map(|groups| groups + 1);
         Ok(group)
     }
@@ -164,9 +156,8 @@ impl Database {
         if let Some(groups) = self.groups {
             return Ok(groups);
         }
-        let count: i64 = self
-            .connection
-            .query_row("SELECT count(*) FROM groups", [], |row| row.get(0))?;
+        let count: i64 =
+            self.connection.query_row("SELECT count(*) FROM groups", [], |row| row.get(0))?;
         let groups = u64::try_from(count).unwrap_or(0);
         self.groups = Some(groups);
         Ok(groups)
@@ -222,9 +213,7 @@ impl Database {
         counts.replaying = counts.replaying.saturating_add_signed(replaying);
         counts.resolved = counts.resolved.saturating_add_signed(resolved);
         counts.discarded = counts.discarded.saturating_add_signed(discarded);
-        counts.payload_bytes = counts
-            .payload_bytes
-            .saturating_add_signed(delta.payload_bytes);
+        counts.payload_bytes = counts.payload_bytes.saturating_add_signed(delta.payload_bytes);
         if let Some(stream) = stream
             && open != 0
         {
@@ -286,8 +275,7 @@ impl Database {
              AND (?5 IS NULL OR library = ?5)",
         )?;
         let count = |row: &rusqlite::Row<'_>, column: usize| {
-            row.get::<_, i64>(column)
-                .map(|count| u64::try_from(count).unwrap_or(0))
+            row.get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or(0))
         };
         let rows = statement.query_map(
             params![
@@ -298,12 +286,7 @@ impl Database {
                 filter.library
             ],
             |row| {
-                let counts = [
-                    count(row, 1)?,
-                    count(row, 2)?,
-                    count(row, 3)?,
-                    count(row, 4)?,
-                ];
+                let counts = [count(row, 1)?, count(row, 2)?, count(row, 3)?, count(row, 4)?];
                 Ok((row.get(0)?, counts))
             },
         )?;
@@ -326,9 +309,7 @@ impl Database {
         }
         let kept = self.matching_groups(&LetterFilter::default())?;
         Ok(kept.len() == counted.len()
-            && kept
-                .iter()
-                .all(|(group, counts)| counted.get(group) == Some(counts)))
+            && kept.iter().all(|(group, counts)| counted.get(group) == Some(counts)))
     }
 
     /// Makes the groups again from the letters; `counts` must be read anew afterwards.

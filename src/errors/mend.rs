@@ -62,12 +62,8 @@ impl Database {
         let mut tally = Tally::default();
         let detail = format!("replay {replay}");
         for claim in &claims {
-            let step = Step {
-                to: Status::Replaying,
-                what: "replayed",
-                by: Some(by),
-                detail: &detail,
-            };
+            let step =
+                Step { to: Status::Replaying, what: "replayed", by: Some(by), detail: &detail };
             self.step(&mut tally, claim.id, &[Status::Open], &step)?;
             self.connection
                 .prepare_cached("UPDATE letters SET replay = ?2 WHERE id = ?1")?
@@ -85,17 +81,12 @@ impl Database {
         filter: &LetterFilter,
         max: u32,
     ) -> rusqlite::Result<Vec<Claim>> {
-        let unfixed = LetterFilter {
-            status: None,
-            ..filter.clone()
-        };
+        let unfixed = LetterFilter { status: None, ..filter.clone() };
         let (condition, mut values) = self.condition(&unfixed)?;
         values.push(Value::Integer(replay));
         let mine = values.len();
         let by_id = !filter.ids.is_empty();
-        let mut statement = self
-            .connection
-            .prepare_cached(&claim_sql(&condition, mine, by_id))?;
+        let mut statement = self.connection.prepare_cached(&claim_sql(&condition, mine, by_id))?;
         let mut rows = statement.query(params_from_iter(values))?;
         let mut claims = Vec::new();
         let mut bytes = 0;
@@ -125,24 +116,14 @@ impl Database {
 
     /// Puts claimed letters back; no attempt is counted.
     pub(super) fn unclaim(&mut self, ids: &[LetterId], why: &str) -> rusqlite::Result<()> {
-        let step = Step {
-            to: Status::Open,
-            what: "reopened",
-            by: None,
-            detail: why,
-        };
+        let step = Step { to: Status::Open, what: "reopened", by: None, detail: why };
         self.step_all(ids, &[Status::Replaying], &step).map(drop)
     }
 
     /// Marks letters whose event is stored. Those that are resolved or discarded already, and
     /// unknown ones, stay as they are.
     pub(super) fn resolve(&mut self, ids: &[LetterId], detail: &str) -> rusqlite::Result<u64> {
-        let step = Step {
-            to: Status::Resolved,
-            what: "resolved",
-            by: None,
-            detail,
-        };
+        let step = Step { to: Status::Resolved, what: "resolved", by: None, detail };
         self.step_all(ids, &[Status::Replaying, Status::Open], &step)
     }
 
@@ -164,17 +145,9 @@ impl Database {
         if filter.status.is_some_and(|status| status != from) {
             return Ok(0);
         }
-        let matching = LetterFilter {
-            status: Some(from),
-            ..filter.clone()
-        };
+        let matching = LetterFilter { status: Some(from), ..filter.clone() };
         let (ids, _) = self.find(&matching, LetterId::MAX, max.min(CHANGED_MAX) as usize)?;
-        let step = Step {
-            to,
-            what,
-            by: Some(by),
-            detail: note.unwrap_or_default(),
-        };
+        let step = Step { to, what, by: Some(by), detail: note.unwrap_or_default() };
         let changed = self.step_all(&ids, &[from], &step)?;
         self.audit_letters(audit, changed)?;
         Ok(changed)
@@ -240,12 +213,7 @@ impl Database {
             self.note(id, at, "failed_again", None, &detail)?;
             return Ok(true);
         }
-        let step = Step {
-            to: Status::Open,
-            what: "failed_again",
-            by: None,
-            detail: &detail,
-        };
+        let step = Step { to: Status::Open, what: "failed_again", by: None, detail: &detail };
         self.step(tally, id, &[Status::Replaying, Status::Open], &step)?;
         let mut group = old_group;
         if let Some(top) = rejections.first() {
@@ -352,11 +320,7 @@ impl Database {
 
 /// Walks the index of claimable letters in its order; given numbers are few and looked up.
 pub(super) fn claim_sql(condition: &str, replay: usize, by_id: bool) -> String {
-    let index = if by_id {
-        "NOT INDEXED"
-    } else {
-        "INDEXED BY letters_claimable"
-    };
+    let index = if by_id { "NOT INDEXED" } else { "INDEXED BY letters_claimable" };
     format!(
         "SELECT {HEAD}, payload FROM letters {index} WHERE status = 0 AND kind = 0 \
          AND (replay IS NULL OR replay <> ?{replay}) AND {condition} ORDER BY stream, seq, id"
@@ -365,12 +329,7 @@ pub(super) fn claim_sql(condition: &str, replay: usize, by_id: bool) -> String {
 
 /// A rejection as one line of a letter's history.
 pub(super) fn sentence(rejection: &Rejection) -> String {
-    let Rejection {
-        phase,
-        reason,
-        path,
-        message,
-    } = rejection;
+    let Rejection { phase, reason, path, message } = rejection;
     let phase = phase.as_str();
     if path.is_empty() {
         format!("{phase}.{reason}: {message}")

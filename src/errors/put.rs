@@ -51,10 +51,7 @@ impl Database {
             self.count_dropped(dropped)?;
         }
         // A body of the ring has no log position, so that it never finds itself already there.
-        self.ring = Some(Ring {
-            letters: ring.letters + 1,
-            bytes: ring.bytes + bytes,
-        });
+        self.ring = Some(Ring { letters: ring.letters + 1, bytes: ring.bytes + bytes });
         Ok(())
     }
 
@@ -116,9 +113,7 @@ impl Database {
             return self
                 .connection
                 .prepare_cached("SELECT id FROM letters WHERE stream = ?1 AND seq = ?2")?
-                .query_row(params![row.stream, letter.seq.map(seq_to_row)], |row| {
-                    row.get(0)
-                });
+                .query_row(params![row.stream, letter.seq.map(seq_to_row)], |row| row.get(0));
         }
         tally.change(group, None, Some(Status::Open));
         tally.bytes(group, row.payload_bytes);
@@ -154,9 +149,7 @@ impl Database {
         let Some((id, group, bytes)) = dropped else {
             return Ok(None);
         };
-        self.connection
-            .prepare_cached("DELETE FROM history WHERE letter = ?1")?
-            .execute([id])?;
+        self.connection.prepare_cached("DELETE FROM history WHERE letter = ?1")?.execute([id])?;
         tally.change(group, Some(Status::Open), None);
         tally.bytes(group, -bytes);
         Ok(Some(u64::try_from(bytes).unwrap_or(0)))

@@ -41,9 +41,8 @@ impl Database {
         ids.truncate(limit);
         let next_before = ids.last().copied().filter(|_| more);
         let mut letters = Vec::with_capacity(ids.len());
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!("SELECT {HEAD} FROM letters WHERE id = ?1"))?;
+        let mut statement =
+            self.connection.prepare_cached(&format!("SELECT {HEAD} FROM letters WHERE id = ?1"))?;
         for id in ids {
             let letter: Option<LetterSummary> = statement
                 .query_row([id], |row| match Head::read(row) {
@@ -53,11 +52,7 @@ impl Database {
                 .optional()?;
             letters.extend(letter);
         }
-        Ok(Page {
-            letters,
-            total,
-            next_before,
-        })
+        Ok(Page { letters, total, next_before })
     }
 
     /// The `limit` highest matching numbers below `before`, highest first, and how many match.
@@ -74,15 +69,10 @@ impl Database {
             .matching_groups(filter)?
             .into_iter()
             .flat_map(|(group, counts)| {
-                [
-                    Status::Open,
-                    Status::Replaying,
-                    Status::Resolved,
-                    Status::Discarded,
-                ]
-                .into_iter()
-                .zip(counts)
-                .map(move |(status, count)| (group, status, count))
+                [Status::Open, Status::Replaying, Status::Resolved, Status::Discarded]
+                    .into_iter()
+                    .zip(counts)
+                    .map(move |(status, count)| (group, status, count))
             })
             .filter(|(_, status, count)| {
                 *count > 0 && filter.status.is_none_or(|wanted| wanted == *status)
@@ -111,15 +101,7 @@ impl Database {
         let mut statement = self.connection.prepare_cached(RUN)?;
         for (group, status, _) in runs {
             let found = statement.query_map(
-                params![
-                    group,
-                    status.code(),
-                    before,
-                    floor,
-                    since,
-                    until,
-                    limit as i64
-                ],
+                params![group, status.code(), before, floor, since, until, limit as i64],
                 |row| row.get(0),
             )?;
             for id in found {
@@ -143,9 +125,7 @@ impl Database {
         let mut total = 0;
         for (group, status, _) in runs {
             let count: i64 = statement
-                .query_row(params![group, status.code(), since, until], |row| {
-                    row.get(0)
-                })?;
+                .query_row(params![group, status.code(), since, until], |row| row.get(0))?;
             total += u64::try_from(count).unwrap_or(0);
         }
         Ok(total)
@@ -199,19 +179,16 @@ impl Database {
             let groups = self.matching_groups(filter)?;
             let groups: Vec<GroupId> = groups.into_iter().map(|(group, _)| group).collect();
             let groups = json(&groups)?;
-            and(
-                "group_id IN (SELECT value FROM json_each(?))",
-                Value::Text(groups),
-            );
+            and("group_id IN (SELECT value FROM json_each(?))", Value::Text(groups));
         }
         Ok((condition, values))
     }
 
     /// Everything about one letter.
     pub(super) fn get(&self, id: LetterId) -> rusqlite::Result<Option<Letter>> {
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {HEAD}, payload FROM letters WHERE id = ?1"
-        ))?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {HEAD}, payload FROM letters WHERE id = ?1"))?;
         let read = statement
             .query_row([id], |row| {
                 let Some(head) = Head::read(row) else {
@@ -242,12 +219,7 @@ impl Database {
             "SELECT at, what, by, detail FROM history WHERE letter = ?1 ORDER BY id",
         )?;
         let rows = statement.query_map([id], |row| {
-            Ok(Attempt {
-                at: row.get(0)?,
-                what: row.get(1)?,
-                by: row.get(2)?,
-                detail: row.get(3)?,
-            })
+            Ok(Attempt { at: row.get(0)?, what: row.get(1)?, by: row.get(2)?, detail: row.get(3)? })
         })?;
         rows.collect()
     }
@@ -285,8 +257,5 @@ impl Database {
 
 /// The filter's times as a half-open range.
 fn between(filter: &LetterFilter) -> (Micros, Micros) {
-    (
-        filter.since.unwrap_or(Micros::MIN),
-        filter.until.unwrap_or(Micros::MAX),
-    )
+    (filter.since.unwrap_or(Micros::MIN), filter.until.unwrap_or(Micros::MAX))
 }

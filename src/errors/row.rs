@@ -46,11 +46,7 @@ impl Kind {
             NO_RECORD.contains(&rejection.reason.as_str())
                 || (letter.seq.is_none() && rejection.phase == Phase::Parse)
         };
-        if letter.rejections.iter().any(refused) {
-            Self::NoRecord
-        } else {
-            Self::Record
-        }
+        if letter.rejections.iter().any(refused) { Self::NoRecord } else { Self::Record }
     }
 }
 
@@ -86,10 +82,7 @@ struct Checksum(u32);
 impl Checksum {
     fn text(self, value: Option<&[u8]>) -> Self {
         match value {
-            Some(bytes) => Self(crc32c::crc32c_append(
-                self.number(bytes.len() as i64).0,
-                bytes,
-            )),
+            Some(bytes) => Self(crc32c::crc32c_append(self.number(bytes.len() as i64).0, bytes)),
             None => self.number(-1),
         }
     }
@@ -101,11 +94,7 @@ impl Checksum {
 
 /// The checksum of a failed replay's rejections.
 pub(super) fn latest_crc(id: LetterId, at: Micros, latest: &str) -> u32 {
-    Checksum(0)
-        .number(id)
-        .number(at)
-        .text(Some(latest.as_bytes()))
-        .0
+    Checksum(0).number(id).number(at).text(Some(latest.as_bytes())).0
 }
 
 /// What never changes in a row, the payload aside.
@@ -305,9 +294,7 @@ fn preview(bytes: &[u8]) -> String {
 /// What is shown of a row that can't be believed: nothing that its checksum should have covered.
 pub(super) fn damaged_summary(row: &Row<'_>) -> rusqlite::Result<LetterSummary> {
     let id: LetterId = row.get(0)?;
-    let stream = text(row, 7)
-        .flatten()
-        .and_then(|name| StreamName::new(name).ok());
+    let stream = text(row, 7).flatten().and_then(|name| StreamName::new(name).ok());
     let stream = match stream {
         Some(stream) => stream,
         None => StreamName::new("damaged")

@@ -103,8 +103,7 @@ impl ErrorStore {
     /// # Errors
     /// [`ErrorStoreError`], as every call.
     pub async fn put_malformed(&self, letter: NewLetter) -> Result<(), ErrorStoreError> {
-        self.write(letter_bytes(&letter), move |db| db.put_malformed(&letter))
-            .await
+        self.write(letter_bytes(&letter), move |db| db.put_malformed(&letter)).await
     }
 
     /// A page of matching letters, newest first, with their exact number. `limit` is held
@@ -141,11 +140,7 @@ impl ErrorStore {
     /// How many letters there are, as of the last commit; from memory.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.0
-            .counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Begins a replay: open letters that match become `replaying`, at most `max`, 10,000, and about
@@ -165,8 +160,7 @@ impl ErrorStore {
         by: String,
         note: Option<String>,
     ) -> Result<(i64, Vec<Claim>), ErrorStoreError> {
-        self.write(0, move |db| db.claim(&filter, max, &by, note.as_deref()))
-            .await
+        self.write(0, move |db| db.claim(&filter, max, &by, note.as_deref())).await
     }
 
     /// The next claims of a replay; empty when there are no more. A letter is claimed once in a
@@ -181,8 +175,7 @@ impl ErrorStore {
         max: u32,
         by: String,
     ) -> Result<Vec<Claim>, ErrorStoreError> {
-        self.write(0, move |db| db.claim_more(replay, &filter, max, &by))
-            .await
+        self.write(0, move |db| db.claim_more(replay, &filter, max, &by)).await
     }
 
     /// Puts claimed letters back that could not be appended; no attempt is counted.
@@ -203,8 +196,7 @@ impl ErrorStore {
         replayed: u64,
         refused: u64,
     ) -> Result<(), ErrorStoreError> {
-        self.write(0, move |db| db.finish_replay(replay, replayed, refused))
-            .await
+        self.write(0, move |db| db.finish_replay(replay, replayed, refused)).await
     }
 
     /// Gives up matching open letters, newest first, at most `max` and
@@ -219,10 +211,7 @@ impl ErrorStore {
         by: String,
         note: Option<String>,
     ) -> Result<u64, ErrorStoreError> {
-        self.write(0, move |db| {
-            db.decide(&filter, true, max, &by, note.as_deref())
-        })
-        .await
+        self.write(0, move |db| db.decide(&filter, true, max, &by, note.as_deref())).await
     }
 
     /// Opens matching discarded letters again, newest first, at most `max` and
@@ -237,10 +226,7 @@ impl ErrorStore {
         by: String,
         note: Option<String>,
     ) -> Result<u64, ErrorStoreError> {
-        self.write(0, move |db| {
-            db.decide(&filter, false, max, &by, note.as_deref())
-        })
-        .await
+        self.write(0, move |db| db.decide(&filter, false, max, &by, note.as_deref())).await
     }
 
     /// Records that replayed events, at these log positions, were rejected again: their letters
@@ -253,9 +239,7 @@ impl ErrorStore {
         &self,
         failures: Vec<(LetterId, Seq, Vec<Rejection>)>,
     ) -> Result<Vec<LetterId>, ErrorStoreError> {
-        wait(self.write(failures.len() * LETTER_BYTES, move |db| {
-            db.failed_again(&failures)
-        }))
+        wait(self.write(failures.len() * LETTER_BYTES, move |db| db.failed_again(&failures)))
     }
 
     /// Marks letters whose event is stored, and returns how many that changed; others are as
@@ -336,21 +320,13 @@ impl ErrorStore {
         bytes: usize,
         work: impl FnOnce(&mut Database) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ErrorStoreError> {
-        let kib = u32::try_from(bytes / 1024 + 1)
-            .unwrap_or(QUEUE_KIB_MAX)
-            .min(QUEUE_KIB_MAX);
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB_MAX).min(QUEUE_KIB_MAX);
         let permit = Arc::clone(&self.0.room)
             .acquire_many_owned(kib)
             .await
             .map_err(|_| ErrorStoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let call = Call {
-            writes,
-            work: Some(work),
-            value: None,
-            reply,
-            permit,
-        };
+        let call = Call { writes, work: Some(work), value: None, reply, permit };
         self.0
             .messages
             .send(Message::Job(Box::new(call)))

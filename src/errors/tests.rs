@@ -17,10 +17,7 @@ use super::*;
 use crate::config::ErrorsConfig;
 use crate::event::{Kind, LetterId, Phase, Receipt, Rejection, ReplayOrigin, Seq, StreamName};
 
-const LIMITS: ErrorsConfig = ErrorsConfig {
-    malformed_max: 3,
-    malformed_bytes_max: 100,
-};
+const LIMITS: ErrorsConfig = ErrorsConfig { malformed_max: 3, malformed_bytes_max: 100 };
 
 fn open(directory: &TempDir) -> ErrorStore {
     open_at(&directory.path().join("errors.db"))
@@ -49,10 +46,7 @@ fn letter(name: &str, seq: Seq, reason: &str) -> NewLetter {
         seq: Some(seq),
         rejections: vec![rejection(Phase::Validate, reason, "/userId")],
         payload: format!(r#"{{"seq":{seq}}}"#).into_bytes(),
-        receipt: Receipt {
-            received_at: 1_000 + seq as i64,
-            ..Receipt::default()
-        },
+        receipt: Receipt { received_at: 1_000 + seq as i64, ..Receipt::default() },
         message_id: Some(format!("m-{seq}")),
         library: Some("analytics.js".to_owned()),
         library_version: None,
@@ -83,10 +77,7 @@ fn put(store: &ErrorStore, letters: Vec<NewLetter>) -> Vec<LetterId> {
 }
 
 fn of_ids(ids: &[LetterId]) -> LetterFilter {
-    LetterFilter {
-        ids: ids.to_vec(),
-        ..LetterFilter::default()
-    }
+    LetterFilter { ids: ids.to_vec(), ..LetterFilter::default() }
 }
 
 #[test]
@@ -102,14 +93,10 @@ fn what_was_put_is_what_is_read() {
         source: Some("2001:db8::1".parse().unwrap()),
         route: Some("/v1/batch".into()),
         item: 7,
-        replay: Some(ReplayOrigin {
-            letter: 3,
-            replayed_at: 9,
-        }),
+        replay: Some(ReplayOrigin { letter: 3, replayed_at: 9 }),
     };
     let mut new = letter("events", 41, "missing_field");
-    new.rejections
-        .push(rejection(Phase::Validate, "wrong_type", "/b"));
+    new.rejections.push(rejection(Phase::Validate, "wrong_type", "/b"));
     new.receipt = receipt.clone();
     new.payload = b"\x00\xff not text \xfe".to_vec();
     new.library_version = Some("4.1".to_owned());
@@ -126,15 +113,8 @@ fn what_was_put_is_what_is_read() {
     assert_eq!(read.summary.payload_bytes, 13);
     assert_eq!(read.history.len(), 1);
     assert_eq!(read.history[0].what, "rejected");
-    assert!(
-        read.history[0]
-            .detail
-            .contains("validate.missing_field at /userId")
-    );
-    assert_eq!(
-        list(&store, LetterFilter::default()).letters,
-        vec![read.summary]
-    );
+    assert!(read.history[0].detail.contains("validate.missing_field at /userId"));
+    assert_eq!(list(&store, LetterFilter::default()).letters, vec![read.summary]);
     assert_eq!(wait(store.get(id + 1)).unwrap(), None);
 }
 
@@ -142,26 +122,14 @@ fn what_was_put_is_what_is_read() {
 fn a_position_written_again_keeps_its_letter() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);
-    let first = put(
-        &store,
-        vec![letter("events", 1, "a"), letter("events", 2, "b")],
-    );
-    let before = (
-        list(&store, LetterFilter::default()),
-        wait(store.groups()).unwrap(),
-    );
+    let first = put(&store, vec![letter("events", 1, "a"), letter("events", 2, "b")]);
+    let before = (list(&store, LetterFilter::default()), wait(store.groups()).unwrap());
     drop(store);
     let store = open(&directory);
     // The second is new in the request, the others are not; one reason has changed since.
-    let again = put(
-        &store,
-        vec![letter("events", 2, "changed"), letter("events", 1, "a")],
-    );
+    let again = put(&store, vec![letter("events", 2, "changed"), letter("events", 1, "a")]);
     assert_eq!(again, [first[1], first[0]]);
-    let after = (
-        list(&store, LetterFilter::default()),
-        wait(store.groups()).unwrap(),
-    );
+    let after = (list(&store, LetterFilter::default()), wait(store.groups()).unwrap());
     assert_eq!(after, before);
     assert_eq!(store.counts().open, 2);
     // The same position of another stream is another letter.
@@ -173,10 +141,7 @@ fn a_position_written_again_keeps_its_letter() {
 fn one_request_may_name_a_position_twice() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);
-    let ids = put(
-        &store,
-        vec![letter("events", 1, "a"), letter("events", 1, "a")],
-    );
+    let ids = put(&store, vec![letter("events", 1, "a"), letter("events", 1, "a")]);
     assert_eq!(ids[0], ids[1]);
     assert_eq!(store.counts().open, 1);
 }
@@ -185,15 +150,9 @@ fn one_request_may_name_a_position_twice() {
 fn counts_and_groups_survive_a_reopen() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);
-    let ids = put(
-        &store,
-        (0..20)
-            .map(|seq| letter(["a", "b"][seq as usize % 2], seq, "r"))
-            .collect(),
-    );
-    store
-        .resolve_blocking(ids[..3].to_vec(), "stored".to_owned())
-        .unwrap();
+    let ids =
+        put(&store, (0..20).map(|seq| letter(["a", "b"][seq as usize % 2], seq, "r")).collect());
+    store.resolve_blocking(ids[..3].to_vec(), "stored".to_owned()).unwrap();
     wait(store.put_malformed(malformed(5))).unwrap();
     let seen = (store.counts(), wait(store.groups()).unwrap());
     assert_eq!((seen.0.open, seen.0.resolved), (18, 3));
@@ -257,22 +216,14 @@ fn many_putters_of_the_same_positions_make_one_letter_each() {
         .map(|_| {
             let store = store.clone();
             thread::spawn(move || {
-                (0..50)
-                    .map(|seq| put(&store, vec![letter("x", seq, "a")])[0])
-                    .collect::<Vec<_>>()
+                (0..50).map(|seq| put(&store, vec![letter("x", seq, "a")])[0]).collect::<Vec<_>>()
             })
         })
         .collect();
-    let ids: Vec<_> = putters
-        .into_iter()
-        .map(|putter| putter.join().unwrap())
-        .collect();
+    let ids: Vec<_> = putters.into_iter().map(|putter| putter.join().unwrap()).collect();
     assert!(ids.iter().all(|one| *one == ids[0]));
     assert_eq!(store.counts().open, 50);
-    assert_eq!(
-        store.positions(&stream("x"), 10).unwrap(),
-        (10..50).collect::<Vec<_>>()
-    );
+    assert_eq!(store.positions(&stream("x"), 10).unwrap(), (10..50).collect::<Vec<_>>());
 }
 
 /// Keeps the thread busy until the returned sender is dropped, so that what is sent meanwhile
@@ -304,15 +255,11 @@ fn a_failed_commit_is_told_to_everyone_in_it() {
     }))
     .unwrap();
     let release = hold(&store);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let outcomes = runtime.block_on(async {
         let puts = (0..4).map(|seq| store.put(vec![letter("x", seq, "a")]));
         // Violates its constraint only at COMMIT.
-        let poison = store.write(0, |db| {
-            db.connection.execute("INSERT INTO child VALUES (1)", [])
-        });
+        let poison = store.write(0, |db| db.connection.execute("INSERT INTO child VALUES (1)", []));
         let free = async move { drop(release) };
         let puts = futures::future::join_all(puts);
         tokio::join!(puts, poison, free)
@@ -332,18 +279,16 @@ fn a_full_disk_is_transient_and_keeps_nothing_of_the_request() {
     put(&store, vec![letter("x", 0, "a")]);
     let before = (store.counts(), wait(store.groups()).unwrap());
     let limit_pages = |pages: &'static str| {
-        wait(store.write(0, move |db| {
-            db.connection
-                .query_row(pages, [], |row| row.get::<_, i64>(0))
-        }))
+        wait(
+            store
+                .write(0, move |db| db.connection.query_row(pages, [], |row| row.get::<_, i64>(0))),
+        )
         .unwrap()
     };
     limit_pages("PRAGMA max_page_count = 1");
     let mut large = letter("x", 1, "b");
     large.payload = vec![b' '; 1 << 20];
-    let error = store
-        .put_blocking(vec![letter("x", 2, "c"), large.clone()])
-        .unwrap_err();
+    let error = store.put_blocking(vec![letter("x", 2, "c"), large.clone()]).unwrap_err();
     assert!(matches!(error, ErrorStoreError::Full { .. }), "{error}");
     assert!(error.is_transient());
     assert_eq!((store.counts(), wait(store.groups()).unwrap()), before);

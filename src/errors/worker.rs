@@ -57,12 +57,7 @@ where
     }
 
     fn answer(self: Box<Self>, outcome: Result<(), ErrorStoreError>) {
-        let Self {
-            value,
-            reply,
-            permit,
-            ..
-        } = *self;
+        let Self { value, reply, permit, .. } = *self;
         drop(permit);
         let answer = outcome.and_then(|()| value.ok_or(ErrorStoreError::Closed));
         // Whoever asked may have gone; what was written stays written.

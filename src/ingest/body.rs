@@ -128,3 +128,41 @@ pub(super) async fn read(
     }
     Ok(if joined.is_empty() { first } else { joined.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_is_given_back_once() {
+        let budget = Budget::new(10);
+        let mut first = Reservation::new(&budget);
+        first.grow(6).unwrap();
+        let mut second = Reservation::new(&budget);
+        assert!(matches!(second.grow(5), Err(Refusal::Overloaded(_))));
+        drop(second);
+        assert_eq!(budget.used(), 6);
+        let mut third = Reservation::new(&budget);
+        third.grow(4).unwrap();
+        third.shrink(100);
+        third.grow(4).unwrap();
+        first.absorb(third);
+        assert_eq!(budget.used(), 10);
+        drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_joined_in_order_and_counted() {
+        let budget = Budget::new(100);
+        let body = || {
+            let pieces = ["ab", "", "c", "def"].map(Ok::<_, std::io::Error>);
+            Body::from_stream(futures::stream::iter(pieces))
+        };
+        let mut reservation = Reservation::new(&budget);
+        assert_eq!(read(body(), 6, &mut reservation).await.unwrap(), "abcdef");
+        assert_eq!(budget.used(), 6);
+        let refusal = read(body(), 5, &mut reservation).await;
+        assert!(matches!(refusal, Err(Refusal::TooLarge { max: 5, .. })));
+    }
+}

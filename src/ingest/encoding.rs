@@ -84,7 +84,7 @@ impl Encoding {
         }
     }
 
-    /// Decodes a body that is not [`Encoding::Identity`] to at most `bytes_max` bytes.
+    /// Decodes a body that is not `identity` to at most `bytes_max` bytes.
     ///
     /// # Errors
     /// [`Refusal::InvalidEncoding`], or [`Refusal::TooLarge`] above the limit.

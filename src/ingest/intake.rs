@@ -165,7 +165,8 @@ async fn deliver(edge: &Edge, lots: Vec<Lot>) -> Result<(), Refusal> {
         sent.push((stream, count, bytes, dead, appending));
     }
     if !letters.is_empty() {
-        let failed = |error| Refusal::LogUnavailable(format!("the error store: {error}").into());
+        // The error store says itself what fails; its message names files.
+        let failed = |_| Refusal::LogUnavailable("the error store can't be written".into());
         edge.errors.put(letters).await.map_err(failed)?;
     }
     for (stream, _, _, _, appending) in &mut sent {

@@ -20,9 +20,9 @@
 //! no other type is believed. An array where one event is expected is several events. A slash at
 //! a path's end is tolerated. Errors are `{"code":…,"message":…}`, see [`Refusal`].
 //!
-//! The way of a body: [`body`] reads it within its limits → [`encoding`] inflates it → [`split`]
-//! finds its items, without recursion → [`item`] checks and looks at each, once → [`merge`] gives
-//! it what its batch says of all → [`sort`] encodes the records → [`intake`] appends and waits.
+//! The way of a body: `body` reads it within its limits → `encoding` inflates it → `split`
+//! finds its items, without recursion → `item` checks and looks at each, once → `merge` gives
+//! it what its batch says of all → `sort` encodes the records → `intake` appends and waits.
 
 mod auth;
 mod body;

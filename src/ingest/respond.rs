@@ -128,7 +128,11 @@ impl Refusal {
     /// What a missing stream means for the request.
     pub(super) fn of_streams(error: StreamsError) -> Self {
         match error {
-            StreamsError::Log(error) => Self::LogUnavailable(error.to_string().into()),
+            // What the system said names files; that is for the operator, not for the client.
+            StreamsError::Log(error) => {
+                tracing::error!(%error, "a stream's log can't be opened");
+                Self::LogUnavailable("the stream's log can't be opened".into())
+            }
             unknown => Self::UnknownStream(unknown),
         }
     }

@@ -61,14 +61,11 @@ pub(super) struct Lot {
 /// [`Refusal::InvalidJson`] and [`Refusal::TooLarge`], for the request as a whole.
 pub(super) fn sort(body: &[u8], facts: &Facts, limits: &IngestConfig) -> Result<Vec<Lot>, Refusal> {
     let parts = split::split(body, facts.form, limits.depth_max)?;
-    if parts.alone && body.len() > limits.event_bytes_max {
-        for item in &parts.items {
-            if let Item::Value(text) = item
-                && text.len() > limits.event_bytes_max
-            {
-                return Err(Refusal::TooLarge { what: "the event", max: limits.event_bytes_max });
-            }
-        }
+    if parts.alone
+        && let [Item::Value(text)] = parts.items.as_slice()
+        && text.len() > limits.event_bytes_max
+    {
+        return Err(Refusal::TooLarge { what: "the event", max: limits.event_bytes_max });
     }
     let envelope = &parts.envelope;
     let mut sorter = Sorter {

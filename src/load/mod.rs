@@ -80,12 +80,7 @@ pub struct Refused {
 impl EventLoader {
     /// A loader that has read nothing yet.
     #[must_use]
-    pub fn new(
-        stream: Arc<Stream>,
-        policy: LoadConfig,
-        share: Share,
-        delivery: Delivery,
-    ) -> Self {
+    pub fn new(stream: Arc<Stream>, policy: LoadConfig, share: Share, delivery: Delivery) -> Self {
         Self {
             stream,
             policy,
@@ -103,8 +98,7 @@ impl EventLoader {
     /// Takes over a plan that an earlier process left: its events are put under its name.
     pub fn resume(&mut self, plan: Plan) {
         self.resumed_seqs |= &plan.seqs;
-        let batch =
-            Batch::new(plan.id, plan.stream.clone(), plan.log_uuid, plan.partition);
+        let batch = Batch::new(plan.id, plan.stream.clone(), plan.log_uuid, plan.partition);
         self.resumed.push(Resumed { plan, batch });
     }
 
@@ -112,6 +106,11 @@ impl EventLoader {
     pub fn read(&mut self, from: Seq, to: Seq) {
         self.pending.insert_range(from..to);
         self.read_to = to;
+    }
+
+    /// There is no record below `to` that was not read.
+    pub fn nothing_below(&mut self, to: Seq) {
+        self.read_to = self.read_to.max(to);
     }
 
     /// These positions need nothing more: they were stored before, or are dead letters now.

@@ -199,9 +199,8 @@ impl Worker {
         }
         let unseen = self.recover_replays()?;
         let head = self.stream.wal.head();
-        // The loader starts at the cursor, or where the log starts if that is later.
-        self.loader.read(next_seq.min(head), next_seq.min(head));
         let from = next_seq.max(1);
+        self.loader.nothing_below(from);
         Ok(Running {
             adapter: Adapter::new(&self.stream.config.rules),
             sequencer: Sequencer::new(self.stream.config.partitions),
@@ -239,10 +238,7 @@ impl Worker {
     }
 
     /// Asks the store for a plan's batch until it answers.
-    fn find(
-        &mut self,
-        plan: &crate::store::Plan,
-    ) -> Result<Option<crate::store::Stored>, Ended> {
+    fn find(&mut self, plan: &crate::store::Plan) -> Result<Option<crate::store::Stored>, Ended> {
         loop {
             match self.runtime.block_on(self.store.find(plan)) {
                 Ok(found) => return Ok(found),
@@ -342,7 +338,10 @@ impl Running {
         let from = self.reader.position();
         let stream = Arc::clone(&self.worker.stream);
         let chunk = match self.reader.read() {
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                self.worker.loader.nothing_below(self.reader.position());
+                return Ok(());
+            }
             Ok(Some(Ok(chunk))) => chunk,
             Ok(Some(Err(damage))) => {
                 tracing::error!(stream = %stream.name, from = damage.from, to = damage.to,
@@ -428,8 +427,7 @@ impl Running {
             letters.extend(lost.map(|(_, letter)| letter));
         }
         if !letters.is_empty() {
-            self.worker
-                .insist("write dead letters", |w| w.errors.put_blocking(letters.clone()))?;
+            self.worker.insist("write dead letters", |w| w.errors.put_blocking(letters.clone()))?;
         }
         self.worker.stream.stats.rejected_events.add(count as u64);
         Ok(())
@@ -514,10 +512,7 @@ impl Running {
         }
     }
 
-    fn letters_of(
-        &self,
-        refused: &[Refused],
-    ) -> (Vec<NewLetter>, Vec<(LetterId, NewLetter)>) {
+    fn letters_of(&self, refused: &[Refused]) -> (Vec<NewLetter>, Vec<(LetterId, NewLetter)>) {
         let (mut letters, mut failed_again) = (Vec::new(), Vec::new());
         for Refused { batch, row } in refused {
             let letter = letter_of_row(batch, row.row, vec![row.rejection.clone()]);
@@ -531,10 +526,8 @@ impl Running {
 
     fn start_flush(&mut self, reply: oneshot::Sender<FlushReport>) {
         let stats = &self.worker.stream.stats;
-        let before = FlushReport {
-            events: stats.stored_events.get(),
-            batches: stats.stored_batches.get(),
-        };
+        let before =
+            FlushReport { events: stats.stored_events.get(), batches: stats.stored_batches.get() };
         self.flushes.push(Flush { target: self.worker.stream.wal.head(), before, reply });
     }
 
@@ -545,10 +538,8 @@ impl Running {
         self.worker.loader.retry_now();
         let low = self.worker.loader.low();
         let stats = &self.worker.stream.stats;
-        let after = FlushReport {
-            events: stats.stored_events.get(),
-            batches: stats.stored_batches.get(),
-        };
+        let after =
+            FlushReport { events: stats.stored_events.get(), batches: stats.stored_batches.get() };
         let (answered, waiting) =
             std::mem::take(&mut self.flushes).into_iter().partition(|f| low >= f.target);
         self.flushes = waiting;

@@ -28,7 +28,10 @@ fn store(stream: &StreamStatus) -> Option<Finding> {
     Some(Finding {
         severity: Severity::Critical,
         view: View::Overview,
-        text: format!("store fails for {}: {} events wait; {error}", stream.name, stream.wal.lag_events),
+        text: format!(
+            "store fails for {}: {} events wait; {error}",
+            stream.name, stream.wal.lag_events
+        ),
         stream: Some(stream.name.clone()),
     })
 }
@@ -60,7 +63,11 @@ fn log(stream: &StreamStatus) -> Option<Finding> {
     Some(Finding {
         severity,
         view: View::Wal,
-        text: format!("log of {} is {:.0}% full; at 100% it refuses events", stream.name, used * 100.0),
+        text: format!(
+            "log of {} is {:.0}% full; at 100% it refuses events",
+            stream.name,
+            used * 100.0
+        ),
         stream: Some(stream.name.clone()),
     })
 }
@@ -78,8 +85,7 @@ fn skew_of(stream: &StreamStatus) -> Option<(usize, f64)> {
 
 fn skew(stream: &StreamStatus) -> Option<Finding> {
     let (partition, ratio) = skew_of(stream).filter(|(_, ratio)| *ratio >= SKEW_WARNING)?;
-    let severity =
-        if ratio >= 2.0 * SKEW_WARNING { Severity::Critical } else { Severity::Warning };
+    let severity = if ratio >= 2.0 * SKEW_WARNING { Severity::Critical } else { Severity::Warning };
     Some(Finding {
         severity,
         view: View::Partitions,

@@ -13,7 +13,7 @@ const QUARTER: u32 = 15;
 /// One counter's history.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    last: Option<u64>,
+    last: u64,
     seconds: VecDeque<f32>,
     quarters: VecDeque<f32>,
     /// Growth and seconds of the quarter that is not over.
@@ -23,7 +23,7 @@ pub(super) struct History {
 impl History {
     /// Takes the counter's value, `elapsed` seconds after the last.
     pub(super) fn take(&mut self, value: u64, elapsed: f64) {
-        let Some(last) = self.last.replace(value) else { return };
+        let last = std::mem::replace(&mut self.last, value);
         let grown = value.saturating_sub(last) as f64;
         push(&mut self.seconds, (grown / elapsed.max(0.001)) as f32);
         self.growing = (self.growing.0 + grown, self.growing.1 + 1);
@@ -37,7 +37,8 @@ impl History {
     pub(super) fn rate(&self) -> f64 {
         let recent = self.seconds.iter().rev().take(RATE_SECONDS);
         let count = recent.len().max(1) as f64;
-        recent.map(|&point| f64::from(point)).sum::<f64>() / count
+        // An empty sum is -0.0.
+        recent.map(|&point| f64::from(point)).sum::<f64>().abs() / count
     }
 
     pub(super) fn seconds(&self) -> Vec<f32> {
@@ -68,18 +69,18 @@ mod tests {
     #[test]
     fn a_rate_is_the_growth_of_the_last_five_seconds() {
         let mut history = History::default();
-        for value in [100, 100, 110, 120, 130, 140, 150] {
+        for value in [0, 0, 10, 20, 30, 40, 50] {
             history.take(value, 1.0);
         }
         assert!((history.rate() - 10.0).abs() < 1e-9);
-        assert_eq!(history.seconds(), [0.0, 10.0, 10.0, 10.0, 10.0, 10.0]);
-        assert_eq!(history.quarters(), []);
+        assert_eq!(history.seconds(), [0.0, 0.0, 10.0, 10.0, 10.0, 10.0, 10.0]);
+        assert!(history.quarters().is_empty());
     }
 
     #[test]
     fn a_quarter_is_the_mean_of_its_seconds_and_the_oldest_points_go() {
         let mut history = History::default();
-        for second in 0..=15 * 61_u64 {
+        for second in 1..=15 * 61_u64 {
             history.take(second * 3, 1.0);
         }
         assert_eq!((history.seconds().len(), history.quarters().len()), (60, 60));

@@ -159,8 +159,7 @@ impl Sampler {
         let uptime_ms = millis(self.sources.started.elapsed());
         let since_ms = stats.pending_since_ms.get();
         let partitions = stats.partition_events.iter().zip(&stats.partition_pending);
-        let store_error =
-            stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let store_error = stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut row = StreamStatus {
             name: stream.name.clone(),
             state: State::Idle,
@@ -213,9 +212,15 @@ impl Sampler {
         let p99 = rows.iter().map(|r| r.wal.sync_p99_us).max().unwrap_or(0);
         let oldest_s = rows.iter().map(|r| r.pending_age_ms).max().unwrap_or(0) / 1000;
         let notes = [
-            (format!("{refused} refused"), format!("{} conns", self.sources.edge.connections.get())),
+            (
+                format!("{refused} refused"),
+                format!("{} conns", self.sources.edge.connections.get()),
+            ),
             (format!("lag {lag}"), format!("sync p99 {:.1}ms", p99 as f64 / 1000.0)),
-            (format!("rejected {rejected_rate:.1}/s"), format!("{} dead", sum(|r| r.rejected_events))),
+            (
+                format!("rejected {rejected_rate:.1}/s"),
+                format!("{} dead", sum(|r| r.rejected_events)),
+            ),
             (findings::skew_note(rows), format!("{} streams", rows.len())),
             (format!("{} open", sum(|r| r.pending_events)), format!("oldest {oldest_s}s")),
             (

@@ -141,6 +141,8 @@ struct Shared {
     work: Condvar,
 }
 
+type OnFailed = Arc<dyn Fn(&io::Error) + Send + Sync>;
+
 struct State {
     queue: VecDeque<Waiting>,
     queue_bytes: usize,
@@ -151,7 +153,7 @@ struct State {
     closing: bool,
     failed: Option<Arc<io::Error>>,
     on_durable: Option<Arc<dyn Fn() + Send + Sync>>,
-    on_failed: Option<Arc<dyn Fn(&io::Error) + Send + Sync>>,
+    on_failed: Option<OnFailed>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 

@@ -93,8 +93,13 @@ impl Reader {
 
     fn step(&mut self) -> io::Result<Step> {
         loop {
-            let Some((extent, sealed)) = self.extent() else {
-                return Ok(Step::AtEnd);
+            let (extent, sealed) = match self.extent() {
+                Ok(found) => found,
+                // Positions up to there were never given to a record.
+                Err(head) => {
+                    self.next = self.next.max(head);
+                    return Ok(Step::AtEnd);
+                }
             };
             self.next = self.next.max(extent.first_seq);
             if self.open.as_ref().is_none_or(|open| open.first_seq != extent.first_seq) {
@@ -123,11 +128,14 @@ impl Reader {
         }
     }
 
-    /// The segment that holds the next record, and whether another follows it.
-    fn extent(&self) -> Option<(Extent, bool)> {
+    /// The segment that holds the next record, and whether another follows it; the log's head
+    /// where there is no such record.
+    fn extent(&self) -> Result<(Extent, bool), Seq> {
         let state = self.shared.state();
-        let index = state.segments.iter().position(|s| s.end_seq > self.next)?;
-        Some((state.segments[index].clone(), index + 1 < state.segments.len()))
+        match state.segments.iter().position(|s| s.end_seq > self.next) {
+            Some(index) => Ok((state.segments[index].clone(), index + 1 < state.segments.len())),
+            None => Err(state.durable),
+        }
     }
 
     fn damaged_or_end(&mut self, extent: &Extent, certain: bool) -> Step {

@@ -26,32 +26,15 @@ pub fn draw(model: &Model, dialog: &Dialog, p: &mut Painter, area: Rect) -> Opti
             line(p, inner, 3, "", "counting its open letters");
             None
         }
-        Question::Replay {
-            scope,
-            count,
-            as_of,
-            ..
-        } => {
+        Question::Replay { scope, count, as_of, .. } => {
             let inner = p.pane(at, "Replay", "Esc cancels", true);
             replay(model, dialog, p, inner, (scope, *count, *as_of))
         }
         Question::Leave => {
             let inner = p.pane(at, "Leave", "Esc cancels", true);
             line(p, inner, 1, "", "This console runs inside the service.");
-            line(
-                p,
-                inner,
-                3,
-                "",
-                "Stop service: intake ends, open batches are stored.",
-            );
-            line(
-                p,
-                inner,
-                4,
-                "",
-                "Close console: the service goes on without it.",
-            );
+            line(p, inner, 3, "", "Stop service: intake ends, open batches are stored.");
+            line(p, inner, 4, "", "Close console: the service goes on without it.");
             let buttons = ["Cancel", "Close console", "Stop service"];
             draw_buttons(p, inner, dialog.focus, &buttons);
             None
@@ -64,19 +47,9 @@ fn line(p: &mut Painter, inner: Rect, row: u16, label: &str, text: &str) {
         return;
     }
     let y = inner.y + row;
-    let x = if label.is_empty() {
-        inner.x + 2
-    } else {
-        inner.x + 12
-    };
+    let x = if label.is_empty() { inner.x + 2 } else { inner.x + 12 };
     p.text(inner.x + 2, y, 10, label, p.theme.dim());
-    p.text(
-        x,
-        y,
-        inner.right().saturating_sub(x + 1),
-        text,
-        p.theme.normal(),
-    );
+    p.text(x, y, inner.right().saturating_sub(x + 1), text, p.theme.normal());
 }
 
 fn replay(
@@ -87,20 +60,10 @@ fn replay(
     (scope, count, as_of): (&str, u64, i64),
 ) -> Option<Position> {
     line(p, inner, 1, "Scope", scope);
-    let counted = format!(
-        "{} as of {}. Later ones are not included.",
-        letters(count),
-        format::clock(as_of)
-    );
+    let counted = format!("{} as of {}; later ones stay out", letters(count), format::clock(as_of));
     line(p, inner, 2, "", "");
     line(p, inner, 3, "Letters", &counted);
-    line(
-        p,
-        inner,
-        4,
-        "Effect",
-        "back into the log, as they are, under today's rules",
-    );
+    line(p, inner, 4, "Effect", "back into the log, as they are, under today's rules");
     let label = format!("Replay {}", format::count(count));
     draw_buttons(p, inner, dialog.focus, &["Cancel", &label]);
     if let Some(notice) = model.notice.as_ref().filter(|notice| notice.failed) {
@@ -110,46 +73,24 @@ fn replay(
         return None;
     }
     let y = inner.y + 6.min(inner.height.saturating_sub(3));
-    let x = p.text(
-        inner.x + 2,
-        y,
-        40,
-        "Type the number of letters: ",
-        p.theme.normal(),
-    );
+    let x = p.text(inner.x + 2, y, 40, "Type the number of letters: ", p.theme.normal());
     let focused = dialog.focus == focus::OTHER;
-    let style = if focused {
-        p.theme.heading()
-    } else {
-        p.theme.normal()
-    };
+    let style = if focused { p.theme.heading() } else { p.theme.normal() };
     let x = p.text(x, y, 2, "[ ", style);
     let end = p.text(x, y, 12, &dialog.typed, style);
     p.text(end.max(x + 8), y, 2, " ]", style);
-    if focused {
-        cursor_at(end, y, inner)
-    } else {
-        None
-    }
+    if focused { cursor_at(end, y, inner) } else { None }
 }
 
 fn letters(count: u64) -> String {
-    if count == 1 {
-        "1 letter".to_owned()
-    } else {
-        format!("{} letters", format::count(count))
-    }
+    if count == 1 { "1 letter".to_owned() } else { format!("{} letters", format::count(count)) }
 }
 
 fn draw_buttons(p: &mut Painter, inner: Rect, focused: usize, buttons: &[&str]) {
     let y = inner.bottom().saturating_sub(1);
     let mut x = inner.x + 2;
     for (i, label) in buttons.iter().enumerate() {
-        let style = if i == focused {
-            p.theme.reversed()
-        } else {
-            p.theme.normal()
-        };
+        let style = if i == focused { p.theme.reversed() } else { p.theme.normal() };
         let room = inner.right().saturating_sub(x);
         x = p.text(x, y, room, &format!("[ {label} ]"), style) + 3;
     }

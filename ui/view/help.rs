@@ -50,7 +50,10 @@ pub enum Line {
 pub fn lines(near: &[Place]) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut places = PLACES;
-    places.sort_by_key(|(place, _)| !near.contains(place));
+    places.sort_by_key(|(place, _)| {
+        let nearness = near.iter().position(|other| other == place);
+        nearness.unwrap_or(near.len())
+    });
     for (place, heading) in places {
         lines.push(Line::Heading(heading));
         lines.extend(KEYS.iter().filter(|key| key.place == place).map(Line::Key));
@@ -76,19 +79,9 @@ pub fn draw(model: &Model, scroll: usize, p: &mut Painter, body: Rect) {
             Line::Blank => x,
             Line::Key(key) => {
                 let names: Vec<String> = key.presses.iter().map(|press| press.name()).collect();
-                let style = if key.changes() {
-                    p.theme.reversed()
-                } else {
-                    p.theme.normal()
-                };
+                let style = if key.changes() { p.theme.reversed() } else { p.theme.normal() };
                 p.text(x + 2, y, 18, &names.join("  "), style);
-                p.text(
-                    x + 21,
-                    y,
-                    room.saturating_sub(21),
-                    key.help,
-                    p.theme.normal(),
-                )
+                p.text(x + 21, y, room.saturating_sub(21), key.help, p.theme.normal())
             }
         };
     }

@@ -16,19 +16,12 @@ const PREVIEW_ROWS_MIN: u16 = 13;
 pub fn draw(model: &Model, p: &mut Painter, area: Rect, full: bool) {
     let letters = &model.letters;
     let current = letters.current().map(|row| row.letter.id);
-    let opened = letters
-        .opened
-        .as_ref()
-        .filter(|o| Some(o.letter.summary.id) == current);
+    let opened = letters.opened.as_ref().filter(|o| Some(o.letter.summary.id) == current);
     let (title, note) = match (current, opened) {
         (Some(id), Some(opened)) => {
             let rows = opened.rows.len();
             let at = letters.scroll + 1;
-            let note = if full {
-                format!("row {at} of {rows}")
-            } else {
-                "Enter opens".to_owned()
-            };
+            let note = if full { format!("row {at} of {rows}") } else { "Enter opens".to_owned() };
             let reason = &opened.letter.summary.reason;
             let path = &opened.letter.summary.path;
             (format!("Letter {id}  {reason} {path}"), note)
@@ -38,18 +31,8 @@ pub fn draw(model: &Model, p: &mut Painter, area: Rect, full: bool) {
     };
     let inner = p.pane(area, title.trim_end(), &note, full);
     let Some(opened) = opened else {
-        let text = if current.is_some() {
-            "waiting for data"
-        } else {
-            "no letter"
-        };
-        p.text(
-            inner.x + 1,
-            inner.y,
-            inner.width.saturating_sub(2),
-            text,
-            p.theme.dim(),
-        );
+        let text = if current.is_some() { "waiting for data" } else { "no letter" };
+        p.text(inner.x + 1, inner.y, inner.width.saturating_sub(2), text, p.theme.dim());
         return;
     };
     let (first, left) = match (full, inner.height < PREVIEW_ROWS_MIN) {
@@ -60,11 +43,7 @@ pub fn draw(model: &Model, p: &mut Painter, area: Rect, full: bool) {
     let first = first.min(opened.rows.len().saturating_sub(1));
     let now = model.screen_clock().unwrap_or_default();
     for (y, row) in (inner.y..inner.bottom()).zip(&opened.rows[first..]) {
-        let at = Rect {
-            y,
-            height: 1,
-            ..inner
-        };
+        let at = Rect { y, height: 1, ..inner };
         draw_row(opened, *row, p, at, left, now);
     }
 }
@@ -91,13 +70,7 @@ fn draw_row(opened: &Opened, row: DetailRow, p: &mut Painter, at: Rect, left: us
         }
         DetailRow::NotJson => {
             let error = opened.payload.error.as_deref().unwrap_or_default();
-            p.text(
-                x,
-                at.y,
-                room,
-                &format!("not JSON: {error}"),
-                p.theme.warning(),
-            );
+            p.text(x, at.y, room, &format!("not JSON: {error}"), p.theme.warning());
         }
         DetailRow::Payload(i) => payload(opened, i, p, at, left),
         DetailRow::Hex(i) => {
@@ -111,19 +84,9 @@ fn draw_row(opened: &Opened, row: DetailRow, p: &mut Painter, at: Rect, left: us
             let attempt = &opened.letter.history[i];
             let x = p.text(x, at.y, 12, &format::stamp(attempt.at, now), p.theme.dim()) + 2;
             let x = p.text(x, at.y, 14, &attempt.what, p.theme.normal()) + 2;
-            let by = attempt
-                .by
-                .as_deref()
-                .map(|by| format!("by {by}: "))
-                .unwrap_or_default();
+            let by = attempt.by.as_deref().map(|by| format!("by {by}: ")).unwrap_or_default();
             let text = format!("{by}{}", attempt.detail);
-            p.last(
-                x,
-                at.y,
-                at.right().saturating_sub(x + 1),
-                &text,
-                p.theme.normal(),
-            );
+            p.last(x, at.y, at.right().saturating_sub(x + 1), &text, p.theme.normal());
         }
     }
 }
@@ -132,19 +95,9 @@ fn violation(opened: &Opened, i: usize, p: &mut Painter, at: Rect) {
     let rejection = &opened.letter.rejections[i];
     let code = format!("{}.{}", rejection.phase.as_str(), rejection.reason);
     let x = p.text(at.x + 1, at.y, 30, &code, p.theme.heading()) + 2;
-    let path = if rejection.path.is_empty() {
-        "the whole payload"
-    } else {
-        &rejection.path
-    };
+    let path = if rejection.path.is_empty() { "the whole payload" } else { &rejection.path };
     let x = p.text(x, at.y, 32, &format!("at {path}"), p.theme.normal()) + 2;
-    p.last(
-        x,
-        at.y,
-        at.right().saturating_sub(x + 1),
-        &rejection.message,
-        p.theme.normal(),
-    );
+    p.last(x, at.y, at.right().saturating_sub(x + 1), &rejection.message, p.theme.normal());
 }
 
 fn payload(opened: &Opened, i: usize, p: &mut Painter, at: Rect, left: usize) {
@@ -159,18 +112,9 @@ fn payload(opened: &Opened, i: usize, p: &mut Painter, at: Rect, left: usize) {
     let x = at.x + 7 + indent.saturating_sub(left) as u16;
     let source = text.get(line.source.clone()).unwrap_or_default();
     // Only what can be seen is read: a line may be a megabyte long.
-    let shown = source
-        .char_indices()
-        .nth(shift)
-        .map_or("", |(at, _)| &source[at..]);
+    let shown = source.char_indices().nth(shift).map_or("", |(at, _)| &source[at..]);
     let Some(rejection) = violation else {
-        p.last(
-            x,
-            at.y,
-            at.right().saturating_sub(x + 1),
-            shown,
-            p.theme.normal(),
-        );
+        p.last(x, at.y, at.right().saturating_sub(x + 1), shown, p.theme.normal());
         return;
     };
     let exists = line.pointer.as_deref() == Some(&*rejection.path);
@@ -183,11 +127,5 @@ fn payload(opened: &Opened, i: usize, p: &mut Painter, at: Rect, left: usize) {
     let note_cells = 40.min(at.width / 2);
     let room = at.right().saturating_sub(x + 1 + note_cells);
     let end = p.text(x, at.y, room, shown, p.theme.normal());
-    p.text(
-        end + 2,
-        at.y,
-        at.right().saturating_sub(end + 3),
-        &note,
-        p.theme.warning(),
-    );
+    p.text(end + 2, at.y, at.right().saturating_sub(end + 3), &note, p.theme.warning());
 }

@@ -3,11 +3,13 @@
 //! [`draw`] picks the layout class from the size alone and leaves the model as it is. A screen
 //! that is too small for a view shows what matters most, never a request for a larger window.
 
+pub mod capacity;
 pub mod dead_letters;
 pub mod dialog;
 pub mod frame;
 pub mod help;
 pub mod letter;
+pub mod letter_list;
 pub mod overview;
 pub mod partitions;
 pub mod streams;
@@ -17,7 +19,7 @@ use eventkit::status::Snapshot;
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 
-use super::model::{Model, Tab};
+use super::model::{Link, Model, Tab};
 use super::paint::Painter;
 
 /// How much room there is.
@@ -62,19 +64,14 @@ pub fn draw(model: &Model, frame: &mut Frame) {
         }
         Class::Minimal => {
             frame::minimal(model, p, area);
-            model
-                .dialog
-                .as_ref()
-                .and_then(|question| dialog::draw(model, question, p, area))
+            model.dialog.as_ref().and_then(|question| dialog::draw(model, question, p, area))
         }
         Class::Compact | Class::Wide => {
             let body = frame::draw(model, p, area, class);
             draw_body(model, p, body, class);
             let line = frame::message(model, p, area);
-            let asked = model
-                .dialog
-                .as_ref()
-                .map(|question| dialog::draw(model, question, p, area));
+            let asked =
+                model.dialog.as_ref().map(|question| dialog::draw(model, question, p, area));
             asked.unwrap_or(line)
         }
     };
@@ -88,13 +85,7 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
         return help::draw(model, scroll, p, body);
     }
     let Some(snapshot) = model.shown() else {
-        p.text(
-            body.x + 1,
-            body.y + 1,
-            body.width,
-            "waiting for data",
-            p.theme.dim(),
-        );
+        p.text(body.x + 1, body.y + 1, body.width, "waiting for data", p.theme.dim());
         return;
     };
     match model.tab {
@@ -104,7 +95,8 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
         Tab::Wal => wal::draw(model, snapshot, p, body),
         Tab::DeadLetters => dead_letters::draw(model, p, body, class),
     }
-    if model.is_stale() && model.frozen.is_none() {
+    let old = model.is_stale() || matches!(model.link, Link::Lost { .. });
+    if old && model.frozen.is_none() {
         p.restyle(body, p.theme.dim());
     }
 }
@@ -114,12 +106,7 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
 pub fn stream_line(model: &Model, snapshot: &Snapshot) -> usize {
     let cursor = model.cursors.stream.as_ref();
     cursor
-        .and_then(|name| {
-            snapshot
-                .streams
-                .iter()
-                .position(|stream| stream.name == *name)
-        })
+        .and_then(|name| snapshot.streams.iter().position(|stream| stream.name == *name))
         .unwrap_or(0)
 }
 
@@ -133,6 +120,5 @@ pub fn first_row(line: usize, rows: usize, height: usize) -> usize {
 /// Where a text cursor stands, if it is inside the area.
 #[must_use]
 pub fn cursor_at(x: u16, y: u16, area: Rect) -> Option<Position> {
-    area.contains(Position { x, y })
-        .then_some(Position { x, y })
+    area.contains(Position { x, y }).then_some(Position { x, y })
 }

@@ -3,10 +3,10 @@
 //! Findings are ranked by the service; this view only shows them and opens the view that
 //! explains one.
 
-use eventkit::status::{Finding, Severity, Sink, Snapshot, Stage, StreamStatus};
+use eventkit::status::{Finding, Severity, Snapshot, Stage, StreamStatus};
 use ratatui::layout::Rect;
 
-use super::{Class, first_row, stream_line};
+use super::{Class, capacity, first_row, stream_line};
 use crate::ui::format;
 use crate::ui::model::{Model, Tab};
 use crate::ui::paint::Painter;
@@ -35,11 +35,7 @@ pub fn finding_line(model: &Model, snapshot: &Snapshot) -> usize {
 /// Draws the view.
 pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, class: Class) {
     let wide = class == Class::Wide;
-    let slice = |y: u16, height: u16| Rect {
-        y: body.y + y,
-        height,
-        ..body
-    };
+    let slice = |y: u16, height: u16| Rect { y: body.y + y, height, ..body };
     let pipeline_rows = if wide { 7 } else { 6 };
     pipeline(model, snapshot, p, slice(0, pipeline_rows), wide);
     let findings = snapshot.findings.len().clamp(1, if wide { 6 } else { 4 }) as u16;
@@ -48,43 +44,21 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, cla
     let rest = body.height.saturating_sub(y);
     if !wide {
         streams(model, snapshot, p, slice(y, rest.saturating_sub(2)));
-        sink_line(snapshot, p, slice(body.height.saturating_sub(2), 1));
-        capacity_line(snapshot, p, slice(body.height.saturating_sub(1), 1));
+        capacity::sink_line(snapshot, p, slice(body.height.saturating_sub(2), 1));
+        capacity::capacity_line(snapshot, p, slice(body.height.saturating_sub(1), 1));
         return;
     }
     let changes_rows = 6.min(rest / 3);
     let middle = slice(y, rest - changes_rows);
-    let left = Rect {
-        width: middle.width / 2,
-        ..middle
-    };
-    let right = Rect {
-        x: middle.x + left.width,
-        width: middle.width - left.width,
-        ..middle
-    };
+    let left = Rect { width: middle.width / 2, ..middle };
+    let right = Rect { x: middle.x + left.width, width: middle.width - left.width, ..middle };
     streams(model, snapshot, p, left);
-    let sinks_rows = (snapshot.sinks.len() as u16 + 3).min(right.height / 2);
-    sinks(
-        snapshot,
-        p,
-        Rect {
-            height: sinks_rows,
-            ..right
-        },
-    );
-    let below = Rect {
-        y: right.y + sinks_rows,
-        height: right.height - sinks_rows,
-        ..right
-    };
-    capacity(snapshot, p, below);
-    changes(
-        model,
-        snapshot,
-        p,
-        slice(y + rest - changes_rows, changes_rows),
-    );
+    let errors = snapshot.sinks.iter().filter(|sink| sink.error.is_some()).count();
+    let sinks_rows = ((snapshot.sinks.len() + errors) as u16 + 3).min(right.height / 2);
+    capacity::sinks(snapshot, p, Rect { height: sinks_rows, ..right });
+    let below = Rect { y: right.y + sinks_rows, height: right.height - sinks_rows, ..right };
+    capacity::capacity(snapshot, p, below);
+    changes(model, snapshot, p, slice(y + rest - changes_rows, changes_rows));
 }
 
 fn pipeline(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wide: bool) {
@@ -92,19 +66,12 @@ fn pipeline(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wid
     let count = snapshot.stages.len().max(1) as u16;
     let width = inner.width / count;
     for (i, stage) in snapshot.stages.iter().enumerate() {
-        let at = Rect {
-            x: inner.x + 1 + width * i as u16,
-            width: width - 1,
-            ..inner
-        };
+        let at =
+            Rect { x: inner.x + 1 + width * i as u16, width: width.saturating_sub(1), ..inner };
         draw_stage(model, stage, p, at, wide);
         if i + 1 < snapshot.stages.len() {
-            let (arrow, y) = if wide {
-                ("-->", inner.y + 1)
-            } else {
-                (">", inner.y)
-            };
-            let x = at.x + width - if wide { 5 } else { 2 };
+            let (arrow, y) = if wide { ("-->", inner.y + 1) } else { (">", inner.y) };
+            let x = (at.x + width).saturating_sub(if wide { 5 } else { 2 });
             p.text(x, y, 3, arrow, p.theme.dim());
         }
     }
@@ -116,11 +83,7 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
     let name = stage.name.to_uppercase();
     let x = p.text(at.x, at.y, room, &name, p.theme.heading()) + 1;
     if wide || severity.is_some() {
-        let style = if severity.is_some() {
-            p.theme.severity(severity)
-        } else {
-            p.theme.dim()
-        };
+        let style = if severity.is_some() { p.theme.severity(severity) } else { p.theme.dim() };
         let text = match (wide, severity) {
             (true, Some(_)) => format!("{} {}", stage.state.as_str(), mark(severity)),
             (true, None) => stage.state.as_str().to_owned(),
@@ -130,11 +93,7 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
     }
     let rate = format!("{}/s", format::rate(stage.rate));
     p.text(at.x, at.y + 1, room, &rate, p.theme.normal());
-    let points = if model.seconds {
-        &stage.seconds
-    } else {
-        &stage.quarters
-    };
+    let points = if model.seconds { &stage.seconds } else { &stage.quarters };
     p.sparkline(at.x, at.y + 2, room.saturating_sub(2).min(15), points);
     if wide {
         p.text(at.x, at.y + 3, at.width, &stage.note, p.theme.normal());
@@ -143,13 +102,7 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
         let style = p.theme.severity(severity);
         p.text(at.x, at.y + 3, at.width, stage.state.as_str(), style);
     } else if stage.note.is_empty() {
-        p.text(
-            at.x,
-            at.y + 3,
-            at.width,
-            stage.state.as_str(),
-            p.theme.dim(),
-        );
+        p.text(at.x, at.y + 3, at.width, stage.state.as_str(), p.theme.dim());
     } else {
         p.text(at.x, at.y + 3, at.width, &stage.note, p.theme.normal());
     }
@@ -157,10 +110,7 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
 
 fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wide: bool) {
     let focused = !model.cursors.overview_streams;
-    let hidden = snapshot
-        .findings
-        .len()
-        .saturating_sub(usize::from(area.height - 2));
+    let hidden = snapshot.findings.len().saturating_sub(usize::from(area.height - 2));
     let note = match hidden {
         0 => "worst first   Enter opens".to_owned(),
         more => format!("worst first, {more} more below   Enter opens"),
@@ -183,70 +133,31 @@ fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wi
     let line = finding_line(model, snapshot);
     let height = usize::from(inner.height);
     let first = first_row(line, snapshot.findings.len(), height);
-    let shown = snapshot
-        .findings
-        .iter()
-        .enumerate()
-        .skip(first)
-        .take(height);
+    let shown = snapshot.findings.iter().enumerate().skip(first).take(height);
     for (y, (i, finding)) in (inner.y..).zip(shown) {
-        draw_finding(
-            finding,
-            p,
-            Rect {
-                y,
-                height: 1,
-                ..inner
-            },
-            wide,
-        );
+        draw_finding(finding, p, Rect { y, height: 1, ..inner }, wide);
         if focused && i == line {
-            p.restyle(
-                Rect {
-                    y,
-                    height: 1,
-                    ..inner
-                },
-                p.theme.reversed(),
-            );
+            p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
 }
 
 fn draw_finding(finding: &Finding, p: &mut Painter, at: Rect, wide: bool) {
     let severity = Some(finding.severity);
-    p.text(
-        at.x + 1,
-        at.y,
-        2,
-        mark(severity),
-        p.theme.severity(severity),
-    );
+    p.text(at.x + 1, at.y, 2, mark(severity), p.theme.severity(severity));
     let tab = Tab::of(finding.view);
     let view = tab.map_or("service".to_owned(), |tab| tab.label().1.to_lowercase());
     p.text(at.x + 4, at.y, 13, &view, p.theme.normal());
     let mut right = at.right() - 1;
     if let Some(tab) = tab {
-        right = p.right(
-            right,
-            at.y,
-            6,
-            &format!("-> {}", tab.label().0),
-            p.theme.dim(),
-        ) - 2;
+        right = p.right(right, at.y, 6, &format!("-> {}", tab.label().0), p.theme.dim()) - 2;
     }
     if let (true, Some(stream)) = (wide, &finding.stream) {
         let text = format!("stream {stream}");
         right = p.right(right, at.y, 28, &text, p.theme.normal()) - 2;
     }
     let x = at.x + 18;
-    p.text(
-        x,
-        at.y,
-        right.saturating_sub(x),
-        &finding.text,
-        p.theme.normal(),
-    );
+    p.text(x, at.y, right.saturating_sub(x), &finding.text, p.theme.normal());
 }
 
 fn streams(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect) {
@@ -260,43 +171,19 @@ fn streams(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect) {
     let rows = usize::from(inner.height - 1);
     let all = &snapshot.streams;
     let line = stream_line(model, snapshot);
-    let (rows, more) = if all.len() > rows {
-        (rows - 1, true)
-    } else {
-        (rows, false)
-    };
-    let first = if focused {
-        first_row(line, all.len(), rows)
-    } else {
-        0
-    };
+    let (rows, more) = if all.len() > rows { (rows - 1, true) } else { (rows, false) };
+    let first = if focused { first_row(line, all.len(), rows) } else { 0 };
     let mut y = inner.y + 1;
     for (i, stream) in all.iter().enumerate().skip(first).take(rows) {
-        let row = Rect {
-            y,
-            height: 1,
-            ..inner
-        };
-        columns.row(
-            p,
-            y,
-            stream,
-            if model.seconds {
-                &stream.seconds
-            } else {
-                &stream.quarters
-            },
-        );
+        let row = Rect { y, height: 1, ..inner };
+        columns.row(p, y, stream, if model.seconds { &stream.seconds } else { &stream.quarters });
         if focused && i == line {
             p.restyle(row, p.theme.reversed());
         }
         y += 1;
     }
     if more {
-        let others = all
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| *i < first || *i >= first + rows);
+        let others = all.iter().enumerate().filter(|(i, _)| *i < first || *i >= first + rows);
         let (rate, dead, n) = others.fold((0.0, 0.0, 0), |(rate, dead, n), (_, stream)| {
             (rate + stream.rate, dead + stream.rejected_rate, n + 1)
         });
@@ -345,186 +232,12 @@ impl Columns {
         let style = p.theme.normal();
         let severity = severity_of(stream.state);
         let end = self.rate - 7;
-        let x = p.text(
-            self.name,
-            y,
-            end - self.name - 3,
-            stream.name.as_str(),
-            style,
-        );
+        let x = p.text(self.name, y, end - self.name - 3, stream.name.as_str(), style);
         p.text(x + 1, y, 2, mark(severity), p.theme.severity(severity));
         p.right(self.rate, y, 9, &format::rate(stream.rate), style);
         p.sparkline(self.chart, y, self.chart_cells, points);
         p.right(self.dead, y, 8, &format::rate(stream.rejected_rate), style);
-        p.right(
-            self.lag,
-            y,
-            8,
-            &format::short_count(stream.wal.lag_events),
-            style,
-        );
-    }
-}
-
-fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
-    let inner = p.pane(area, "Sinks", "", false);
-    if inner.height == 0 {
-        return;
-    }
-    let x = inner.x + 1;
-    let heading = p.theme.heading();
-    p.text(x, inner.y, 10, "sink", heading);
-    for (end, text) in [
-        (20, "out/s"),
-        (29, "last"),
-        (38, "failures"),
-        (48, "backlog"),
-    ] {
-        p.right(x + end, inner.y, 8, text, heading);
-    }
-    p.text(x + 50, inner.y, 8, "state", heading);
-    for (y, sink) in (inner.y + 1..inner.bottom()).zip(&snapshot.sinks) {
-        let style = p.theme.normal();
-        p.text(x, y, 11, &sink.name, style);
-        p.right(x + 20, y, 8, &format::rate(sink.rate), style);
-        p.right(
-            x + 29,
-            y,
-            8,
-            &format::micros(sink.last_ms.saturating_mul(1000)),
-            style,
-        );
-        p.right(x + 38, y, 8, &format::short_count(sink.failures), style);
-        p.right(x + 48, y, 8, &format::short_count(sink.backlog), style);
-        state(sink, p, x + 50, y);
-    }
-}
-
-fn state(sink: &Sink, p: &mut Painter, x: u16, y: u16) -> u16 {
-    let severity = severity_of(sink.state);
-    let style = p.theme.severity(severity);
-    let x = p.text(x, y, 7, sink.state.as_str(), style);
-    if severity.is_none() {
-        return x;
-    }
-    p.text(x + 1, y, 2, mark(severity), style)
-}
-
-/// Label, part, whole, and the text behind the bar.
-fn capacities(snapshot: &Snapshot) -> [(&'static str, f64, f64, String); 5] {
-    let c = &snapshot.capacity;
-    let of = |part: u64, whole: u64| {
-        let text = format!("{} of {}", format::bytes(part), format::bytes(whole));
-        (part as f64, whole as f64, text)
-    };
-    let labelled = |label, (part, whole, text)| (label, part, whole, text);
-    let disk_used = c.disk_bytes.saturating_sub(c.disk_free_bytes);
-    let (errors, _, _) = of(c.errors_bytes, c.disk_bytes);
-    let dead = format!("{} on disk", format::bytes(c.errors_bytes));
-    [
-        labelled("logs (WAL)", of(c.wal_bytes, c.wal_bytes_max)),
-        labelled("disk", of(disk_used, c.disk_bytes)),
-        labelled("memory", of(c.memory_bytes, c.memory_bytes_max)),
-        ("cpu", c.cpu_cores, c.cpu_cores_max as f64, {
-            format!("{:.1} of {} cores", c.cpu_cores, c.cpu_cores_max)
-        }),
-        ("dead store", errors, c.disk_bytes as f64, dead),
-    ]
-}
-
-fn share(part: f64, whole: f64) -> String {
-    format::percent((part * 1000.0) as u64, (whole * 1000.0) as u64)
-}
-
-/// From 80 percent on somebody should look, from 95 at once.
-fn fullness(part: f64, whole: f64) -> Option<Severity> {
-    match part / whole {
-        share if share >= 0.95 => Some(Severity::Critical),
-        share if share >= 0.8 => Some(Severity::Warning),
-        _ => None,
-    }
-}
-
-fn capacity(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
-    let inner = p.pane(area, "Capacity", "", false);
-    let rows = capacities(snapshot);
-    for (y, (label, part, whole, text)) in (inner.y..inner.bottom()).zip(&rows) {
-        let x = inner.x + 1;
-        p.text(x, y, 10, label, p.theme.normal());
-        p.bar(x + 11, y, 16, *part, *whole);
-        let severity = fullness(*part, *whole);
-        p.right(
-            x + 33,
-            y,
-            5,
-            &share(*part, *whole),
-            p.theme.severity(severity),
-        );
-        p.text(x + 34, y, 2, mark(severity), p.theme.severity(severity));
-        p.text(
-            x + 37,
-            y,
-            inner.width.saturating_sub(38),
-            text,
-            p.theme.normal(),
-        );
-    }
-    let y = inner.y + rows.len() as u16;
-    if y < inner.bottom() {
-        let dead = &snapshot.dead_letters;
-        let text = format!(
-            "dead letters  {} open, {} replaying, {} resolved",
-            format::count(dead.open),
-            format::count(dead.replaying),
-            format::short_count(dead.resolved)
-        );
-        p.text(
-            inner.x + 1,
-            y,
-            inner.width.saturating_sub(2),
-            &text,
-            p.theme.normal(),
-        );
-    }
-}
-
-fn sink_line(snapshot: &Snapshot, p: &mut Painter, at: Rect) {
-    let mut x = p.text(at.x + 1, at.y, 8, "sinks", p.theme.heading()) + 3;
-    for sink in &snapshot.sinks {
-        let text = format!("{} {}/s ", sink.name, format::rate(sink.rate));
-        x = p.text(
-            x,
-            at.y,
-            at.right().saturating_sub(x),
-            &text,
-            p.theme.normal(),
-        );
-        x = state(sink, p, x, at.y) + 4;
-    }
-}
-
-fn capacity_line(snapshot: &Snapshot, p: &mut Painter, at: Rect) {
-    let mut x = at.x + 1;
-    for (i, (label, part, whole, text)) in capacities(snapshot).iter().enumerate() {
-        let severity = fullness(*part, *whole);
-        // A dead store has no limit of its own: its size says more than its share.
-        let amount = if i == 4 {
-            text.clone()
-        } else {
-            share(*part, *whole)
-        };
-        let text = format!("{} {amount}", label.trim_end_matches(" (WAL)"));
-        x = p.text(
-            x,
-            at.y,
-            at.right().saturating_sub(x),
-            &text,
-            p.theme.severity(severity),
-        );
-        if severity.is_some() {
-            x = p.text(x + 1, at.y, 2, mark(severity), p.theme.severity(severity));
-        }
-        x += 4;
+        p.right(self.lag, y, 8, &format::short_count(stream.wal.lag_events), style);
     }
 }
 
@@ -535,12 +248,6 @@ fn changes(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         let stamp = format::stamp(change.at, now);
         let x = p.text(inner.x + 1, y, 11, &stamp, p.theme.dim());
         let x = x.max(inner.x + 9) + 2;
-        p.last(
-            x,
-            y,
-            inner.right().saturating_sub(x + 1),
-            &change.text,
-            p.theme.normal(),
-        );
+        p.last(x, y, inner.right().saturating_sub(x + 1), &change.text, p.theme.normal());
     }
 }

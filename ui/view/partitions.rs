@@ -20,11 +20,7 @@ const CHART_ROWS: u16 = 8;
 pub fn profile(model: &Model, snapshot: &Snapshot) -> Vec<PartitionStatus> {
     let mut sums: Vec<PartitionStatus> = Vec::new();
     let chosen = model.cursors.profile.as_ref();
-    for stream in snapshot
-        .streams
-        .iter()
-        .filter(|s| chosen.is_none_or(|name| s.name == *name))
-    {
+    for stream in snapshot.streams.iter().filter(|s| chosen.is_none_or(|name| s.name == *name)) {
         if sums.len() < stream.partitions.len() {
             sums.resize(stream.partitions.len(), PartitionStatus::default());
         }
@@ -39,7 +35,10 @@ pub fn profile(model: &Model, snapshot: &Snapshot) -> Vec<PartitionStatus> {
 /// Partition ids, the fullest first.
 #[must_use]
 pub fn order(model: &Model, snapshot: &Snapshot) -> Vec<usize> {
-    let profile = profile(model, snapshot);
+    fullest_first(&profile(model, snapshot))
+}
+
+fn fullest_first(profile: &[PartitionStatus]) -> Vec<usize> {
     let mut ids: Vec<usize> = (0..profile.len()).collect();
     ids.sort_by_key(|id| (std::cmp::Reverse(profile[*id].events), *id));
     ids
@@ -59,40 +58,26 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     let total: u64 = profile.iter().map(|partition| partition.events).sum();
     let mean = total as f64 / profile.len().max(1) as f64;
     let ratio = |events: u64| {
-        if mean > 0.0 {
-            events as f64 / mean
-        } else {
-            0.0
-        }
+        if mean > 0.0 { events as f64 / mean } else { 0.0 }
     };
-    let ratios: Vec<f64> = profile
-        .iter()
-        .map(|partition| ratio(partition.events))
-        .collect();
-    let name = model
-        .cursors
-        .profile
-        .as_ref()
-        .map_or("all streams", |name| name.as_str());
-    chart(
-        p,
-        Rect {
-            height: CHART_ROWS,
-            ..body
-        },
-        &ratios,
-        name,
-    );
-    let table = Rect {
-        y: body.y + CHART_ROWS,
-        height: body.height.saturating_sub(CHART_ROWS),
-        ..body
-    };
-    let note = format!(
-        "mean {} events, fullest first",
-        format::short_count(mean as u64)
-    );
-    let inner = p.pane(table, "Partitions", &note, true);
+    let ratios: Vec<f64> = profile.iter().map(|partition| ratio(partition.events)).collect();
+    let name = model.cursors.profile.as_ref().map_or("all streams", |name| name.as_str());
+    chart(p, Rect { height: CHART_ROWS, ..body }, &ratios, name);
+    let table =
+        Rect { y: body.y + CHART_ROWS, height: body.height.saturating_sub(CHART_ROWS), ..body };
+    partitions(model, p, table, &profile, (&ratios, mean));
+}
+
+/// The table, the fullest first.
+fn partitions(
+    model: &Model,
+    p: &mut Painter,
+    area: Rect,
+    profile: &[PartitionStatus],
+    (ratios, mean): (&[f64], f64),
+) {
+    let note = format!("mean {} events, fullest first", format::short_count(mean as u64));
+    let inner = p.pane(area, "Partitions", &note, true);
     if inner.height < 2 {
         return;
     }
@@ -103,11 +88,8 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     p.right(x + 12, inner.y, 6, "ratio", heading);
     p.right(x + 16 + bar_cells + 12, inner.y, 12, "events", heading);
     p.right(x + 16 + bar_cells + 24, inner.y, 12, "waiting", heading);
-    let ids = order(model, snapshot);
-    let line = ids
-        .iter()
-        .position(|id| *id == model.cursors.partition)
-        .unwrap_or(0);
+    let ids = fullest_first(profile);
+    let line = ids.iter().position(|id| *id == model.cursors.partition).unwrap_or(0);
     let height = usize::from(inner.height - 1);
     let first = first_row(line, ids.len(), height);
     let top = ratios.iter().copied().fold(1.0, f64::max);
@@ -124,14 +106,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
         let pending = format::count(profile[*id].pending);
         p.right(x + 16 + bar_cells + 24, y, 12, &pending, style);
         if i == line {
-            p.restyle(
-                Rect {
-                    y,
-                    height: 1,
-                    ..inner
-                },
-                p.theme.reversed(),
-            );
+            p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
 }
@@ -153,9 +128,12 @@ fn chart(p: &mut Painter, area: Rect, ratios: &[f64], name: &str) {
     let [_, upright, ..] = p.theme.border();
     for row in 0..rows {
         let y = inner.y + row;
-        let at = top * f64::from(rows - row) / f64::from(rows);
-        if row == 0 || row + 1 == rows {
-            p.right(inner.x + 6, y, 6, &format!("{at:.1}x"), p.theme.dim());
+        let reaches = |row: u16| top * f64::from(rows - row) / f64::from(rows);
+        // The heights that mean something: the highest column, and the mean.
+        if row == 0 {
+            p.right(inner.x + 6, y, 6, &format!("{top:.1}x"), p.theme.dim());
+        } else if reaches(row) >= 1.0 && reaches(row + 1) < 1.0 {
+            p.right(inner.x + 6, y, 6, "1.0x", p.theme.dim());
         }
         p.text(inner.x + 7, y, 1, upright, p.theme.dim());
     }
@@ -173,13 +151,7 @@ fn chart(p: &mut Painter, area: Rect, ratios: &[f64], name: &str) {
                 continue;
             }
             for dx in 0..breadth.saturating_sub(1).max(1) {
-                p.text(
-                    x + dx,
-                    inner.y + row,
-                    1,
-                    heights[usize::from(filled) - 1],
-                    style,
-                );
+                p.text(x + dx, inner.y + row, 1, heights[usize::from(filled) - 1], style);
             }
         }
         let every = (8 / breadth).max(1) as usize;

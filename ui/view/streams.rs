@@ -12,26 +12,18 @@ use crate::ui::theme::{mark, severity_of};
 const DETAIL_ROWS: u16 = 7;
 
 /// Right edges of the number columns, counted from the chart's end, with their headings.
-const NUMBERS: [(u16, &str); 5] = [
-    (8, "valid"),
-    (16, "dead/s"),
-    (24, "open"),
-    (32, "lag"),
-    (40, "waiting"),
-];
+const NUMBERS: [(u16, &str); 5] =
+    [(8, "valid"), (16, "dead/s"), (24, "open"), (32, "lag"), (40, "waiting")];
 
 /// Draws the view.
 pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
-    let table = Rect {
-        height: body.height.saturating_sub(DETAIL_ROWS),
-        ..body
-    };
+    let table = Rect { height: body.height.saturating_sub(DETAIL_ROWS), ..body };
     let note = format!("{} streams, busiest first", snapshot.streams.len());
     let inner = p.pane(table, "Streams", &note, true);
     if inner.height < 2 {
         return;
     }
-    let name_cells = inner.width.saturating_sub(68).clamp(12, 30);
+    let name_cells = inner.width.saturating_sub(66).clamp(14, 30);
     let chart = inner.x + 1 + name_cells + 11;
     let chart_cells = inner.width.saturating_sub(name_cells + 12 + 42).min(30);
     let numbers = chart + chart_cells;
@@ -52,36 +44,17 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
         let x = p.text(inner.x + 1, y, name_cells - 2, stream.name.as_str(), style);
         p.text(x + 1, y, 2, mark(severity), p.theme.severity(severity));
         p.right(chart - 2, y, 9, &format::rate(stream.rate), style);
-        let points = if model.seconds {
-            &stream.seconds
-        } else {
-            &stream.quarters
-        };
+        let points = if model.seconds { &stream.seconds } else { &stream.quarters };
         p.sparkline(chart, y, chart_cells, points);
         for ((right, _), text) in NUMBERS.into_iter().zip(numbers_of(stream)) {
             p.right(numbers + right, y, 8, &text, style);
         }
         if i == line {
-            p.restyle(
-                Rect {
-                    y,
-                    height: 1,
-                    ..inner
-                },
-                p.theme.reversed(),
-            );
+            p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
     if let Some(stream) = snapshot.streams.get(line) {
-        detail(
-            stream,
-            p,
-            Rect {
-                y: table.bottom(),
-                height: DETAIL_ROWS,
-                ..body
-            },
-        );
+        detail(stream, p, Rect { y: table.bottom(), height: DETAIL_ROWS, ..body });
     }
 }
 
@@ -135,12 +108,6 @@ fn detail(stream: &StreamStatus, p: &mut Painter, area: Rect) {
     }
     if let Some(error) = &stream.store_error {
         let y = inner.bottom().saturating_sub(1);
-        p.last(
-            inner.x + 1,
-            y,
-            room,
-            &format!("store: {error}"),
-            p.theme.warning(),
-        );
+        p.last(inner.x + 1, y, room, &format!("store: {error}"), p.theme.warning());
     }
 }

@@ -22,7 +22,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     if inner.height < 2 {
         return;
     }
-    let name_cells = inner.width.saturating_sub(68).clamp(12, 30);
+    let name_cells = inner.width.saturating_sub(66).clamp(14, 30);
     let x = inner.x + 1;
     let heading = p.theme.heading();
     let numbers = x + name_cells;
@@ -43,14 +43,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
             p.right(numbers + right, y, 10, &text, p.theme.normal());
         }
         if i == line {
-            p.restyle(
-                Rect {
-                    y,
-                    height: 1,
-                    ..inner
-                },
-                p.theme.reversed(),
-            );
+            p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
 }
@@ -69,14 +62,14 @@ fn fullness(stream: &StreamStatus) -> Option<Severity> {
 fn columns(wide: bool) -> &'static [(u16, &'static str)] {
     const ALL: [(u16, &str); 9] = [
         (8, "lag"),
-        (18, "bytes"),
-        (24, "full"),
-        (34, "segments"),
-        (44, "sync p50"),
-        (54, "sync p99"),
-        (64, "syncs"),
-        (77, "head"),
-        (90, "cursor"),
+        (17, "bytes"),
+        (23, "full"),
+        (33, "segments"),
+        (43, "sync p50"),
+        (53, "sync p99"),
+        (62, "syncs"),
+        (75, "head"),
+        (88, "cursor"),
     ];
     if wide { &ALL } else { &ALL[..7] }
 }

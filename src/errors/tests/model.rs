@@ -11,35 +11,14 @@ const STREAMS: [&str; 2] = ["x", "y"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put {
-        stream: usize,
-        seq: Seq,
-        reason: usize,
-    },
-    Malformed {
-        bytes: usize,
-    },
-    Claim {
-        stream: usize,
-        max: u32,
-    },
-    Unclaim {
-        letter: usize,
-    },
-    Fail {
-        letter: usize,
-        seq: Seq,
-        reason: usize,
-    },
-    Resolve {
-        letter: usize,
-    },
-    Discard {
-        letter: usize,
-    },
-    Reopen {
-        letter: usize,
-    },
+    Put { stream: usize, seq: Seq, reason: usize },
+    Malformed { bytes: usize },
+    Claim { stream: usize, max: u32 },
+    Unclaim { letter: usize },
+    Fail { letter: usize, seq: Seq, reason: usize },
+    Resolve { letter: usize },
+    Discard { letter: usize },
+    Reopen { letter: usize },
     Restart,
 }
 
@@ -126,10 +105,7 @@ impl Model {
             .map(|(id, letter)| (letter.seq, *id))
             .collect();
         ids.sort();
-        ids.into_iter()
-            .map(|(_, id)| id)
-            .take(max as usize)
-            .collect()
+        ids.into_iter().map(|(_, id)| id).take(max as usize).collect()
     }
 
     fn fail(&mut self, id: LetterId, seq: Seq, reason: &'static str) {
@@ -146,19 +122,13 @@ impl Model {
     }
 
     fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            malformed_dropped: self.dropped,
-            ..Counts::default()
-        };
+        let mut counts = Counts { malformed_dropped: self.dropped, ..Counts::default() };
         for letter in self.letters.values() {
             counts.payload_bytes += letter.bytes;
             match letter.status {
                 Status::Open => {
                     counts.open += 1;
-                    *counts
-                        .open_by_stream
-                        .entry(stream(letter.stream))
-                        .or_default() += 1;
+                    *counts.open_by_stream.entry(stream(letter.stream)).or_default() += 1;
                 }
                 Status::Replaying => counts.replaying += 1,
                 Status::Resolved => counts.resolved += 1,
@@ -172,19 +142,13 @@ impl Model {
 fn take(store: &ErrorStore, model: &mut Model, step: &Step) {
     let ann = || "ann".to_owned();
     match *step {
-        Step::Put {
-            stream,
-            seq,
-            reason,
-        } => {
+        Step::Put { stream, seq, reason } => {
             let (stream, reason) = (STREAMS[stream], REASONS[reason]);
             let new = letter(stream, seq, reason);
             let bytes = new.payload.len() as u64;
             let id = put(store, vec![new])[0];
-            let known = model
-                .letters
-                .iter()
-                .find(|(_, l)| l.stream == stream && l.seq == Some(seq));
+            let known =
+                model.letters.iter().find(|(_, l)| l.stream == stream && l.seq == Some(seq));
             match known {
                 Some((known, _)) => assert_eq!(id, *known),
                 None => {
@@ -218,16 +182,11 @@ fn take(store: &ErrorStore, model: &mut Model, step: &Step) {
             assert!(model.letters.insert(id, new).is_none());
         }
         Step::Claim { stream: name, max } => {
-            let filter = LetterFilter {
-                stream: Some(stream(STREAMS[name])),
-                ..LetterFilter::default()
-            };
+            let filter =
+                LetterFilter { stream: Some(stream(STREAMS[name])), ..LetterFilter::default() };
             let (_, claims) = wait(store.claim(filter, max, ann(), None)).unwrap();
             let expected = model.claimable(STREAMS[name], max);
-            assert_eq!(
-                claims.iter().map(|claim| claim.id).collect::<Vec<_>>(),
-                expected
-            );
+            assert_eq!(claims.iter().map(|claim| claim.id).collect::<Vec<_>>(), expected);
             for id in expected {
                 model.turn(id, &[Status::Open], Status::Replaying);
             }
@@ -237,11 +196,7 @@ fn take(store: &ErrorStore, model: &mut Model, step: &Step) {
             wait(store.unclaim(vec![id], String::new())).unwrap();
             model.turn(id, &[Status::Replaying], Status::Open);
         }
-        Step::Fail {
-            letter,
-            seq,
-            reason,
-        } => {
+        Step::Fail { letter, seq, reason } => {
             let id = model.nth(letter);
             let failure = vec![(id, seq, vec![rejection(Phase::Adapt, REASONS[reason], "")])];
             store.failed_again_blocking(failure).unwrap();
@@ -277,46 +232,28 @@ fn compare(store: &ErrorStore, model: &Model) {
         .rev()
         .map(|l| (l.id, l.reason.as_str(), l.status, l.attempts))
         .collect();
-    let expected: Vec<_> = model
-        .letters
-        .iter()
-        .map(|(id, l)| (*id, l.reason, l.status, l.attempts))
-        .collect();
+    let expected: Vec<_> =
+        model.letters.iter().map(|(id, l)| (*id, l.reason, l.status, l.attempts)).collect();
     assert_eq!(seen, expected);
     let mut groups: BTreeMap<(String, String), (u64, u64, LetterId)> = BTreeMap::new();
     for group in wait(store.groups()).unwrap() {
         // A reason may have two phases here; the model knows one line for both.
         let key = (group.stream.as_str().to_owned(), group.reason);
         let line = groups.entry(key).or_default();
-        *line = (
-            line.0 + group.open,
-            line.1 + group.total,
-            line.2.max(group.sample),
-        );
+        *line = (line.0 + group.open, line.1 + group.total, line.2.max(group.sample));
     }
     let mut expected: BTreeMap<(String, String), (u64, u64, LetterId)> = BTreeMap::new();
     for (id, letter) in &model.letters {
-        let line = expected
-            .entry((letter.stream.to_owned(), letter.reason.to_owned()))
-            .or_default();
+        let line =
+            expected.entry((letter.stream.to_owned(), letter.reason.to_owned())).or_default();
         let open = u64::from(letter.status == Status::Open);
         *line = (line.0 + open, line.1 + 1, line.2.max(*id));
     }
     assert_eq!(groups, expected);
     for name in STREAMS {
-        let mut positions: BTreeSet<Seq> = model
-            .letters
-            .values()
-            .filter(|l| l.stream == name)
-            .filter_map(|l| l.seq)
-            .collect();
-        positions.extend(
-            model
-                .failures
-                .iter()
-                .filter(|(s, ..)| *s == name)
-                .map(|(_, seq, _)| seq),
-        );
+        let mut positions: BTreeSet<Seq> =
+            model.letters.values().filter(|l| l.stream == name).filter_map(|l| l.seq).collect();
+        positions.extend(model.failures.iter().filter(|(s, ..)| *s == name).map(|(_, seq, _)| seq));
         let positions: Vec<Seq> = positions.into_iter().collect();
         assert_eq!(store.positions(&stream(name), 0).unwrap(), positions);
     }

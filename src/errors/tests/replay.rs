@@ -36,66 +36,32 @@ fn claims_come_in_the_order_of_the_log() {
     // What is no log record has stayed open.
     assert_eq!((store.counts().open, store.counts().replaying), (3, 3));
     let replaying = store.replaying().unwrap();
-    assert_eq!(
-        replaying,
-        [
-            (ids[0], stream("b")),
-            (ids[1], stream("b")),
-            (ids[2], stream("a"))
-        ]
-    );
+    assert_eq!(replaying, [(ids[0], stream("b")), (ids[1], stream("b")), (ids[2], stream("a"))]);
 }
 
 #[test]
 fn a_claim_is_bounded_and_takes_only_what_is_meant() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);
-    let ids = put(
-        &store,
-        (0..10)
-            .map(|seq| letter("a", seq, ["r", "s"][seq as usize % 2]))
-            .collect(),
-    );
-    let only_s = LetterFilter {
-        reason: Some("s".to_owned()),
-        ..LetterFilter::default()
-    };
-    let (replay, first) = wait(store.claim(
-        only_s.clone(),
-        2,
-        "ann".to_owned(),
-        Some("fixed".to_owned()),
-    ))
-    .unwrap();
+    let ids =
+        put(&store, (0..10).map(|seq| letter("a", seq, ["r", "s"][seq as usize % 2])).collect());
+    let only_s = LetterFilter { reason: Some("s".to_owned()), ..LetterFilter::default() };
+    let (replay, first) =
+        wait(store.claim(only_s.clone(), 2, "ann".to_owned(), Some("fixed".to_owned()))).unwrap();
     let rest = wait(store.claim_more(replay, only_s, 100, "ann".to_owned())).unwrap();
     assert_eq!((first.len(), rest.len()), (2, 3));
     let (_, by_id) = claim(&store, of_ids(&ids[..4]));
     assert_eq!(by_id, [ids[0], ids[2]]);
-    let resolved = LetterFilter {
-        status: Some(Status::Resolved),
-        ..LetterFilter::default()
-    };
+    let resolved = LetterFilter { status: Some(Status::Resolved), ..LetterFilter::default() };
     assert!(claim(&store, resolved).1.is_empty());
-    let late = LetterFilter {
-        since: Some(1_008),
-        ..LetterFilter::default()
-    };
+    let late = LetterFilter { since: Some(1_008), ..LetterFilter::default() };
     assert_eq!(claim(&store, late).1, [ids[8]]);
     let mut large = letter("big", 1, "r");
     large.payload = vec![b' '; 9 << 20];
-    let second = NewLetter {
-        seq: Some(2),
-        ..large.clone()
-    };
-    let third = NewLetter {
-        seq: Some(3),
-        ..large.clone()
-    };
+    let second = NewLetter { seq: Some(2), ..large.clone() };
+    let third = NewLetter { seq: Some(3), ..large.clone() };
     put(&store, vec![large, second, third]);
-    let big = LetterFilter {
-        stream: Some(stream("big")),
-        ..LetterFilter::default()
-    };
+    let big = LetterFilter { stream: Some(stream("big")), ..LetterFilter::default() };
     assert_eq!(claim(&store, big).1.len(), 2);
 }
 
@@ -131,25 +97,15 @@ fn a_position_fails_a_letter_only_once() {
     let after = get(&store, id);
     assert_eq!(after.summary.attempts, 1);
     assert_eq!(after.summary.status, Status::Open);
-    assert_eq!(
-        (after.summary.phase, after.summary.path.as_str()),
-        (Phase::Store, "/b")
-    );
+    assert_eq!((after.summary.phase, after.summary.path.as_str()), (Phase::Store, "/b"));
     assert_eq!((after.seq, after.replay_seq), (Some(1), Some(70)));
-    let steps: Vec<&str> = after
-        .history
-        .iter()
-        .map(|step| step.what.as_str())
-        .collect();
+    let steps: Vec<&str> = after.history.iter().map(|step| step.what.as_str()).collect();
     assert_eq!(steps, ["rejected", "replayed", "failed_again"]);
     // The history still begins with the first reason.
     assert!(after.history[0].detail.contains("validate.r"));
     let groups = wait(store.groups()).unwrap();
     assert!(group_of(&groups, "r").is_none());
-    assert_eq!(
-        group_of(&groups, "refused").map(|group| (group.open, group.sample)),
-        Some((1, id))
-    );
+    assert_eq!(group_of(&groups, "refused").map(|group| (group.open, group.sample)), Some((1, id)));
     drop(store);
     let store = open(&directory);
     store.failed_again_blocking(failure(70)).unwrap();
@@ -181,31 +137,14 @@ fn an_ended_letter_is_not_opened_by_a_late_failure() {
     let store = open(&directory);
     let id = put(&store, vec![letter("a", 1, "r")])[0];
     claim(&store, LetterFilter::default());
-    assert_eq!(
-        store
-            .resolve_blocking(vec![id, 99], "in batch 3".to_owned())
-            .unwrap(),
-        1
-    );
-    assert_eq!(
-        store
-            .resolve_blocking(vec![id], "in batch 3".to_owned())
-            .unwrap(),
-        0
-    );
+    assert_eq!(store.resolve_blocking(vec![id, 99], "in batch 3".to_owned()).unwrap(), 1);
+    assert_eq!(store.resolve_blocking(vec![id], "in batch 3".to_owned()).unwrap(), 0);
     let late = vec![(id, 9, vec![rejection(Phase::Adapt, "x", "")])];
     assert!(store.failed_again_blocking(late).unwrap().is_empty());
     let ended = get(&store, id);
     assert_eq!(ended.summary.status, Status::Resolved);
     assert_eq!(ended.summary.reason, "r");
-    assert_eq!(
-        ended
-            .history
-            .iter()
-            .filter(|step| step.what == "resolved")
-            .count(),
-        1
-    );
+    assert_eq!(ended.history.iter().filter(|step| step.what == "resolved").count(), 1);
     assert_eq!(store.positions(&stream("a"), 2).unwrap(), [9]);
 }
 
@@ -229,23 +168,12 @@ fn what_was_discarded_can_be_opened_again() {
     let counts = store.counts();
     assert_eq!((counts.replaying, counts.discarded, counts.open), (1, 3, 0));
     assert!(counts.open_by_stream.is_empty());
-    assert_eq!(
-        store
-            .resolve_blocking(ids[1..2].to_vec(), String::new())
-            .unwrap(),
-        0
-    );
-    assert_eq!(
-        wait(store.reopen(of_ids(&ids[2..]), 10, "bob".to_owned(), None)).unwrap(),
-        2
-    );
+    assert_eq!(store.resolve_blocking(ids[1..2].to_vec(), String::new()).unwrap(), 0);
+    assert_eq!(wait(store.reopen(of_ids(&ids[2..]), 10, "bob".to_owned(), None)).unwrap(), 2);
     let history = get(&store, ids[3]).history;
     assert_eq!(history[1].what, "discarded");
     assert_eq!(history[1].detail, "test traffic");
-    assert_eq!(
-        (history[2].what.as_str(), history[2].by.as_deref()),
-        ("reopened", Some("bob"))
-    );
+    assert_eq!((history[2].what.as_str(), history[2].by.as_deref()), ("reopened", Some("bob")));
     let group = wait(store.groups()).unwrap().remove(0);
     assert_eq!((group.open, group.total, group.sample), (2, 4, ids[3]));
 }
@@ -255,10 +183,7 @@ fn every_command_is_in_the_audit_with_its_outcome() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);
     put(&store, (0..4).map(|seq| letter("a", seq, "r")).collect());
-    let filter = LetterFilter {
-        reason: Some("r".to_owned()),
-        ..LetterFilter::default()
-    };
+    let filter = LetterFilter { reason: Some("r".to_owned()), ..LetterFilter::default() };
     let note = Some("rule fixed".to_owned());
     let (replay, claims) =
         wait(store.claim(filter.clone(), 3, "ann".to_owned(), note.clone())).unwrap();
@@ -269,21 +194,11 @@ fn every_command_is_in_the_audit_with_its_outcome() {
     let audit = wait(open(&directory).audit(10)).unwrap();
     assert_eq!(audit.len(), 2);
     assert_eq!(
-        (
-            audit[0].what.as_str(),
-            audit[0].by.as_str(),
-            audit[0].letters
-        ),
+        (audit[0].what.as_str(), audit[0].by.as_str(), audit[0].letters),
         ("discard", "bob", 1)
     );
-    assert_eq!(
-        (audit[1].id, audit[1].letters, audit[1].note.clone()),
-        (replay, 3, note)
-    );
+    assert_eq!((audit[1].id, audit[1].letters, audit[1].note.clone()), (replay, 3, note));
     assert_eq!((audit[1].replayed, audit[1].refused), (Some(2), Some(1)));
     assert!(audit[1].finished_at.is_some() && audit[0].finished_at.is_none());
-    assert_eq!(
-        serde_json::from_str::<LetterFilter>(&audit[1].filter).unwrap(),
-        filter
-    );
+    assert_eq!(serde_json::from_str::<LetterFilter>(&audit[1].filter).unwrap(), filter);
 }

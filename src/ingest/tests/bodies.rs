@@ -1,6 +1,6 @@
 //! What bodies become, and which are refused.
 
-use super::fixture::{EVENT_BYTES_MAX, Fixture};
+use super::fixture::{BODY_BYTES_MAX, EVENT_BYTES_MAX, Fixture, Kept};
 use crate::ingest::{ITEMS_MAX, KeyId};
 
 const NDJSON: &[(&str, &str)] = &[("content-type", "Application/X-NDJSON; charset=utf-8")];
@@ -45,7 +45,7 @@ async fn any_json_value_is_accepted_as_it_is() {
     assert_eq!(edge.post("/collect/", " \n{} \t").await.brief(), accepted());
     assert_eq!(edge.post("/collect", "\u{feff}{\"bom\":1}").await.brief(), accepted());
     assert_eq!(edge.payloads("default")[values.len()..], ["{}", "{\"bom\":1}"]);
-    assert!(edge.letters().is_empty() && edge.malformed().is_empty());
+    assert!(edge.kept().await.is_empty());
 }
 
 #[tokio::test]
@@ -86,12 +86,12 @@ async fn what_is_not_json_is_refused_and_kept() {
     assert_eq!(edge.stored_count(), 0);
     assert_eq!(edge.stats.malformed.get(), bodies.len() as u64);
     assert_eq!(edge.stats.client_errors.get(), bodies.len() as u64);
-    let kept = edge.malformed();
+    let kept = edge.kept().await;
     let payloads: Vec<_> = kept.iter().map(|letter| letter.payload.as_slice()).collect();
     assert_eq!(payloads, bodies);
-    assert!(kept.iter().all(|letter| letter.rejections[0].reason == "malformed_json"));
-    assert!(kept.iter().all(|letter| letter.stream.as_str() == "hostile"));
-    assert_eq!(kept[0].rejections[0].message, "key must be a string at line 1 column 8");
+    assert!(kept.iter().all(|letter| letter.reason() == "malformed_json"));
+    assert!(kept.iter().all(|letter| letter.letter.summary.stream.as_str() == "hostile"));
+    assert_eq!(kept[0].message(), "key must be a string at line 1 column 8");
 }
 
 #[tokio::test]
@@ -125,8 +125,8 @@ async fn depth_is_bounded_without_recursion() {
     for body in [arrays(1_000_000), "[".repeat(1_000_000), "{\"a\":".repeat(700_000)] {
         assert_eq!(edge.post("/collect", body).await.brief(), invalid());
     }
-    let kept = edge.malformed();
-    assert_eq!(kept[0].rejections[0].reason, "too_deep");
+    let kept = edge.kept().await;
+    assert_eq!(kept[0].reason(), "too_deep");
     assert!(kept.iter().all(|letter| letter.payload.len() <= 64 << 10));
     assert_eq!(edge.stored_count(), 2);
 }
@@ -143,8 +143,8 @@ async fn the_limit_is_accepted_and_one_byte_more_is_not() {
     assert_eq!(edge.stored_count(), 2);
 
     let padded = |bytes: usize| "{}".to_owned() + &" ".repeat(bytes - 2);
-    assert_eq!(edge.post("/collect", padded(4 << 20)).await.brief(), accepted());
-    assert_eq!(edge.post("/collect", padded((4 << 20) + 1)).await.brief(), too_large());
+    assert_eq!(edge.post("/collect", padded(BODY_BYTES_MAX)).await.brief(), accepted());
+    assert_eq!(edge.post("/collect", padded(BODY_BYTES_MAX + 1)).await.brief(), too_large());
     assert_eq!(edge.stored_count(), 3);
     assert_eq!(edge.edge.budget.used(), 0);
 }
@@ -170,13 +170,13 @@ async fn one_item_too_large_or_too_deep_becomes_a_letter_alone() {
     let body = format!(r#"[{{"n":1}},{large},{deep},{{"n":2}}]"#);
     assert_eq!(edge.post("/collect", body).await.brief(), accepted());
     assert_eq!(edge.payloads("default"), [r#"{"n":1}"#, r#"{"n":2}"#]);
-    let letters = edge.letters();
-    let reasons: Vec<_> = letters.iter().map(|l| l.rejections[0].reason.as_str()).collect();
+    let letters = edge.kept().await;
+    let reasons: Vec<_> = letters.iter().map(Kept::reason).collect();
     assert_eq!(reasons, ["too_large", "too_deep"]);
     assert_eq!(letters[0].payload, large.as_bytes());
-    assert_eq!(letters[0].message_id.as_deref(), Some("big"));
-    assert_eq!(letters[0].library.as_deref(), Some("lib"));
-    assert_eq!((letters[0].receipt.item, letters[1].receipt.item), (1, 2));
+    assert_eq!(letters[0].letter.summary.message_id.as_deref(), Some("big"));
+    assert_eq!(letters[0].letter.summary.library.as_deref(), Some("lib"));
+    assert_eq!((letters[0].letter.receipt.item, letters[1].letter.receipt.item), (1, 2));
     let stats = &edge.stream("default").stats;
     assert_eq!((stats.received_events.get(), stats.rejected_events.get()), (4, 2));
 }
@@ -187,13 +187,12 @@ async fn a_broken_line_becomes_a_letter_and_the_others_events() {
     let body = b"\xef\xbb\xbf{\"n\":1}\r\n\n  \n{\"n\":2\n\"\xff\"\n{\"n\":3}".as_slice();
     assert_eq!(edge.post_with("/collect", NDJSON, body).await.brief(), accepted());
     assert_eq!(edge.payloads("default"), [r#"{"n":1}"#, r#"{"n":3}"#]);
-    let letters = edge.letters();
+    let letters = edge.kept().await;
     assert_eq!(letters[0].payload, b"{\"n\":2");
-    let message = &letters[0].rejections[0].message;
-    assert_eq!(message, "EOF while parsing an object at line 4 column 6");
+    assert_eq!(letters[0].message(), "EOF while parsing an object at line 4 column 6");
     assert_eq!(letters[1].payload, b"\"\xff\"");
-    assert_eq!(letters[1].rejections[0].message, "invalid UTF-8 at line 5 column 2");
-    assert!(edge.malformed().is_empty());
+    assert_eq!(letters[1].message(), "invalid UTF-8 at line 5 column 2");
+    assert_eq!(edge.stats.malformed.get(), 0);
 }
 
 #[tokio::test]
@@ -202,8 +201,10 @@ async fn lines_of_which_none_is_json_are_refused_as_a_whole() {
     let body = "<html>\n</html>\n";
     assert_eq!(edge.post_with("/collect", NDJSON, body).await.brief(), invalid());
     assert_eq!(edge.post_with("/collect", NDJSON, "\n \n").await.brief(), invalid());
-    assert!(edge.letters().is_empty());
-    assert_eq!(edge.malformed()[0].payload, body.as_bytes());
+    let kept = edge.kept().await;
+    let payloads: Vec<_> = kept.iter().map(|letter| letter.payload.as_slice()).collect();
+    assert_eq!(payloads, [body.as_bytes(), b"\n \n"]);
+    assert_eq!(edge.stats.malformed.get(), 2);
 }
 
 #[tokio::test]
@@ -261,8 +262,8 @@ async fn a_batch_that_is_none_is_refused_with_the_place() {
         assert_eq!(answer.brief(), invalid(), "{body}");
         assert!(answer.body.contains("/batch"), "{}", answer.body);
     }
-    let kept = edge.malformed();
-    assert_eq!((kept.len(), kept[0].rejections[0].path.as_str()), (6, "/batch"));
+    let kept = edge.kept().await;
+    assert_eq!((kept.len(), kept[0].letter.rejections[0].path.as_str()), (6, "/batch"));
     assert_eq!(edge.post("/v1/batch", r#"{"batch":[]}"#).await.brief(), success());
     assert_eq!(edge.stored_count(), 0);
 }

@@ -1,30 +1,28 @@
 //! An edge on a temporary directory, and what it stored.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 
-use crate::adapt::{AdapterRule, StreamRules};
-use crate::config::{
-    Config, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat, StoreConfig,
-    StreamConfig, WalConfig,
-};
-use crate::errors::{ErrorStore, NewLetter};
+use crate::config::{Config, Sources, load};
+use crate::errors::{ErrorStore, Letter, LetterFilter};
 use crate::event::{Receipt, StreamName};
 use crate::ingest::{Dependency, Edge, Readiness, router};
 use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
 
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
+pub const BODY_BYTES_MAX: usize = 4 << 20;
 
 pub struct Fixture {
     pub edge: Arc<Edge>,
@@ -32,7 +30,7 @@ pub struct Fixture {
     pub streams: Streams,
     pub stats: Arc<EdgeStats>,
     pub ready: Arc<AtomicBool>,
-    errors: ErrorStore,
+    pub errors: ErrorStore,
     _dir: tempfile::TempDir,
 }
 
@@ -53,45 +51,17 @@ impl Answer {
     }
 }
 
-fn config(dir: PathBuf) -> Config {
-    let rules = StreamRules {
-        adapter: AdapterRule::Segment,
-        required: vec![],
-        types: vec![],
-        timestamps: vec![],
-    };
-    let stream = StreamConfig { partitions: 1, rules };
-    let declared = ["default", "users", "events", "pages"];
-    let declared = declared.map(|name| (StreamName::new(name).unwrap(), stream.clone()));
-    Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        metrics_listen: "127.0.0.1:0".parse().unwrap(),
-        admin_socket: dir.join("admin.sock"),
-        shutdown_timeout: Duration::from_secs(10),
-        max_streams: 6,
-        auto_create: true,
-        ingest: IngestConfig {
-            body_bytes_max: 4 << 20,
-            inflated_bytes_max: 16 << 20,
-            event_bytes_max: EVENT_BYTES_MAX,
-            depth_max: 64,
-            connections_max: 64,
-            allow_remote: false,
-        },
-        wal: WalConfig { bytes_max: 256 << 20, segment_bytes: 4 << 20, queue_bytes_max: 64 << 20 },
-        load: LoadConfig {
-            events_max: 10,
-            bytes_max: 1 << 20,
-            age_max: Duration::from_secs(1),
-            memory_bytes_max: 1 << 20,
-        },
-        store: StoreConfig::Lake { path: dir.join("lake"), prefix: String::new() },
-        errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 1 << 20 },
-        log: LogConfig { level: "off".to_owned(), format: LogFormat::Text },
-        default_stream: stream,
-        streams: declared.into_iter().collect(),
-        data_dir: dir,
-    }
+fn config(dir: &Path) -> Config {
+    let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let options = vec![
+        option("data_dir", dir.to_str().unwrap()),
+        option("max_streams", "6"),
+        option("ingest.event_bytes_max", &EVENT_BYTES_MAX.to_string()),
+        option("ingest.body_bytes_max", &BODY_BYTES_MAX.to_string()),
+        option("ingest.depth_max", "64"),
+    ];
+    let (config, _) = load(Sources { options, ..Sources::default() }).unwrap();
+    config
 }
 
 impl Fixture {
@@ -102,11 +72,12 @@ impl Fixture {
     /// With a configuration that differs.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = config(dir.path().to_owned());
+        let mut config = config(dir.path());
         change(&mut config);
         let config = Arc::new(config);
-        let streams = Streams::open(Arc::clone(&config), |_| {}).unwrap();
-        let errors = ErrorStore::default();
+        let streams = Streams::open(Arc::clone(&config), |_, _| 0, |_| {}).unwrap();
+        let path = dir.path().join("errors.db");
+        let errors = ErrorStore::open(&path, config.errors.clone()).unwrap();
         let stats = Arc::new(EdgeStats::default());
         let ready = Arc::new(AtomicBool::new(true));
         let is_ready = Arc::clone(&ready);
@@ -179,13 +150,32 @@ impl Fixture {
         self.streams.all().iter().map(|stream| self.payloads(stream.name.as_str()).len()).sum()
     }
 
-    /// The dead letters.
-    pub fn letters(&self) -> Vec<NewLetter> {
-        self.errors.0.lock().unwrap().0.clone()
+    /// What the error store keeps, oldest first.
+    pub async fn kept(&self) -> Vec<Kept> {
+        let page = self.errors.list(LetterFilter::default(), None, 200).await.unwrap();
+        let mut kept = Vec::new();
+        for summary in page.letters.iter().rev() {
+            let letter = self.errors.get(summary.id).await.unwrap().unwrap();
+            let binary = letter.payload_base64.as_ref().map(|text| STANDARD.decode(text).unwrap());
+            let payload = binary.or(letter.payload.clone().map(String::into_bytes)).unwrap();
+            kept.push(Kept { letter, payload });
+        }
+        kept
+    }
+}
+
+/// A dead letter or malformed body.
+pub struct Kept {
+    pub letter: Letter,
+    pub payload: Vec<u8>,
+}
+
+impl Kept {
+    pub fn reason(&self) -> &str {
+        &self.letter.rejections[0].reason
     }
 
-    /// The ring of malformed bodies.
-    pub fn malformed(&self) -> Vec<NewLetter> {
-        self.errors.0.lock().unwrap().1.clone()
+    pub fn message(&self) -> &str {
+        &self.letter.rejections[0].message
     }
 }

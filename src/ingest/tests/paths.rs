@@ -102,7 +102,7 @@ async fn what_is_no_route_is_said_in_json() {
         (405, &"POST".parse().unwrap())
     );
     assert_eq!(ask(&edge, Method::POST, "/ready").await.headers[header::ALLOW], "GET, HEAD");
-    assert!(edge.malformed().is_empty());
+    assert!(edge.kept().await.is_empty());
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_stream_too_many_is_unknown() {
 
 #[tokio::test]
 async fn a_full_log_refuses_the_whole_request_and_says_when_to_come_again() {
-    let edge = Fixture::with(|config| config.wal.queue_bytes_max = 1);
+    let edge = Fixture::with(|config| config.wal.bytes_max = 0);
     let body = r#"{"batch":[{"type":"track"},{"type":"page"}]}"#;
     let answer = edge.post("/v1/batch", body).await;
     assert_eq!(answer.brief(), (503, "overloaded".to_owned()));
@@ -160,4 +160,17 @@ async fn browsers_may_send_from_anywhere() {
         assert_eq!(answer.headers["access-control-allow-origin"], "*");
         assert_eq!(answer.headers["access-control-expose-headers"], "retry-after");
     }
+}
+
+#[tokio::test]
+async fn without_the_error_store_what_needs_it_is_refused_and_the_rest_is_not() {
+    let edge = Fixture::new();
+    edge.errors.shutdown();
+    let lines = [("content-type", "application/x-ndjson")];
+    let answer = edge.post_with("/collect", &lines, "{}\n{").await;
+    assert_eq!(answer.brief(), (503, "log_unavailable".to_owned()));
+    assert!(answer.headers.contains_key(header::RETRY_AFTER));
+    let answer = edge.post("/collect", "{").await;
+    assert_eq!(answer.brief(), (400, "invalid_json".to_owned()));
+    assert_eq!(edge.post("/collect", "{}").await.status, 202);
 }
