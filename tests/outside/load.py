@@ -41,6 +41,7 @@ class Sender(threading.Thread):
         event = {
             "messageId": f"s{self.number}-{self.count}",
             "type": kind,
+            "event": "Clicked",
             "userId": f"s{self.number}-u{user}",
             "properties": {"n": self.count, "filler": "x" * self.dice.randrange(200)},
         }

@@ -4,6 +4,9 @@ import gzip
 import json
 import subprocess
 
+import duckdb
+from pyarrow import parquet
+
 
 def curl(*arguments, stdin=b""):
     """curl's output and the answer's status."""
@@ -64,3 +67,15 @@ def test_a_body_that_is_not_json_is_refused_with_its_place_and_kept(running):
     assert (letter["phase"], letter["reason"]) == ("parse", "malformed_json")
     assert running.json("dlq", "show", letter["id"])["payload"] == '{"userId":\n tru}'
     assert running.rows() == []
+
+
+def test_duckdb_and_pyarrow_read_the_lake_as_a_whole_directory(running):
+    for stream in ("a", "b"):
+        running.collect([{"userId": "u", "n": 1}, {"userId": "v", "n": 2}], stream)
+    running.flush()
+    with duckdb.connect() as database:
+        sql = f"select stream, count(*) from read_parquet('{running.lake}/**/*.parquet') group by 1"
+        assert sorted(database.execute(sql).fetchall()) == [("a", 2), ("b", 2)]
+    table = parquet.read_table(running.lake)
+    assert table.num_rows == 4
+    assert sorted(map(str, table["stream"].to_pylist())) == ["a", "a", "b", "b"]

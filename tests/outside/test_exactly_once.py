@@ -13,6 +13,8 @@ CONFIG = """
 [load]
 events_max = 60
 age_max = "100ms"
+[ingest]
+event_bytes_max = "32 KiB"
 [wal]
 segment_bytes = "64 KiB"
 """

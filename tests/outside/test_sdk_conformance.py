@@ -72,14 +72,14 @@ def client(sdk, service, errors, **options):
 
 
 SDKS = [
-    pytest.param(segment, {"gzip": False}, "analytics-python", id="segment"),
-    pytest.param(segment, {"gzip": True}, "analytics-python", id="segment_gzip"),
-    pytest.param(rudder, {"gzip": True}, "rudder-analytics-python", id="rudderstack_gzip"),
+    pytest.param(segment, {"gzip": False}, id="segment"),
+    pytest.param(segment, {"gzip": True}, id="segment_gzip"),
+    pytest.param(rudder, {"gzip": True}, id="rudderstack_gzip"),
 ]
 
 
-@pytest.mark.parametrize(("sdk", "options", "library"), SDKS)
-def test_every_event_of_an_sdk_lands_once_and_each_users_in_order(running, sdk, options, library):
+@pytest.mark.parametrize(("sdk", "options"), SDKS)
+def test_every_event_of_an_sdk_lands_once_and_each_users_in_order(running, sdk, options):
     errors, begun = [], datetime.datetime.now(datetime.UTC)
     expected = send_everything(client(sdk, running, errors, **options))
     assert errors == [], "an SDK that is not answered 200 reports or resends"
@@ -100,22 +100,25 @@ def test_every_event_of_an_sdk_lands_once_and_each_users_in_order(running, sdk, 
     places = {(row["user_id"], row["stream"], row["partition"]) for row in rows}
     assert len(places) == USERS * 3
 
-    check_values(rows, begun, library)
+    check_values(rows, begun)
     check_types(running)
 
 
-def check_values(rows, begun, library):
+def check_values(rows, begun):
     ended = datetime.datetime.now(datetime.UTC)
     second = datetime.timedelta(seconds=1)
     for row in rows:
         assert begun - second <= row["timestamp"] <= ended + second, row
         assert begun <= row["received_at"] <= ended, row
         context = json.loads(row["context"])
-        assert library in context["library"]["name"], context
+        assert context["library"]["name"] == "analytics-python", context
         for column in JSON_COLUMNS:
             assert row[column] is None or isinstance(json.loads(row[column]), dict), row
     one = {row["type"]: row for row in rows if row["message_id"].startswith("user-3-7-")}
-    assert json.loads(one["identify"]["traits"]) == {"email": "user-3@x.test", "n": 7}
+    # RudderStack's SDK writes an identify's traits into its context.
+    identify = one["identify"]
+    traits = json.loads(identify["traits"] or "null") or json.loads(identify["context"])["traits"]
+    assert traits == {"email": "user-3@x.test", "n": 7}
     assert json.loads(one["track"]["properties"]) == {"n": 7, "ok": True}
     assert one["track"]["event"] == "Clicked"
     assert (one["page"]["name"], one["screen"]["name"]) == ("Home", "Main")

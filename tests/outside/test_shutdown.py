@@ -57,8 +57,10 @@ def test_a_bad_configuration_exits_78_and_names_file_line_and_key(service):
     for command in ("run", "check", "config"):
         done = service.run(command, timeout=10)
         assert done.returncode == 78, (command, done)
-        assert f"{service.config}:4:" in done.stderr and "load.events_max" in done.stderr, done
-        assert f"{service.config}:5:" in done.stderr and "load.age" in done.stderr, done
+        # `check` answers the question on the standard output; for the others it is a failure.
+        told = done.stdout if command == "check" else done.stderr
+        assert f"{service.config}:4:14: load.events_max: " in told, done
+        assert f"{service.config}:5:1: load.age: " in told, done
     assert not service.data.exists(), "nothing is touched before the configuration is right"
 
 
@@ -71,7 +73,7 @@ def test_what_is_no_option_or_command_exits_64(service):
     for arguments in (["run", "--nonsense"], ["nonsense"], ["dlq", "show", "not-a-number"], []):
         done = service.run(*arguments, timeout=10)
         assert done.returncode == 64, (arguments, done)
-        assert "sage" in done.stderr, done
+        assert "--help" in done.stderr or "Usage" in done.stderr, done
 
 
 def test_a_command_without_a_service_says_where_it_looked(service):

@@ -3,7 +3,7 @@
 import requests
 
 from load import Load
-from service import query, until
+from service import lake_files, query, until
 
 
 def figures_of_status(service):
@@ -26,7 +26,8 @@ def figures_of_metrics(service):
 
 
 def figures_of_disk(service, load):
-    landed = dict(query(service.lake, "select stream, count(*) from lake group by stream"))
+    counts = "select stream, count(*) from lake group by stream"
+    landed = dict(query(lake_files(service.lake), counts))
     dead = {}
     for letter in service.letters():
         dead[letter["stream"]] = dead.get(letter["stream"], 0) + 1
