@@ -18,7 +18,7 @@ TYPES = {
     "message_id": pa.string(), "type": pa.string(), "event": pa.string(), "name": pa.string(),
     "user_id": pa.string(), "anonymous_id": pa.string(), "group_id": pa.string(),
     "previous_id": pa.string(), "timestamp": UTC, "original_timestamp": UTC, "sent_at": UTC,
-    "received_at": UTC, "stream": pa.string(), "partition": pa.uint16(), "log_seq": pa.uint64(),
+    "received_at": UTC, "stream": pa.dictionary(pa.int32(), pa.string()), "partition": pa.uint16(), "log_seq": pa.uint64(),
     "write_key_id": pa.string(), "replayed_at": UTC, "dead_letter_id": pa.int64(),
     "context": pa.string(), "properties": pa.string(), "traits": pa.string(),
     "integrations": pa.string(), "extra": pa.string(),
