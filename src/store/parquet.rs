@@ -8,8 +8,8 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder, UInt16Builder,
-    UInt64Builder,
+    ArrayRef, DictionaryArray, Int32Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondBuilder, UInt16Builder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
@@ -28,6 +28,9 @@ pub(super) const KEY_DIGEST: &str = "eventkit.digest";
 static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let required = |name: &str| Field::new(name, DataType::Utf8, false);
+    // Readers that take columns from the path (`stream=…`) make a dictionary of it, and some, such
+    // as pyarrow, read no lake where the file says otherwise.
+    let repeated = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let utc = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![
         required("message_id"),
@@ -42,7 +45,7 @@ static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
         Field::new("original_timestamp", utc(), true),
         Field::new("sent_at", utc(), true),
         Field::new("received_at", utc(), false),
-        required("stream"),
+        Field::new("stream", repeated(), false),
         Field::new("partition", DataType::UInt16, false),
         Field::new("log_seq", DataType::UInt64, false),
         text("write_key_id"),
@@ -140,11 +143,10 @@ fn time(batch: &Batch, of: impl Fn(&TypedEvent<'_>) -> Option<Micros>) -> ArrayR
 }
 
 fn stream(batch: &Batch) -> ArrayRef {
-    let mut column = StringBuilder::new();
-    for _ in 0..batch.len() {
-        column.append_value(batch.stream.as_str());
-    }
-    Arc::new(column.finish())
+    let name: ArrayRef = Arc::new(StringArray::from(vec![batch.stream.as_str()]));
+    let keys = Int32Array::from(vec![0; batch.len()]);
+    // Every key is 0, and there is one value.
+    Arc::new(DictionaryArray::new(keys, name))
 }
 
 fn partition(batch: &Batch) -> ArrayRef {

@@ -1,0 +1,88 @@
+"""kill -9 at any instant: nothing acknowledged is missing, nothing is there twice."""
+
+import json
+import os
+import time
+from collections import Counter
+
+from load import Load, check, check_order
+
+KILLS = int(os.environ.get("EVENTKIT_KILLS") or 30)
+# Small batches and segments, so that a kill meets every step from append to reclaim.
+CONFIG = """
+[load]
+events_max = 60
+age_max = "100ms"
+[ingest]
+event_bytes_max = "32 KiB"
+[wal]
+segment_bytes = "64 KiB"
+"""
+
+
+def crash_again_and_again(service, dice, load):
+    """Kills the service at random instants, some of them before it is ready."""
+    for _ in range(KILLS):
+        delay_s = dice.randrange(5, 501) / 1000
+        if dice.random() < 0.5:
+            service.start()
+        else:
+            service.spawn()
+        time.sleep(delay_s)
+        code = service.process.poll()
+        assert code is None, f"it ended by itself with {code}:\n{service.log()[-3000:]}"
+        service.kill()
+    # The oracle has to see answers as well, whatever the instants were.
+    service.start()
+    wanted = len(load.acknowledged()) + 200
+    end = time.monotonic() + 60
+    while len(load.acknowledged()) < wanted:
+        assert time.monotonic() < end, "the service acknowledges nothing any more"
+        time.sleep(0.05)
+    service.kill()
+
+
+def test_every_acknowledged_event_is_there_exactly_once_whatever_was_killed(service, dice):
+    service.configure(CONFIG)
+    with Load(service, dice) as load:
+        crash_again_and_again(service, dice, load)
+    service.start().flush()
+    rows, letters = service.rows(), service.letters()
+    landed, dead = check(load, rows, letters)
+    twice = [i for i, count in Counter(landed + dead).items() if count > 1]
+    assert twice == [], f"{len(twice)} of {len(landed)} are there twice, such as {twice[:10]}"
+    check_order(rows)
+    print(f"{KILLS} kills: {len(load.acknowledged())} acknowledged, {len(landed)} landed, "
+          f"{len(dead)} dead letters")
+
+
+def test_a_client_that_retries_loses_nothing_and_no_attempt_lands_twice(service, dice):
+    service.configure(CONFIG)
+    with Load(service, dice, retries=True) as load:
+        crash_again_and_again(service, dice, load)
+    service.start().flush()
+    rows = service.rows()
+    letters = service.letters()
+    check(load, rows, letters)
+    attempts = Counter((row["message_id"], json.loads(row["extra"])["attempt"]) for row in rows)
+    assert max(attempts.values()) == 1, attempts.most_common(3)
+    sent = load.sent()
+    for message_id, count in Counter(letter["message_id"] for letter in letters).items():
+        assert count <= sent[message_id]
+
+
+def test_a_kill_between_two_quiet_moments_changes_nothing_in_the_lake(service, dice):
+    service.configure(CONFIG)
+    service.start()
+    with Load(service, dice) as load:
+        end = time.monotonic() + 60
+        while len(load.acknowledged()) < 500:
+            assert time.monotonic() < end, "too slow"
+            time.sleep(0.02)
+    service.flush()
+    before = sorted((row["stream"], row["log_seq"]) for row in service.rows())
+    for _ in range(3):
+        service.kill()
+        service.start().flush()
+    assert sorted((row["stream"], row["log_seq"]) for row in service.rows()) == before
+    check(load, service.rows(), service.letters())
