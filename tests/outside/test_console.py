@@ -18,13 +18,15 @@ class Terminal:
 
     def __init__(self, width, height):
         self.server = f"eventkit-{uuid.uuid4().hex[:8]}"
-        environment = {**clean_environment(), "PS1": "prompt> ", "LC_ALL": "C.UTF-8"}
+        environment = {**clean_environment(), "LC_ALL": "C.UTF-8"}
         environment.pop("TMUX", None)
         subprocess.run(
             ["tmux", "-L", self.server, "-f", "/dev/null", "new-session", "-d", "-x", str(width),
              "-y", str(height), "sh"],
             env=environment, check=True, timeout=30)
-        self.sees("prompt>")
+        # The shell reads lines once it has answered one.
+        self.line("echo $((40 + 2)) is settled")
+        self.sees("42 is settled")
 
     def tmux(self, *arguments):
         return subprocess.run(["tmux", "-L", self.server, *arguments], check=True, timeout=30,
