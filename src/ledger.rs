@@ -9,12 +9,14 @@ use std::path::Path;
 
 use roaring::RoaringTreemap;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite_migration::M;
 
+use crate::dedupe::{IdHash, IdKey};
 use crate::event::{LetterId, Micros, Seq, StreamName};
 use crate::sqlite::{Sqlite, SqliteError};
 use crate::store::{BatchId, Plan, Stored};
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/ledger/0001_ledger.sql")];
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../migrations/ledger/0001_ledger.sql"))];
 
 /// A cheap handle to the ledger.
 #[derive(Clone)]
@@ -79,6 +81,75 @@ impl Ledger {
         })
     }
 
+    /// The secret that message ids are hashed with; made with the ledger.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn id_key(&self) -> Result<IdKey, SqliteError> {
+        self.0.call_blocking(|c| {
+            let key =
+                c.query_row("SELECT value FROM secrets WHERE name = 'ids'", [], |r| r.get(0))?;
+            Ok(IdKey(key))
+        })
+    }
+
+    /// The message ids of stored batches since then, the newest `ids_max` of them, oldest first.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn ids(
+        &self,
+        stream: &StreamName,
+        since: Micros,
+        ids_max: usize,
+    ) -> Result<Vec<IdHash>, SqliteError> {
+        let stream = stream.clone();
+        self.0.call_blocking(move |c| {
+            let mut batches = c.prepare(
+                "SELECT ids FROM batches
+                 WHERE stream = ?1 AND stored_at >= ?2 AND ids IS NOT NULL
+                 ORDER BY stored_at DESC",
+            )?;
+            let mut rows = batches.query(params![stream.as_str(), since])?;
+            let mut ids = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (hashes, _) = row.get_ref(0)?.as_blob()?.as_chunks::<16>();
+                ids.extend(hashes.iter().rev().map(|hash| IdHash::from_le_bytes(*hash)));
+                if ids.len() >= ids_max {
+                    break;
+                }
+            }
+            ids.reverse();
+            Ok(ids)
+        })
+    }
+
+    /// Forgets message ids that were stored before, and all but the newest `ids_max` or so.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn forget_ids(
+        &self,
+        stream: &StreamName,
+        before: Micros,
+        ids_max: usize,
+    ) -> Result<(), SqliteError> {
+        let stream = stream.clone();
+        self.0.call_blocking(move |c| {
+            c.execute(
+                "UPDATE batches SET ids = NULL WHERE id IN (
+                     SELECT id FROM (
+                         SELECT id, stored_at,
+                                sum(rows) OVER (ORDER BY stored_at DESC, id) - rows AS newer
+                         FROM batches WHERE stream = ?1 AND ids IS NOT NULL
+                             AND stored_at IS NOT NULL)
+                     WHERE newer > ?3 OR stored_at < ?2)",
+                params![stream.as_str(), before, ids_max as i64],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Makes plans durable. Nothing may be put before.
     ///
     /// # Errors
@@ -93,8 +164,10 @@ impl Ledger {
     /// What SQLite said; then the plan stands as it was.
     pub fn replace(&self, parent: BatchId, children: Vec<Plan>) -> Result<(), SqliteError> {
         self.0.call_blocking(move |c| {
-            c.prepare_cached("UPDATE batches SET state = 'replaced', seqs = NULL WHERE id = ?1")?
-                .execute([parent.as_bytes()])?;
+            c.prepare_cached(
+                "UPDATE batches SET state = 'replaced', seqs = NULL, ids = NULL WHERE id = ?1",
+            )?
+            .execute([parent.as_bytes()])?;
             children.iter().try_for_each(|plan| insert(c, plan))
         })
     }
@@ -147,8 +220,8 @@ fn insert(c: &Connection, plan: &Plan) -> rusqlite::Result<()> {
         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
     c.prepare_cached(
         "INSERT INTO batches (id, stream, log_uuid, partition, state, object, rows, first_seq,
-             last_seq, seqs, digest, first_received_at, last_received_at, planned_at)
-         VALUES (?1, ?2, ?3, ?4, 'planned', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             last_seq, seqs, digest, first_received_at, last_received_at, planned_at, ids)
+         VALUES (?1, ?2, ?3, ?4, 'planned', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?
     .execute(params![
         plan.id.as_bytes(),
@@ -164,6 +237,7 @@ fn insert(c: &Connection, plan: &Plan) -> rusqlite::Result<()> {
         plan.received.0,
         plan.received.1,
         crate::time::now(),
+        plan.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>(),
     ])?;
     Ok(())
 }
@@ -238,6 +312,7 @@ fn progress(c: &Connection, stream: &StreamName, log_uuid: u128) -> rusqlite::Re
             partition: row.get(1)?,
             object: row.get(2)?,
             seqs: read_seqs(row, 3)?,
+            ids: Vec::new(),
             digest: u128::from_be_bytes(row.get(4)?),
             received: (row.get::<_, Micros>(5)?, row.get::<_, Micros>(6)?),
         })
@@ -269,6 +344,7 @@ mod tests {
             partition: 3,
             object: format!("object-{id}"),
             seqs: seqs.into_iter().collect(),
+            ids: Vec::new(),
             digest: u128::MAX - id,
             received: (-1, 2),
         }
@@ -301,6 +377,28 @@ mod tests {
         let progress = ledger.progress(&events, 5).unwrap();
         assert_eq!((progress.next_seq, progress.open.len()), (7, 0));
         assert_eq!(progress.stored.iter().collect::<Vec<_>>(), [5, 9]);
+    }
+
+    #[test]
+    fn the_ids_of_stored_batches_are_kept_newest_first_until_they_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
+        let events = StreamName::new("events").unwrap();
+        for id in 1..=4 {
+            let seq = id as Seq;
+            let plan = Plan { ids: vec![10 * id, 10 * id + 1], ..plan(id, [2 * seq, 2 * seq + 1]) };
+            ledger.plan(vec![plan]).unwrap();
+            if id < 4 {
+                ledger.commit(&events, 5, vec![commit(id, vec![])], 0).unwrap();
+            }
+        }
+        assert_eq!(ledger.ids(&events, 0, 100).unwrap(), [10, 11, 20, 21, 30, 31]);
+        assert_eq!(ledger.ids(&events, 0, 3).unwrap(), [20, 21, 30, 31]);
+        ledger.forget_ids(&events, 0, 2).unwrap();
+        assert_eq!(ledger.ids(&events, 0, 100).unwrap(), [20, 21, 30, 31]);
+        ledger.forget_ids(&events, Micros::MAX, 100).unwrap();
+        assert_eq!(ledger.ids(&events, 0, 100).unwrap(), []);
+        assert_eq!(ledger.id_key().unwrap(), ledger.id_key().unwrap());
     }
 
     #[test]

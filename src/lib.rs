@@ -25,6 +25,8 @@ pub mod wal;
 pub mod queue;
 /// Bytes become typed events, or rejections that name every violation.
 pub mod adapt;
+/// A client's retry does not become a second row.
+pub mod dedupe;
 /// Key → hash → partition: one user, one order.
 pub mod sequence;
 /// Per-partition buffers that become batches: plan, put, commit.

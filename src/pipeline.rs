@@ -20,7 +20,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, Admin, Flushed};
 use crate::config::Config;
-use crate::errors::{ErrorStore, ErrorStoreError};
+use crate::dedupe::Memory;
+use crate::errors::ErrorStore;
 use crate::event::StreamName;
 use crate::ingest::{self, Dependency, Edge, Readiness};
 use crate::ledger::Ledger;
@@ -65,12 +66,9 @@ pub enum StartError {
     /// A log.
     #[error(transparent)]
     Log(#[from] WalError),
-    /// The ledger.
+    /// The ledger or the error store.
     #[error(transparent)]
-    Ledger(#[from] SqliteError),
-    /// The error store.
-    #[error(transparent)]
-    Errors(#[from] ErrorStoreError),
+    Database(#[from] SqliteError),
 }
 
 impl StartError {
@@ -79,8 +77,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::InUse(_) => 75,
-            Self::Ledger(SqliteError::NewerFormat { .. })
-            | Self::Errors(ErrorStoreError::NewerFormat { .. }) => 78,
+            Self::Database(SqliteError::NewerFormat { .. }) => 78,
             _ => 74,
         }
     }
@@ -146,6 +143,7 @@ impl Service {
         let spawner = Spawner {
             config: Arc::clone(&config),
             budget: Budget::new(config.load.memory_bytes_max),
+            memory: Memory::new(config.dedupe.memory_bytes_max),
             ledger: ledger.clone(),
             errors: errors.clone(),
             store: Arc::clone(&store),
@@ -320,6 +318,7 @@ async fn open_streams(
 struct Spawner {
     config: Arc<Config>,
     budget: Arc<Budget>,
+    memory: Arc<Memory>,
     ledger: Ledger,
     errors: ErrorStore,
     store: Arc<AnyStore>,
@@ -360,6 +359,8 @@ impl Spawner {
             messages,
             hooks: self.hooks.clone(),
             started: self.started,
+            window: self.config.dedupe.window,
+            memory: Arc::clone(&self.memory),
         };
         let name = format!("load {}", stream.name).chars().take(15).collect();
         match std::thread::Builder::new().name(name).spawn(move || worker.run()) {

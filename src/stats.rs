@@ -14,6 +14,10 @@ impl Count {
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
+    /// Takes back what turned out not to be.
+    pub fn take_back(&self, n: u64) {
+        self.0.fetch_sub(n, Relaxed);
+    }
     /// Replaces it (gauges).
     pub fn set(&self, n: u64) {
         self.0.store(n, Relaxed);

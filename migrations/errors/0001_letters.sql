@@ -36,6 +36,8 @@ CREATE TABLE letters (
 
 -- Writing a position again after a crash finds the letter that is there already.
 CREATE UNIQUE INDEX letters_position ON letters (stream, seq) WHERE seq IS NOT NULL;
+-- An event that its client has sent again finds its letter.
+CREATE INDEX letters_message ON letters (stream, message_id) WHERE message_id IS NOT NULL;
 -- Lists and counts, whatever the filter: one seek per matching (group, status).
 CREATE INDEX letters_by_group ON letters (group_id, status, id, received_at);
 -- What can be claimed, in the order in which it is claimed.

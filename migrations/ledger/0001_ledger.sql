@@ -19,6 +19,8 @@ CREATE TABLE batches (
     last_seq          INTEGER NOT NULL,
     -- The exact positions (a serialized roaring treemap), until the cursor has passed them.
     seqs              BLOB,
+    -- The hashes of its message ids, 16 bytes each, while the deduplication window needs them.
+    ids               BLOB,
     digest            BLOB NOT NULL,      -- xxh3-128 of positions and payloads
     first_received_at INTEGER NOT NULL,   -- microseconds since the epoch, UTC
     last_received_at  INTEGER NOT NULL,
@@ -36,3 +38,12 @@ CREATE TABLE replayed (
     letter INTEGER PRIMARY KEY,
     batch  BLOB NOT NULL
 ) STRICT;
+
+CREATE INDEX batches_ids ON batches (stream, stored_at) WHERE ids IS NOT NULL;
+
+-- The secret that message ids are hashed with.
+CREATE TABLE secrets (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO secrets (name, value) VALUES ('ids', randomblob(16));

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Config, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat, StoreConfig,
-    StreamConfig, WalConfig,
+    Config, DedupeConfig, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat,
+    StoreConfig, StreamConfig, WalConfig,
 };
 use crate::adapt::StreamRules;
 use crate::event::StreamName;
@@ -43,6 +43,10 @@ impl Default for Config {
                 bytes_max: 4 << 30,
                 segment_bytes: 16 << 20,
                 queue_bytes_max: 8 << 20,
+            },
+            dedupe: DedupeConfig {
+                window: Duration::from_secs(24 * 3600),
+                memory_bytes_max: 128 << 20,
             },
             load: LoadConfig {
                 events_max: 10_000,

@@ -51,6 +51,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// The logs.
     pub wal: WalConfig,
+    /// For how long message ids are remembered.
+    pub dedupe: DedupeConfig,
     /// When a batch is full.
     pub load: LoadConfig,
     /// Where batches go.
@@ -93,6 +95,15 @@ pub struct WalConfig {
     pub segment_bytes: u64,
     /// Bytes waiting for the writer.
     pub queue_bytes_max: usize,
+}
+
+/// What keeps a client's retry from becoming a second row.
+#[derive(Clone, Debug)]
+pub struct DedupeConfig {
+    /// For how long a message id is remembered.
+    pub window: Duration,
+    /// Memory for the ids of all streams; the oldest are forgotten when it is used up.
+    pub memory_bytes_max: usize,
 }
 
 /// When a buffer is flushed.

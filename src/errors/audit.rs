@@ -4,9 +4,10 @@
 
 use rusqlite::params;
 
-use super::database::{Database, now};
+use super::database::Database;
 use super::letter::{AuditEntry, LetterFilter};
 use super::row::json;
+use crate::time::now;
 
 /// Entries that are shown at most.
 const AUDIT_MAX: u32 = 1_000;

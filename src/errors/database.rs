@@ -5,34 +5,24 @@
 //! into quarantine whole, so that a look at it later finds all of it; what is newer is not
 //! touched.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, ffi};
-use rusqlite_migration::{M, Migrations};
+use rusqlite::{Connection, OptionalExtension};
+use rusqlite_migration::M;
 
-use super::error::ErrorStoreError;
 use super::letter::Counts;
 use crate::config::ErrorsConfig;
-use crate::event::{Micros, StreamName};
+use crate::event::StreamName;
+use crate::sqlite::{SqliteError, connect, quarantine};
+use crate::time::now;
 
 const MIGRATIONS: &[M<'static>] =
     &[M::up(include_str!("../../migrations/errors/0001_letters.sql"))];
 
-/// The newest format this version reads: one migration, one format.
-const FORMAT: i64 = MIGRATIONS.len() as i64;
-
-/// Another connection is a mistake; a backup tool's short lock is not worth an error.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Libraries and some paths are the clients' words: without a bound, they could make every list
 /// as slow as they like.
 const GROUPS_MAX: u64 = 10_000;
-
-const STATEMENTS_CACHED: usize = 64;
 
 /// The open ring of malformed bodies, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,26 +53,26 @@ impl Database {
         path: &Path,
         limits: ErrorsConfig,
         published: Arc<Mutex<Counts>>,
-    ) -> Result<Self, ErrorStoreError> {
-        let opened = connect(path).and_then(|connection| {
+    ) -> Result<Self, SqliteError> {
+        let opened = connect(path, MIGRATIONS).and_then(|connection| {
             Self::new(connection, path, limits.clone(), Arc::clone(&published))
         });
         let error = match opened {
             Err(error) if error.is_corrupt() => error,
             other => return other,
         };
-        let moved = quarantine(path).map_err(|e| ErrorStoreError::io(path, e))?;
+        let moved = quarantine(path).map_err(|e| SqliteError::io(path, e))?;
         tracing::error!(
             %error,
             quarantine = %moved.display(),
             "the error store is damaged; it was set aside and a new one begins"
         );
-        let connection = connect(path)?;
+        let connection = connect(path, MIGRATIONS)?;
         // The log may still hold replays that name letters of the old file; no new letter may
         // answer to such a number.
         connection
             .execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('letters', ?1)", [now()])
-            .map_err(|e| ErrorStoreError::sqlite(path, e))?;
+            .map_err(|e| SqliteError::sqlite(path, e))?;
         Self::new(connection, path, limits, published)
     }
 
@@ -91,7 +81,7 @@ impl Database {
         path: &Path,
         limits: ErrorsConfig,
         published: Arc<Mutex<Counts>>,
-    ) -> Result<Self, ErrorStoreError> {
+    ) -> Result<Self, SqliteError> {
         let mut database = Self {
             connection,
             path: path.to_owned(),
@@ -117,7 +107,7 @@ impl Database {
     pub(super) fn transaction<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
-    ) -> Result<T, ErrorStoreError> {
+    ) -> Result<T, SqliteError> {
         let outcome = self
             .connection
             .execute_batch("BEGIN IMMEDIATE")
@@ -130,7 +120,7 @@ impl Database {
             }
             Err(error) => {
                 self.roll_back();
-                Err(ErrorStoreError::sqlite(&self.path, error))
+                Err(SqliteError::sqlite(&self.path, error))
             }
         }
     }
@@ -198,84 +188,4 @@ impl Database {
             tracing::warn!(%error, path = %self.path.display(), "the error store's checkpoint failed");
         }
     }
-}
-
-/// Opens, checks, sets up and migrates.
-fn connect(path: &Path) -> Result<Connection, ErrorStoreError> {
-    let sqlite = |error| ErrorStoreError::sqlite(path, error);
-    let mut connection = Connection::open(path).map_err(sqlite)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
-    // Closing must not change a file that is about to be refused or set aside.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite)?;
-    let found: i64 =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
-    if found > FORMAT {
-        return Err(ErrorStoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT });
-    }
-    check(&connection).map_err(sqlite)?;
-    for (pragma, value) in [
-        ("journal_mode", "WAL"),
-        ("synchronous", "FULL"),
-        ("mmap_size", "0"),
-        ("journal_size_limit", "67108864"),
-        ("cache_size", "-16384"),
-    ] {
-        connection.pragma_update(None, pragma, value).map_err(sqlite)?;
-    }
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).map_err(|error| match error {
-        rusqlite_migration::Error::RusqliteError { err, .. } => sqlite(err),
-        other => ErrorStoreError::Refused { path: path.to_owned(), source: Arc::new(other) },
-    })?;
-    Ok(connection)
-}
-
-fn check(connection: &Connection) -> rusqlite::Result<()> {
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(verdict)))
-}
-
-/// Moves the database, its -wal and its -shm into `quarantine` beside it; returns its new path.
-fn quarantine(path: &Path) -> std::io::Result<PathBuf> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let directory = parent.join("quarantine");
-    fs::create_dir_all(&directory)?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ");
-    let mut target = directory.join(format!("{stem}-{stamp}.db"));
-    let mut attempt = 1;
-    while target.exists() {
-        target = directory.join(format!("{stem}-{stamp}-{attempt}.db"));
-        attempt += 1;
-    }
-    // The database goes last: while it stands, the next start finds the damage again.
-    for suffix in ["-wal", "-shm", ""] {
-        match fs::rename(with_suffix(path, suffix), with_suffix(&target, suffix)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other?,
-        }
-    }
-    File::open(&directory)?.sync_all()?;
-    File::open(parent)?.sync_all()?;
-    Ok(target)
-}
-
-/// The path with something behind it, as SQLite names its side files.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// The wall clock, for what an operator reads; nothing is decided by it.
-pub(super) fn now() -> Micros {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX))
 }

@@ -13,11 +13,12 @@
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params, params_from_iter};
 
-use super::database::{Database, now};
+use super::database::Database;
 use super::group::{GroupId, Tally};
 use super::letter::{Claim, LetterFilter, Status};
 use super::row::{HEAD, Head, json, latest_crc, seq_to_row};
 use crate::event::{LetterId, Micros, Rejection, Seq, StreamName};
+use crate::time::now;
 
 /// A claim ends early when its payloads have this size.
 const CLAIM_BYTES_MAX: usize = 16 << 20;

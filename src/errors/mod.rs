@@ -14,7 +14,6 @@
 
 mod audit;
 mod database;
-mod error;
 mod group;
 mod letter;
 mod mend;
@@ -26,7 +25,7 @@ mod store;
 mod tests;
 mod worker;
 
-pub use error::ErrorStoreError;
+pub use crate::sqlite::SqliteError as ErrorStoreError;
 pub use letter::{
     Attempt, AuditEntry, Claim, Counts, Group, Letter, LetterFilter, LetterSummary, NewLetter,
     Page, Status,

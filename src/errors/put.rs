@@ -2,15 +2,16 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::database::{Database, Ring, now};
+use super::database::{Database, Ring};
 use super::group::Tally;
 use super::letter::{NewLetter, Status};
 use super::row::{Fixed, Kind, json, seq_to_row};
 use crate::event::{LetterId, Micros, Phase, Rejection};
+use crate::time::now;
 
 impl Database {
     /// Writes the letters and returns their numbers, in their order. A position that has its
-    /// letter already keeps it, unchanged.
+    /// letter already keeps it, unchanged; so does an event that its client has sent again.
     pub(super) fn put(&mut self, letters: &[NewLetter]) -> rusqlite::Result<Vec<LetterId>> {
         let at = now();
         let mut tally = Tally::default();
@@ -83,6 +84,9 @@ impl Database {
         // A malformed body was never in the log.
         let seq = if kind == Kind::Ring { None } else { row.seq };
         let row = Fixed { seq, ..row };
+        if let Some(known) = self.same_event(&row, letter)? {
+            return Ok(known);
+        }
         let inserted = self
             .connection
             .prepare_cached(
@@ -119,6 +123,27 @@ impl Database {
         tally.bytes(group, row.payload_bytes);
         tally.rejected(group, at);
         Ok(self.connection.last_insert_rowid())
+    }
+
+    /// The letter of the same message and payload, unless it was discarded: a client that got no
+    /// answer sends its event again, and mending it once is enough. Two replays of one event
+    /// would be two rows.
+    fn same_event(
+        &self,
+        row: &Fixed<'_>,
+        letter: &NewLetter,
+    ) -> rusqlite::Result<Option<LetterId>> {
+        // A minted id is new with every request.
+        if row.message_id.is_none() || letter.receipt.message_id.is_some() {
+            return Ok(None);
+        }
+        self.connection
+            .prepare_cached(
+                "SELECT id FROM letters WHERE stream = ?1 AND message_id = ?2 AND payload = ?3 \
+                 AND status <> 3 AND seq IS NOT ?4 LIMIT 1",
+            )?
+            .query_row(params![row.stream, row.message_id, letter.payload, row.seq], |r| r.get(0))
+            .optional()
     }
 
     fn measure_ring(&self) -> rusqlite::Result<Ring> {

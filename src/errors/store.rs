@@ -14,8 +14,8 @@ use std::thread::{self, JoinHandle, Thread};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::database::{Database, with_suffix};
-use super::error::ErrorStoreError;
+use super::ErrorStoreError;
+use super::database::Database;
 use super::letter::{AuditEntry, Claim, Counts, Group, Letter, LetterFilter, NewLetter, Page};
 use super::worker::{self, Call, Message, QUEUE_MAX};
 use crate::config::ErrorsConfig;
@@ -286,7 +286,9 @@ impl ErrorStore {
     pub fn bytes(&self) -> u64 {
         ["", "-wal", "-shm"]
             .into_iter()
-            .filter_map(|suffix| std::fs::metadata(with_suffix(&self.0.path, suffix)).ok())
+            .filter_map(|suffix| {
+                std::fs::metadata(crate::sqlite::with_suffix(&self.0.path, suffix)).ok()
+            })
             .map(|metadata| metadata.len())
             .sum()
     }

@@ -147,6 +147,31 @@ fn one_request_may_name_a_position_twice() {
 }
 
 #[test]
+fn an_event_that_its_client_sends_again_keeps_its_letter_until_that_is_discarded() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let sent = |seq| NewLetter {
+        payload: br#"{"messageId":"m"}"#.to_vec(),
+        message_id: Some("m".to_owned()),
+        receipt: Receipt::default(),
+        ..letter("events", seq, "missing_field")
+    };
+    let minted = |seq| NewLetter {
+        message_id: Some("minted".to_owned()),
+        receipt: Receipt { message_id: Some("minted".into()), ..Receipt::default() },
+        ..sent(seq)
+    };
+    let mended = NewLetter { payload: b"{}".to_vec(), ..sent(3) };
+    let first = put(&store, vec![sent(1)]);
+    assert_eq!(put(&store, vec![sent(2)]), first);
+    assert_ne!(put(&store, vec![mended]), first, "other bytes are another event");
+    assert_ne!(put(&store, vec![minted(4)]), put(&store, vec![minted(5)]));
+    wait(store.discard(of_ids(&first), 1, "uid 0".to_owned(), None)).unwrap();
+    assert_ne!(put(&store, vec![sent(6)]), first);
+    assert_eq!(store.counts().open, 4);
+}
+
+#[test]
 fn counts_and_groups_survive_a_reopen() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);

@@ -7,8 +7,8 @@
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::ErrorStoreError;
 use super::database::Database;
-use super::error::ErrorStoreError;
 
 /// Jobs in one transaction at most; their bytes are bounded by the permits they hold.
 const JOBS_MAX: usize = 256;

@@ -25,6 +25,7 @@ use super::split::Form;
 use crate::errors::NewLetter;
 use crate::event::StreamName;
 use crate::streams::Stream;
+use crate::wal::{AppendError, Appending, Durable};
 
 /// As much of a malformed body is kept.
 const MALFORMED_BYTES_MAX: usize = 64 << 10;
@@ -162,6 +163,9 @@ async fn deliver(edge: &Edge, lots: Vec<Lot>) -> Result<(), Refusal> {
             let appended = stream.wal.append(lot.records);
             Some(appended.map_err(|error| refused(&stream, &error))?)
         };
+        // Counted here and not after the sync: a client that goes away takes nothing back.
+        stream.stats.received_events.add(count);
+        stream.stats.received_bytes.add(bytes);
         sent.push((stream, count, bytes, dead, appending));
     }
     if !letters.is_empty() {
@@ -169,20 +173,23 @@ async fn deliver(edge: &Edge, lots: Vec<Lot>) -> Result<(), Refusal> {
         let failed = |_| Refusal::LogUnavailable("the error store can't be written".into());
         edge.errors.put(letters).await.map_err(failed)?;
     }
-    for (stream, _, _, _, appending) in &mut sent {
-        if let Some(appending) = appending.take() {
-            appending.await.map_err(|error| refused(stream, &error))?;
-        }
-    }
-    for (stream, count, bytes, dead, _) in sent {
-        stream.stats.received_events.add(count + dead);
-        stream.stats.received_bytes.add(bytes);
+    for (stream, count, bytes, dead, appending) in sent {
+        stream.stats.received_events.add(dead);
         stream.stats.rejected_events.add(dead);
+        if let Some(Err(error)) = settled(appending).await {
+            stream.stats.received_events.take_back(count);
+            stream.stats.received_bytes.take_back(bytes);
+            return Err(refused(&stream, &error));
+        }
     }
     Ok(())
 }
 
-fn refused(stream: &Stream, error: &crate::wal::AppendError) -> Refusal {
+async fn settled(appending: Option<Appending>) -> Option<Result<Durable, AppendError>> {
+    Some(appending?.await)
+}
+
+fn refused(stream: &Stream, error: &AppendError) -> Refusal {
     stream.stats.refused_requests.add(1);
     Refusal::of_append(&stream.name, error)
 }

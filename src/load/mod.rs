@@ -22,6 +22,7 @@ use std::time::Instant;
 use roaring::RoaringTreemap;
 
 use crate::config::LoadConfig;
+use crate::dedupe::IdKey;
 use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
 use crate::ledger::Commit;
 use crate::sequence::PartitionId;
@@ -207,8 +208,8 @@ impl EventLoader {
 
     /// The plans of batches, for the ledger.
     #[must_use]
-    pub fn plans(&self, batches: &[Arc<Batch>]) -> Vec<Plan> {
-        batches.iter().map(|batch| batch.plan(self.delivery.object(batch))).collect()
+    pub fn plans(&self, batches: &[Arc<Batch>], key: &IdKey) -> Vec<Plan> {
+        batches.iter().map(|batch| batch.plan(self.delivery.object(batch), key)).collect()
     }
 
     /// Sends batches whose plans are durable on their way to the store.

@@ -15,8 +15,9 @@ use roaring::RoaringTreemap;
 use tokio::sync::oneshot;
 
 use crate::adapt::{Adapter, Rejected};
-use crate::errors::{ErrorStore, ErrorStoreError, NewLetter};
-use crate::event::{LetterId, Phase, RawEvent, Receipt, Rejection, Seq};
+use crate::dedupe::{Dedupe, IdKey, Memory};
+use crate::errors::{ErrorStore, NewLetter};
+use crate::event::{LetterId, Micros, Phase, RawEvent, Receipt, Rejection, Seq};
 use crate::ledger::{Ledger, Progress};
 use crate::load::{Delivered, EventLoader, Refused, Settlement};
 use crate::sequence::Sequencer;
@@ -29,6 +30,8 @@ use crate::wal::{self, Reader};
 const IDLE: Duration = Duration::from_secs(1);
 /// The cursor is saved this often where no commit saves it.
 const SAVE_CURSOR: Duration = Duration::from_secs(5);
+/// Message ids that the window has passed are forgotten this often.
+const FORGET_IDS: Duration = Duration::from_secs(60);
 
 /// What wakes a worker.
 pub enum Wake {
@@ -112,6 +115,10 @@ pub struct Worker {
     pub hooks: Hooks,
     /// When the process started.
     pub started: Instant,
+    /// For how long a message id is remembered.
+    pub window: Duration,
+    /// How many ids all streams remember together.
+    pub memory: Arc<Memory>,
 }
 
 /// The worker has to end: it was told to, or the process can't go on.
@@ -128,16 +135,7 @@ enum Setback {
 impl From<SqliteError> for Setback {
     fn from(error: SqliteError) -> Self {
         match error {
-            SqliteError::Io { .. } | SqliteError::Closed { .. } => Self::Final(error.to_string()),
-            _ => Self::Wait(error.to_string()),
-        }
-    }
-}
-
-impl From<ErrorStoreError> for Setback {
-    fn from(error: ErrorStoreError) -> Self {
-        match error {
-            ErrorStoreError::Io { .. } | ErrorStoreError::Closed => Self::Final(error.to_string()),
+            SqliteError::Io { .. } | SqliteError::Closed => Self::Final(error.to_string()),
             _ => Self::Wait(error.to_string()),
         }
     }
@@ -152,6 +150,8 @@ struct Flush {
 struct Running {
     worker: Worker,
     adapter: Adapter,
+    dedupe: Dedupe,
+    id_key: IdKey,
     sequencer: Sequencer,
     reader: Reader,
     /// Positions above the cursor that an earlier process had finished.
@@ -163,6 +163,7 @@ struct Running {
     flushes: Vec<Flush>,
     saved_cursor: Seq,
     saved_at: Instant,
+    forgot_at: Instant,
 }
 
 impl Worker {
@@ -201,7 +202,15 @@ impl Worker {
         let head = self.stream.wal.head();
         let from = next_seq.max(1);
         self.loader.nothing_below(from);
+        let id_key = self.insist("read the ledger", |w| w.ledger.id_key())?;
+        let mut dedupe = Dedupe::new(id_key, self.window, Arc::clone(&self.memory));
+        let ids = self.insist("read the ledger", |w| {
+            w.ledger.ids(&w.stream.name, w.window_start(), w.memory.ids_max())
+        })?;
+        dedupe.remember(ids, Instant::now());
         Ok(Running {
+            dedupe,
+            id_key,
             adapter: Adapter::new(&self.stream.config.rules),
             sequencer: Sequencer::new(self.stream.config.partitions),
             reader: self.stream.wal.reader(from),
@@ -211,8 +220,15 @@ impl Worker {
             flushes: Vec::new(),
             saved_cursor: next_seq,
             saved_at: Instant::now(),
+            forgot_at: Instant::now(),
             worker: self,
         })
+    }
+
+    /// Ids stored before are not remembered.
+    fn window_start(&self) -> Micros {
+        let window = Micros::try_from(self.window.as_micros()).unwrap_or(Micros::MAX);
+        crate::time::now().saturating_sub(window)
     }
 
     /// Closes the letters whose event an earlier process stored; returns those whose record has
@@ -252,13 +268,13 @@ impl Worker {
     }
 
     /// Tries until it works: what has to be durable can't be skipped.
-    fn insist<T, E: Into<Setback>>(
+    fn insist<T>(
         &mut self,
         what: &str,
-        mut attempt: impl FnMut(&Self) -> Result<T, E>,
+        mut attempt: impl FnMut(&Self) -> Result<T, SqliteError>,
     ) -> Result<T, Ended> {
         loop {
-            match attempt(self).map_err(Into::into) {
+            match attempt(self).map_err(Setback::from) {
                 Ok(value) => return Ok(value),
                 Err(Setback::Final(error)) => {
                     (self.hooks.fatal)(format!("can't {what}: {error}"));
@@ -368,6 +384,7 @@ impl Running {
         self.worker.loader.read(from.max(chunk.first_seq), end);
         let mut turn = Chunk {
             adapter: &self.adapter,
+            dedupe: &mut self.dedupe,
             sequencer: self.sequencer,
             finished: &self.finished,
             unseen: &mut self.unseen,
@@ -376,6 +393,7 @@ impl Running {
             now: Instant::now(),
             from,
             adapted: 0,
+            duplicates: 0,
             skewed: 0,
             letters: Vec::new(),
             failed_again: Vec::new(),
@@ -395,8 +413,18 @@ impl Running {
             body = rest;
             turn.take(RawEvent { stream: &stream.name, seq, payload, receipt });
         }
-        let Chunk { adapted, skewed, letters, failed_again, stored_before, mut done, .. } = turn;
+        let Chunk {
+            adapted,
+            duplicates,
+            skewed,
+            letters,
+            failed_again,
+            stored_before,
+            mut done,
+            ..
+        } = turn;
         stream.stats.adapted_events.add(adapted);
+        stream.stats.duplicate_events.add(duplicates);
         stream.stats.skewed_events.add(skewed);
         for letter in &letters {
             done.extend(letter.seq);
@@ -456,7 +484,7 @@ impl Running {
         if due.is_empty() {
             return Ok(());
         }
-        let plans = self.worker.loader.plans(&due);
+        let plans = self.worker.loader.plans(&due, &self.id_key);
         self.worker.insist("plan batches", |w| w.ledger.plan(plans.clone()))?;
         self.worker.loader.deliver(due);
         Ok(())
@@ -467,7 +495,7 @@ impl Running {
         let (letters, failed_again) = self.letters_of(&settlement.refused);
         self.bury(letters, failed_again)?;
         for (parent, children) in &settlement.replaced {
-            let plans = self.worker.loader.plans(children);
+            let plans = self.worker.loader.plans(children, &self.id_key);
             self.worker.insist("replace a plan", |w| w.ledger.replace(*parent, plans.clone()))?;
         }
         self.worker.loader.done(&settlement.done);
@@ -494,6 +522,13 @@ impl Running {
 
     /// Saves progress that no commit saves: dead letters and duplicates move the cursor too.
     fn save_cursor(&mut self) -> Result<(), Ended> {
+        if self.forgot_at.elapsed() >= FORGET_IDS {
+            self.forgot_at = Instant::now();
+            self.dedupe.expire(self.forgot_at);
+            self.worker.insist("forget message ids", |w| {
+                w.ledger.forget_ids(&w.stream.name, w.window_start(), w.memory.ids_max())
+            })?;
+        }
         let low = self.worker.loader.low();
         if low <= self.saved_cursor || self.saved_at.elapsed() < SAVE_CURSOR {
             return Ok(());
@@ -557,6 +592,7 @@ impl Running {
 /// One chunk's passage; collects what has to be made durable after it.
 struct Chunk<'c> {
     adapter: &'c Adapter,
+    dedupe: &'c mut Dedupe,
     sequencer: Sequencer,
     finished: &'c RoaringTreemap,
     unseen: &'c mut HashSet<LetterId>,
@@ -565,6 +601,7 @@ struct Chunk<'c> {
     now: Instant,
     from: Seq,
     adapted: u64,
+    duplicates: u64,
     skewed: u64,
     letters: Vec<NewLetter>,
     failed_again: Vec<(LetterId, NewLetter)>,
@@ -586,6 +623,12 @@ impl Chunk<'_> {
         }
         match self.adapter.run(&raw) {
             Ok(event) => {
+                let new = self.dedupe.insert(&event.message_id, self.now);
+                if !new && raw.receipt.replay.is_none() {
+                    self.duplicates += 1;
+                    self.done.insert(raw.seq);
+                    return;
+                }
                 let partition = self.sequencer.partition(&event);
                 if self.loader.add(partition, &raw, &event, self.now) {
                     self.adapted += 1;

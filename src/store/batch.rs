@@ -7,6 +7,7 @@ use roaring::RoaringTreemap;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::dedupe::{IdHash, IdKey};
 use crate::event::{LetterId, Micros, ReplayOrigin, Seq, StreamName, TypedEvent};
 use crate::sequence::PartitionId;
 
@@ -35,6 +36,8 @@ pub struct Plan {
     pub object: String,
     /// Its events' exact positions.
     pub seqs: RoaringTreemap,
+    /// The hashes of its events' message ids, in order; empty in a plan read from the ledger.
+    pub ids: Vec<IdHash>,
     /// Its content.
     pub digest: Digest,
     /// The receipt of its first and last event, in order of time.
@@ -239,7 +242,7 @@ impl Batch {
 
     /// What is recorded before it is put.
     #[must_use]
-    pub fn plan(&self, object: String) -> Plan {
+    pub fn plan(&self, object: String, key: &IdKey) -> Plan {
         Plan {
             id: self.id,
             stream: self.stream.clone(),
@@ -247,6 +250,7 @@ impl Batch {
             partition: self.partition,
             object,
             seqs: self.seqs(),
+            ids: self.events().map(|(_, event)| key.hash(&event.message_id)).collect(),
             digest: self.digest(),
             received: self.received(),
         }

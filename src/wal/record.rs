@@ -80,10 +80,14 @@ impl Records {
 }
 
 fn put(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    let length = value.len().min(usize::from(u16::MAX)) as u16;
+    debug_assert!(value.len() <= usize::from(u16::MAX), "cut by the caller");
     bytes.push(tag);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&value[..usize::from(length)]);
+    bytes.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(value);
+}
+
+fn put_text(bytes: &mut Vec<u8>, tag: u8, text: &str) {
+    put(bytes, tag, &text.as_bytes()[..text.floor_char_boundary(usize::from(u16::MAX))]);
 }
 
 fn put_metadata(bytes: &mut Vec<u8>, receipt: &Receipt<'_>) {
@@ -94,10 +98,10 @@ fn put_metadata(bytes: &mut Vec<u8>, receipt: &Receipt<'_>) {
         put(bytes, TAG_KIND, kind.as_str().as_bytes());
     }
     if let Some(id) = &receipt.message_id {
-        put(bytes, TAG_MESSAGE_ID, id.as_bytes());
+        put_text(bytes, TAG_MESSAGE_ID, id);
     }
     if let Some(id) = &receipt.write_key_id {
-        put(bytes, TAG_WRITE_KEY_ID, id.as_bytes());
+        put_text(bytes, TAG_WRITE_KEY_ID, id);
     }
     match receipt.source {
         Some(IpAddr::V4(ip)) => put(bytes, TAG_SOURCE, &ip.octets()),
@@ -105,7 +109,7 @@ fn put_metadata(bytes: &mut Vec<u8>, receipt: &Receipt<'_>) {
         None => {}
     }
     if let Some(route) = &receipt.route {
-        put(bytes, TAG_ROUTE, route.as_bytes());
+        put_text(bytes, TAG_ROUTE, route);
     }
     if receipt.item != 0 {
         put(bytes, TAG_ITEM, &receipt.item.to_le_bytes());
@@ -209,6 +213,15 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(take(&bytes).is_none(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn text_that_is_too_long_is_cut_between_characters() {
+        let long = "é".repeat(40_000);
+        let mut records = Records::default();
+        records.push(&Receipt { route: Some(long.as_str().into()), ..Receipt::default() }, b"");
+        let (receipt, _, _) = take(records.bytes()).unwrap();
+        assert_eq!(receipt.route.as_deref(), Some(&long[..65_534]));
     }
 
     #[test]

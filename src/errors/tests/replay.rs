@@ -58,6 +58,7 @@ fn a_claim_is_bounded_and_takes_only_what_is_meant() {
     assert_eq!(claim(&store, late).1, [ids[8]]);
     let mut large = letter("big", 1, "r");
     large.payload = vec![b' '; 9 << 20];
+    large.message_id = None;
     let second = NewLetter { seq: Some(2), ..large.clone() };
     let third = NewLetter { seq: Some(3), ..large.clone() };
     put(&store, vec![large, second, third]);

@@ -7,64 +7,25 @@
 //! The file is opened in WAL mode with `synchronous=FULL` and no memory map, by this connection
 //! only; it is checked at start, and a damaged one is moved aside with its companions.
 
+mod error;
+mod open;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, ErrorCode};
-use rusqlite_migration::{M, Migrations};
+use rusqlite::Connection;
+use rusqlite_migration::M;
 use tokio::sync::oneshot;
+
+pub use error::SqliteError;
+pub(crate) use open::{connect, quarantine, with_suffix};
 
 /// Callers that may wait for the thread; the next one blocks.
 const QUEUE: usize = 256;
 /// Closures in one transaction.
 const GROUP: usize = 256;
-
-/// Why the database gave no result.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum SqliteError {
-    /// The disk or the quota is full; nothing was changed, and it may work later.
-    #[error("{file}: no space: {message}")]
-    Full {
-        /// The file's name.
-        file: String,
-        /// What SQLite said.
-        message: String,
-    },
-    /// The file was written by a newer eventkit and is left untouched.
-    #[error("{file}: written by a newer eventkit (format {found}, this one knows {known})")]
-    NewerFormat {
-        /// The file's name.
-        file: String,
-        /// The file's format.
-        found: i64,
-        /// The newest format that this version knows.
-        known: i64,
-    },
-    /// The disk failed; what is on it is unknown until the next start.
-    #[error("{file}: i/o error: {message}")]
-    Io {
-        /// The file's name.
-        file: String,
-        /// What SQLite said.
-        message: String,
-    },
-    /// Anything else.
-    #[error("{file}: {message}")]
-    Failed {
-        /// The file's name.
-        file: String,
-        /// What SQLite said.
-        message: String,
-    },
-    /// The thread has ended.
-    #[error("{file}: closed")]
-    Closed {
-        /// The file's name.
-        file: String,
-    },
-}
 
 type Work = Box<dyn FnOnce(&Connection) -> Answer + Send>;
 /// Told how the transaction ended.
@@ -83,28 +44,23 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`SqliteError::NewerFormat`] where a newer eventkit wrote it, else what SQLite said.
-    pub fn open(path: &Path, migrations: &'static [&'static str]) -> Result<Self, SqliteError> {
+    pub fn open(path: &Path, migrations: &[M<'static>]) -> Result<Self, SqliteError> {
         let connection = match connect(path, migrations) {
-            Err(error) if is_damaged(&error) => {
-                set_aside(path).map_err(|e| failed(path, &e))?;
-                connect(path, migrations)
+            Err(error) if error.is_corrupt() => {
+                let moved = quarantine(path).map_err(|e| SqliteError::io(path, e))?;
+                tracing::error!(%error, quarantine = %moved.display(),
+                    "a database is damaged; it was set aside and a new one begins");
+                connect(path, migrations)?
             }
-            other => other,
-        }
-        .map_err(|error| match error {
-            OpenError::Newer { found, known } => {
-                SqliteError::NewerFormat { file: name(path), found, known }
-            }
-            OpenError::Sqlite(error) => classify(path, &error),
-            OpenError::Damaged(message) => failed(path, &message),
-        })?;
+            other => other?,
+        };
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let shared = Arc::new(path.to_owned());
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
-            .name(name(path).chars().take(15).collect())
+            .name(path.file_name().unwrap_or_default().to_string_lossy().into_owned())
             .spawn(move || run(&connection, &receiver, &of_thread))
-            .map_err(|e| failed(path, &e))?;
+            .map_err(|e| SqliteError::io(path, e))?;
         Ok(Self {
             path: shared,
             queue: Arc::new(Mutex::new(Some(sender))),
@@ -120,16 +76,15 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SqliteError> {
-        let closed = || SqliteError::Closed { file: name(&self.path) };
         let (work, answer) = self.package(work);
-        let queue = self.queue().ok_or_else(closed)?;
+        let queue = self.queue().ok_or(SqliteError::Closed)?;
         // A full queue blocks for as long as one transaction takes.
         tokio::task::spawn_blocking(move || queue.send(work))
             .await
             .ok()
             .and_then(Result::ok)
-            .ok_or_else(closed)?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+            .ok_or(SqliteError::Closed)?;
+        answer.await.unwrap_or(Err(SqliteError::Closed))
     }
 
     /// As [`Sqlite::call`], on a plain thread.
@@ -140,10 +95,9 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SqliteError> {
-        let closed = || SqliteError::Closed { file: name(&self.path) };
         let (work, answer) = self.package(work);
-        self.queue().and_then(|queue| queue.send(work).ok()).ok_or_else(closed)?;
-        answer.blocking_recv().unwrap_or_else(|_| Err(closed()))
+        self.queue().and_then(|queue| queue.send(work).ok()).ok_or(SqliteError::Closed)?;
+        answer.blocking_recv().unwrap_or(Err(SqliteError::Closed))
     }
 
     /// Finishes what waits, folds SQLite's own log into the file, and ends the thread.
@@ -153,12 +107,6 @@ impl Sqlite {
         if let Some(thread) = thread {
             let _ = thread.join();
         }
-    }
-
-    /// Bytes of the file and its companions.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        companions(&self.path).iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum()
     }
 
     fn queue(&self) -> Option<mpsc::SyncSender<Work>> {
@@ -172,7 +120,7 @@ impl Sqlite {
         let (reply, answer) = oneshot::channel();
         let path = Arc::clone(&self.path);
         let work: Work = Box::new(move |connection| {
-            let result = in_savepoint(connection, work).map_err(|e| classify(&path, &e));
+            let result = in_savepoint(connection, work).map_err(|e| SqliteError::sqlite(&path, e));
             Box::new(move |committed: Result<(), SqliteError>| {
                 // Nobody may be waiting any more; the transaction stands all the same.
                 let _ = reply.send(committed.and(result));
@@ -208,7 +156,7 @@ fn run(connection: &Connection, queue: &mpsc::Receiver<Work>, path: &Path) {
         let committed = committed.map_err(|error| {
             // Where SQLite has rolled back by itself there is nothing left to roll back.
             let _ = connection.execute_batch("ROLLBACK");
-            classify(path, &error)
+            SqliteError::sqlite(path, error)
         });
         for answer in answers {
             answer(committed.clone());
@@ -217,98 +165,11 @@ fn run(connection: &Connection, queue: &mpsc::Receiver<Work>, path: &Path) {
     let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
-enum OpenError {
-    Sqlite(rusqlite::Error),
-    Damaged(String),
-    Newer { found: i64, known: i64 },
-}
-
-impl From<rusqlite::Error> for OpenError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-fn connect(path: &Path, migrations: &'static [&'static str]) -> Result<Connection, OpenError> {
-    let mut connection = Connection::open(path)?;
-    let known = migrations.len() as i64;
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > known {
-        return Err(OpenError::Newer { found, known });
-    }
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "mmap_size", 0)?;
-    connection.pragma_update(None, "foreign_keys", "ON")?;
-    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
-        return Err(OpenError::Damaged(check));
-    }
-    let steps: Vec<M<'static>> = migrations.iter().map(|sql| M::up(sql)).collect();
-    Migrations::new(steps)
-        .to_latest(&mut connection)
-        .map_err(|error| OpenError::Damaged(error.to_string()))?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
-}
-
-fn is_damaged(error: &OpenError) -> bool {
-    match error {
-        OpenError::Damaged(_) => true,
-        OpenError::Newer { .. } => false,
-        OpenError::Sqlite(error) => matches!(
-            error.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        ),
-    }
-}
-
-/// Moves the file, its log and its index to `quarantine/` together: each is senseless without
-/// the others.
-fn set_aside(path: &Path) -> std::io::Result<()> {
-    let quarantine = path.parent().unwrap_or(Path::new(".")).join("quarantine");
-    std::fs::create_dir_all(&quarantine)?;
-    let stamp = crate::time::now();
-    for file in companions(path).iter().filter(|file| file.exists()) {
-        std::fs::rename(file, quarantine.join(format!("{}.{stamp}", name(file))))?;
-    }
-    tracing::error!(file = name(path), "database is damaged; moved to quarantine, starting anew");
-    Ok(())
-}
-
-fn companions(path: &Path) -> [PathBuf; 3] {
-    ["", "-wal", "-shm"].map(|suffix| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        name.into()
-    })
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn failed(path: &Path, error: &dyn std::fmt::Display) -> SqliteError {
-    SqliteError::Failed { file: name(path), message: error.to_string() }
-}
-
-fn classify(path: &Path, error: &rusqlite::Error) -> SqliteError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => {
-            SqliteError::Full { file: name(path), message: error.to_string() }
-        }
-        Some(ErrorCode::SystemIoFailure) => {
-            SqliteError::Io { file: name(path), message: error.to_string() }
-        }
-        _ => failed(path, error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MIGRATIONS: &[&str] = &["CREATE TABLE t (n INTEGER UNIQUE)"];
+    const MIGRATIONS: &[M<'static>] = &[M::up("CREATE TABLE t (n INTEGER UNIQUE)")];
 
     fn count(db: &Sqlite) -> i64 {
         db.call_blocking(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))).unwrap()
@@ -362,6 +223,6 @@ mod tests {
         let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
         db.close();
         let error = db.call_blocking(|_| Ok(())).unwrap_err();
-        assert!(matches!(error, SqliteError::Closed { .. }), "{error}");
+        assert!(matches!(error, SqliteError::Closed), "{error}");
     }
 }

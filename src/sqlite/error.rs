@@ -1,4 +1,4 @@
-//! Why the error store did not do what it was asked for.
+//! Why a database did not do what it was asked for.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use rusqlite::ErrorCode;
 
 /// The environment's fault, told to every caller whose request was in the failed transaction.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum ErrorStoreError {
+pub enum SqliteError {
     /// The disk has no room, or a quota is reached.
-    #[error("error store {}: no space left", path.display())]
+    #[error("{}: no space left", path.display())]
     Full {
         /// The database.
         path: PathBuf,
@@ -18,7 +18,7 @@ pub enum ErrorStoreError {
         source: Arc<dyn Error + Send + Sync>,
     },
     /// Reading or writing failed.
-    #[error("error store {}: {source}", path.display())]
+    #[error("{}: {source}", path.display())]
     Io {
         /// The database.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum ErrorStoreError {
         source: Arc<dyn Error + Send + Sync>,
     },
     /// The file is damaged. The next start moves it into quarantine.
-    #[error("error store {}: the database is damaged: {source}", path.display())]
+    #[error("{}: the database is damaged: {source}", path.display())]
     Corrupt {
         /// The database.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum ErrorStoreError {
         source: Arc<dyn Error + Send + Sync>,
     },
     /// The file was written by a newer eventkit and was left untouched.
-    #[error("error store {}: format {found} is newer than {known}, the newest known", path.display())]
+    #[error("{}: format {found} is newer than {known}, the newest known", path.display())]
     NewerFormat {
         /// The database.
         path: PathBuf,
@@ -43,20 +43,20 @@ pub enum ErrorStoreError {
         /// The newest format this version reads.
         known: i64,
     },
-    /// A statement was refused: a defect of the store, not of the disk.
-    #[error("error store {}: refused: {source}", path.display())]
+    /// A statement was refused: a defect of eventkit, not of the disk.
+    #[error("{}: refused: {source}", path.display())]
     Refused {
         /// The database.
         path: PathBuf,
         /// What SQLite said.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// The store was shut down before the request was served.
-    #[error("the error store is closed")]
+    /// The database was closed before the request was served.
+    #[error("the database is closed")]
     Closed,
 }
 
-impl ErrorStoreError {
+impl SqliteError {
     /// Whether the same request can succeed later without anybody mending the store: when there
     /// is room again, when the disk answers again. Nothing of the request was kept.
     #[must_use]
@@ -70,13 +70,13 @@ impl ErrorStoreError {
         matches!(self, Self::NewerFormat { .. })
     }
 
-    /// Whether the database has to be replaced.
+    /// Whether the file has to be replaced.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Self::Corrupt { .. })
     }
 
-    pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
@@ -86,7 +86,7 @@ impl ErrorStoreError {
         }
     }
 
-    pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+    pub(crate) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         let code = source.sqlite_error_code();
         let source: Arc<dyn Error + Send + Sync> = Arc::new(source);
