@@ -8,9 +8,16 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that may be longer, each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[
+    (
+        "src/pipeline.rs",
+        "the one file that knows every stage: build, run and drain are read together",
+    ),
+    ("src/queue/local.rs", "one worker: the order of its durable steps is read in one place"),
+];
 /// Functions that may be longer, as `file::function`, each with its reason.
-const LONG_FUNCTIONS: &[(&str, &str)] = &[];
+const LONG_FUNCTIONS: &[(&str, &str)] =
+    &[("src/queue/local.rs::read_chunk", "a literal of 14 fields; the steps themselves are few")];
 
 /// Every Rust file of these directories, with its path from the root.
 fn sources(directories: &[&str]) -> Vec<(String, String)> {
@@ -64,6 +71,9 @@ fn no_file_is_longer_than_a_reader_bears() {
 fn every_function_fits_on_a_screen() {
     let mut offenders = Vec::new();
     for (name, text) in sources(&["src", "ui", "examples"]) {
+        if is_test_file(&name) {
+            continue;
+        }
         for (function, lines) in functions(before_tests(&text)) {
             let full = format!("{name}::{function}");
             let excused = LONG_FUNCTIONS.iter().any(|(function, _)| *function == full);
@@ -88,8 +98,7 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         if !before.split_whitespace().all(is_word) {
             continue;
         }
-        let name: String =
-            rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let end = format!("{}}}", &line[..line.len() - code.len()]);
         let length = lines[start..].iter().position(|line| *line == end);
         // A declaration without a body, or a body on one line, is no length.
@@ -137,7 +146,8 @@ fn the_library_does_not_know_the_console() {
         }
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            if ["crate::ui", "ratatui", "crossterm", "crate::cli"].iter().any(|n| code.contains(n)) {
+            if ["crate::ui", "ratatui", "crossterm", "crate::cli"].iter().any(|n| code.contains(n))
+            {
                 offenders.push(format!("{name}:{}: {}", number + 1, line.trim()));
             }
         }
@@ -151,7 +161,9 @@ fn the_console_sees_status_admin_and_their_types_and_no_stage() {
     let mut offenders = Vec::new();
     for (name, text) in sources(&["ui"]) {
         for (number, line) in text.lines().enumerate() {
-            for (_, rest) in line.match_indices("eventkit::").map(|(at, m)| line.split_at(at + m.len())) {
+            for (_, rest) in
+                line.match_indices("eventkit::").map(|(at, m)| line.split_at(at + m.len()))
+            {
                 let module: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
                 if !module.is_empty() && !SEEN.contains(&module.as_str()) {
                     offenders.push(format!("{name}:{}: {}", number + 1, line.trim()));
@@ -175,7 +187,8 @@ fn exceptions_are_still_needed() {
         let (file, function) = full.rsplit_once("::").expect(full);
         let (_, text) = files.iter().find(|(name, _)| name == file).expect(full);
         let found = functions(before_tests(text));
-        let long = |(name, lines): &(String, usize)| name == function && *lines > FUNCTION_LINES_MAX;
+        let long =
+            |(name, lines): &(String, usize)| name == function && *lines > FUNCTION_LINES_MAX;
         assert!(found.iter().any(long), "{full} is short now");
     }
 }
@@ -183,6 +196,8 @@ fn exceptions_are_still_needed() {
 #[test]
 fn a_long_function_is_seen() {
     let body = "    let _ = 1;\n".repeat(80);
-    let text = format!("impl A {{\n    pub async fn long(\n        &self,\n    ) {{\n{body}    }}\n\n    fn short() {{ 1 }}\n}}\n");
+    let text = format!(
+        "impl A {{\n    pub async fn long(\n        &self,\n    ) {{\n{body}    }}\n\n    fn short() {{ 1 }}\n}}\n"
+    );
     assert_eq!(functions(&text), [("long".to_owned(), 84)]);
 }
