@@ -176,7 +176,14 @@ fn freeze(model: &mut Model, effects: &mut Vec<Effect>) {
     }
 }
 
+/// A service that runs for less has no long window to show.
+const YOUNG_MS: u64 = 5 * 60 * 1000;
+
 fn on_snapshot(model: &mut Model, snapshot: Arc<Snapshot>, effects: &mut Vec<Effect>) {
+    if model.newest.is_none() && snapshot.uptime_ms < YOUNG_MS {
+        // Of a service this young, the long window shows next to nothing.
+        model.seconds = true;
+    }
     if let Some((before, _)) = &model.newest
         && before.boot_id != snapshot.boot_id
     {

@@ -60,7 +60,7 @@ fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     }
     for finding in &snapshot.findings {
         let mark = if finding.severity == Severity::Critical { "!!" } else { "! " };
-        writeln!(out, "  {mark} {}", safe(&finding.text))?;
+        writeln!(out, "  {mark} {:<14} {}", finding.view.as_str(), safe(&finding.text))?;
     }
     writeln!(out, "\n{:<12} {:>10} {:>12}  state", "stage", "events/s", "events")?;
     for stage in &snapshot.stages {

@@ -3,6 +3,10 @@
 //! `local`: one worker thread per stream reads the log and drives adaptation, sequencing and
 //! loading in the same process. A stream shares no lock and no thread with another on this way.
 
+mod chunk;
+mod inbox;
 mod local;
+mod worker;
 
-pub use local::{FlushReport, Hooks, Inbox, Wake, Worker};
+pub use inbox::{FlushReport, Inbox, Wake};
+pub use worker::{Hooks, Worker};

@@ -49,7 +49,7 @@ fn dead_letters(snapshot: &Snapshot) -> Option<Finding> {
     Some(Finding {
         severity,
         view: View::DeadLetters,
-        text: format!("dead letters: {open} open, +{rate:.1}/s{of}"),
+        text: format!("{open} open, +{rate:.1}/s{of}"),
         stream: worst.map(|(name, _)| name.clone()),
     })
 }
@@ -89,7 +89,7 @@ fn skew(stream: &StreamStatus) -> Option<Finding> {
     Some(Finding {
         severity,
         view: View::Partitions,
-        text: format!("partition p{partition:02} of {} carries {ratio:.1}x the mean", stream.name),
+        text: format!("p{partition:02} of {} carries {ratio:.1}x the mean", stream.name),
         stream: Some(stream.name.clone()),
     })
 }
@@ -107,6 +107,6 @@ fn disk(snapshot: &Snapshot) -> Option<Finding> {
         return None;
     }
     let severity = if free < 0.05 { Severity::Critical } else { Severity::Warning };
-    let text = format!("disk: {:.1}% free", free * 100.0);
+    let text = format!("disk {:.1}% free", free * 100.0);
     Some(Finding { severity, view: View::Overview, text, stream: None })
 }

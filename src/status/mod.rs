@@ -10,6 +10,7 @@ mod process;
 mod prometheus;
 mod sampler;
 
+pub(crate) use process::disk_bytes;
 pub use prometheus::Prometheus;
 pub use sampler::{Changes, Sampler, Sources};
 
@@ -88,6 +89,22 @@ pub enum View {
     Loads,
     /// The service's own log.
     Logs,
+}
+
+impl View {
+    /// What a finding that points there is about, in a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overview => "service",
+            Self::Streams => "streams",
+            Self::Partitions => "partitions",
+            Self::Wal => "log",
+            Self::DeadLetters => "dead letters",
+            Self::Loads => "store",
+            Self::Logs => "logs",
+        }
+    }
 }
 
 /// One thing an operator should look at.

@@ -19,7 +19,7 @@ pub(super) fn memory_bytes_max() -> u64 {
 }
 
 /// Free and all bytes of the filesystem that holds `path`; (0, 0) where it does not tell.
-pub(super) fn disk_bytes(path: &Path) -> (u64, u64) {
+pub(crate) fn disk_bytes(path: &Path) -> (u64, u64) {
     rustix::fs::statvfs(path)
         .map_or((0, 0), |fs| (fs.f_bavail * fs.f_frsize, fs.f_blocks * fs.f_frsize))
 }

@@ -146,8 +146,7 @@ fn draw_finding(finding: &Finding, p: &mut Painter, at: Rect, wide: bool) {
     let severity = Some(finding.severity);
     p.text(at.x + 1, at.y, 2, mark(severity), p.theme.severity(severity));
     let tab = Tab::of(finding.view);
-    let view = tab.map_or("service".to_owned(), |tab| tab.label().1.to_lowercase());
-    p.text(at.x + 4, at.y, 13, &view, p.theme.normal());
+    p.text(at.x + 4, at.y, 13, finding.view.as_str(), p.theme.normal());
     let mut right = at.right() - 1;
     if let Some(tab) = tab {
         right = p.right(right, at.y, 6, &format!("-> {}", tab.label().0), p.theme.dim()) - 2;

@@ -139,32 +139,33 @@ impl Model {
     }
 }
 
+fn take_put(store: &ErrorStore, model: &mut Model, put_in: (&'static str, Seq, &'static str)) {
+    let (stream, seq, reason) = put_in;
+    let new = letter(stream, seq, reason);
+    let bytes = new.payload.len() as u64;
+    let id = put(store, vec![new])[0];
+    let known = model.letters.iter().find(|(_, l)| l.stream == stream && l.seq == Some(seq));
+    if let Some((known, _)) = known {
+        assert_eq!(id, *known);
+        return;
+    }
+    let new = Modelled {
+        stream,
+        seq: Some(seq),
+        reason,
+        record: reason != "too_large",
+        status: Status::Open,
+        attempts: 0,
+        bytes,
+    };
+    assert!(model.letters.insert(id, new).is_none());
+}
+
 fn take(store: &ErrorStore, model: &mut Model, step: &Step) {
     let ann = || "ann".to_owned();
     match *step {
         Step::Put { stream, seq, reason } => {
-            let (stream, reason) = (STREAMS[stream], REASONS[reason]);
-            let new = letter(stream, seq, reason);
-            let bytes = new.payload.len() as u64;
-            let id = put(store, vec![new])[0];
-            let known =
-                model.letters.iter().find(|(_, l)| l.stream == stream && l.seq == Some(seq));
-            match known {
-                Some((known, _)) => assert_eq!(id, *known),
-                None => {
-                    let record = reason != "too_large";
-                    let new = Modelled {
-                        stream,
-                        seq: Some(seq),
-                        reason,
-                        record,
-                        status: Status::Open,
-                        attempts: 0,
-                        bytes,
-                    };
-                    assert!(model.letters.insert(id, new).is_none());
-                }
-            }
+            take_put(store, model, (STREAMS[stream], seq, REASONS[reason]));
         }
         Step::Malformed { bytes } => {
             wait(store.put_malformed(malformed(bytes))).unwrap();

@@ -5,15 +5,19 @@
 //! what the logs hold until the deadline, end the workers, close the files. What is not stored by
 //! then stays in the log for the next start. A disk that fails ends it at once.
 
+mod background;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use background::{probe, readiness, sample, serve_metrics, to_json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,13 +27,13 @@ use crate::config::Config;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
-use crate::ingest::{self, Dependency, Edge, Readiness};
+use crate::ingest::{self, Edge};
 use crate::ledger::Ledger;
 use crate::load::{Budget, Delivery, EventLoader};
 use crate::queue::{FlushReport, Hooks, Inbox, Wake, Worker};
 use crate::sqlite::SqliteError;
 use crate::stats::EdgeStats;
-use crate::status::{Changes, Prometheus, Sampler, Snapshot, Sources};
+use crate::status::{Changes, Sampler, Sources};
 use crate::store::AnyStore;
 use crate::streams::{Stream, Streams};
 use crate::wal::WalError;
@@ -38,8 +42,6 @@ use crate::wal::WalError;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for at the end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the snapshot is built.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -138,21 +140,22 @@ impl Service {
         let errors = ErrorStore::open(&errors_path, config.errors.clone())?;
         let changes = Changes::default();
         let (fatal_sender, fatal) = mpsc::channel(16);
-        let hooks = hooks(fatal_sender, changes.clone());
         let workers = Workers::default();
         let spawner = Spawner {
+            announce: Arc::default(),
             config: Arc::clone(&config),
             budget: Budget::new(config.load.memory_bytes_max),
             memory: Memory::new(config.dedupe.memory_bytes_max),
             ledger: ledger.clone(),
             errors: errors.clone(),
             store: Arc::clone(&store),
-            hooks,
+            hooks: hooks(fatal_sender, changes.clone()),
             workers: Arc::clone(&workers),
             runtime: Handle::current(),
             started,
         };
         let streams = open_streams(Arc::clone(&config), ledger.clone(), spawner).await?;
+        changes.add(format!("eventkit {} started", env!("CARGO_PKG_VERSION")));
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(Ok(()));
         let edge = Arc::new(Edge::new(
@@ -160,7 +163,7 @@ impl Service {
             errors.clone(),
             config.ingest.clone(),
             Arc::clone(&edge_stats),
-            readiness(streams.clone(), store.name().to_owned(), store_now),
+            readiness(streams.clone(), store.name().to_owned(), store_now, config.data_dir.clone()),
         ));
         let bound = events.local_addr().map_or(config.listen, |address| address);
         let sampler = Sampler::new(Sources {
@@ -301,6 +304,7 @@ async fn open_streams(
     ledger: Ledger,
     spawner: Spawner,
 ) -> Result<Streams, StartError> {
+    let announce = Arc::clone(&spawner.announce);
     let opened = tokio::task::spawn_blocking(move || {
         let floor = move |name: &StreamName, log_uuid| {
             // A ledger that can't be read now stops the stream's worker, with its reason.
@@ -308,7 +312,9 @@ async fn open_streams(
         };
         Streams::open(config, floor, move |stream| spawner.spawn(stream))
     });
-    match opened.await {
+    let opened = opened.await;
+    announce.store(true, Relaxed);
+    match opened {
         Ok(streams) => Ok(streams?),
         Err(error) => Err(StartError::File { path: "wal".into(), source: io::Error::other(error) }),
     }
@@ -316,6 +322,8 @@ async fn open_streams(
 
 /// What every worker is made from.
 struct Spawner {
+    /// Set once the streams that were there already are open: later ones are news.
+    announce: Arc<AtomicBool>,
     config: Arc<Config>,
     budget: Arc<Budget>,
     memory: Arc<Memory>,
@@ -333,6 +341,9 @@ impl Spawner {
         if stream.recovered.torn_bytes > 0 {
             tracing::warn!(stream = %stream.name, bytes = stream.recovered.torn_bytes,
                 "the log had a torn tail of unacknowledged bytes; it is in its quarantine");
+        }
+        if self.announce.load(Relaxed) {
+            (self.hooks.changed)(format!("stream {} created on first use", stream.name));
         }
         let (inbox, messages) = Inbox::new();
         let woken = inbox.clone();
@@ -418,87 +429,6 @@ fn close(workers: &Workers, ledger: &Ledger, errors: &ErrorStore) {
     }
     errors.shutdown();
     ledger.close();
-}
-
-/// Builds a snapshot a second and shows it to everybody who looks.
-async fn sample(
-    mut sampler: Sampler,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    json: watch::Sender<Arc<[u8]>>,
-) {
-    let mut ticks = tokio::time::interval(SNAPSHOT_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let snapshot = Arc::new(sampler.sample());
-        json.send_replace(to_json(&snapshot));
-        snapshots.send_replace(snapshot);
-    }
-}
-
-fn to_json(snapshot: &Snapshot) -> Arc<[u8]> {
-    // Plain numbers and text: there is nothing in it that can't be written as JSON.
-    serde_json::to_vec(snapshot).unwrap_or_default().into()
-}
-
-/// Looks after the store, so that `/ready` can answer without asking it.
-async fn probe(store: Arc<AnyStore>, state: watch::Sender<Result<(), String>>) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        ticks.tick().await;
-        let now = store.check().await.map_err(|error| error.to_string());
-        let _ = state.send_replace(now);
-    }
-}
-
-fn readiness(
-    streams: Streams,
-    store: String,
-    store_state: watch::Receiver<Result<(), String>>,
-) -> impl Fn() -> Readiness + Send + Sync {
-    move || {
-        let failed: Vec<String> = streams
-            .all()
-            .iter()
-            .filter(|stream| !stream.wal.is_writable())
-            .map(|stream| stream.name.to_string())
-            .collect();
-        let log = match failed.is_empty() {
-            true => "every log takes events".to_owned(),
-            false => format!("not writable: {}", failed.join(", ")),
-        };
-        let reached = store_state.borrow().clone();
-        let dependency = |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
-        Readiness {
-            dependencies: vec![
-                dependency("log", failed.is_empty(), log),
-                dependency(
-                    &store,
-                    reached.is_ok(),
-                    reached.err().unwrap_or_else(|| "reached and writable".to_owned()),
-                ),
-            ],
-        }
-    }
-}
-
-async fn serve_metrics(
-    listener: TcpListener,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    edge: Arc<EdgeStats>,
-) {
-    let page = Arc::new(Prometheus::default());
-    let answer = move || {
-        let (page, snapshots, edge) = (Arc::clone(&page), snapshots.clone(), Arc::clone(&edge));
-        async move {
-            let snapshot = Arc::clone(&snapshots.borrow());
-            ([("content-type", "text/plain; version=0.0.4")], page.page(&snapshot, &edge))
-        }
-    };
-    let router = axum::Router::new().route("/metrics", axum::routing::get(answer));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the metrics port failed");
-    }
 }
 
 /// What would keep a service from starting with this configuration, besides what is in use by a

@@ -1,0 +1,104 @@
+//! What goes on beside the events: snapshots, the store's probe, readiness, the metrics port.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::ingest::{Dependency, Readiness};
+use crate::stats::EdgeStats;
+use crate::status::{self, Prometheus, Sampler, Snapshot};
+use crate::store::AnyStore;
+use crate::streams::Streams;
+
+/// How often the snapshot is built.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+/// The part of the disk that has to be free for the service to be ready.
+const DISK_FREE_MIN: f64 = 0.05;
+
+/// Builds a snapshot a second and shows it to everybody who looks.
+pub(super) async fn sample(
+    mut sampler: Sampler,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    json: watch::Sender<Arc<[u8]>>,
+) {
+    let mut ticks = tokio::time::interval(SNAPSHOT_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let snapshot = Arc::new(sampler.sample());
+        json.send_replace(to_json(&snapshot));
+        snapshots.send_replace(snapshot);
+    }
+}
+
+pub(super) fn to_json(snapshot: &Snapshot) -> Arc<[u8]> {
+    // Plain numbers and text: there is nothing in it that can't be written as JSON.
+    serde_json::to_vec(snapshot).unwrap_or_default().into()
+}
+
+/// Looks after the store, so that `/ready` can answer without asking it.
+pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Result<(), String>>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        let now = store.check().await.map_err(|error| error.to_string());
+        let _ = state.send_replace(now);
+    }
+}
+
+pub(super) fn readiness(
+    streams: Streams,
+    store: String,
+    store_state: watch::Receiver<Result<(), String>>,
+    data_dir: PathBuf,
+) -> impl Fn() -> Readiness + Send + Sync {
+    move || {
+        let failed: Vec<String> = streams
+            .all()
+            .iter()
+            .filter(|stream| !stream.wal.is_writable())
+            .map(|stream| stream.name.to_string())
+            .collect();
+        let log = match failed.is_empty() {
+            true => "every log takes events".to_owned(),
+            false => format!("not writable: {}", failed.join(", ")),
+        };
+        let (free_bytes, bytes) = status::disk_bytes(&data_dir);
+        let free = free_bytes as f64 / bytes.max(1) as f64;
+        let reached = store_state.borrow().clone();
+        let dependency = |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
+        Readiness {
+            dependencies: vec![
+                dependency("log", failed.is_empty(), log),
+                dependency("disk", free >= DISK_FREE_MIN, format!("{:.1}% free", free * 100.0)),
+                dependency(
+                    &store,
+                    reached.is_ok(),
+                    reached.err().unwrap_or_else(|| "reached and writable".to_owned()),
+                ),
+            ],
+        }
+    }
+}
+
+pub(super) async fn serve_metrics(
+    listener: TcpListener,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    edge: Arc<EdgeStats>,
+) {
+    let page = Arc::new(Prometheus::default());
+    let answer = move || {
+        let (page, snapshots, edge) = (Arc::clone(&page), snapshots.clone(), Arc::clone(&edge));
+        async move {
+            let snapshot = Arc::clone(&snapshots.borrow());
+            ([("content-type", "text/plain; version=0.0.4")], page.page(&snapshot, &edge))
+        }
+    };
+    let router = axum::Router::new().route("/metrics", axum::routing::get(answer));
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the metrics port failed");
+    }
+}

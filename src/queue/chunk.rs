@@ -1,0 +1,177 @@
+//! One chunk's passage from the log's bytes into buffers and dead letters.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use roaring::RoaringTreemap;
+
+use crate::adapt::{Adapter, Rejected};
+use crate::dedupe::Dedupe;
+use crate::errors::NewLetter;
+use crate::event::{LetterId, Phase, RawEvent, Receipt, Rejection, Seq};
+use crate::load::EventLoader;
+use crate::sequence::Sequencer;
+use crate::store::Batch;
+use crate::streams::Stream;
+use crate::wal::{self, Chunk};
+
+/// One chunk's passage: the stages it goes through, and what comes of it.
+pub(super) struct Passage<'c> {
+    pub adapter: &'c Adapter,
+    pub dedupe: &'c mut Dedupe,
+    pub sequencer: Sequencer,
+    /// Positions that an earlier process had finished.
+    pub finished: &'c RoaringTreemap,
+    /// Letters that an earlier process was replaying.
+    pub unseen: &'c mut HashSet<LetterId>,
+    pub loader: &'c mut EventLoader,
+    pub stream: &'c Stream,
+    pub now: Instant,
+    /// Records below were read before; they stand in the same frame.
+    pub from: Seq,
+    pub passed: Passed,
+}
+
+/// What has to be made durable after a chunk has passed, before its positions are done.
+#[derive(Default)]
+pub(super) struct Passed {
+    pub letters: Vec<NewLetter>,
+    pub failed_again: Vec<(LetterId, NewLetter)>,
+    /// Letters whose replay was stored by an earlier process that could not close them.
+    pub stored_before: Vec<LetterId>,
+    /// Positions that need nothing more once the letters are durable.
+    pub done: RoaringTreemap,
+    adapted: u64,
+    duplicates: u64,
+    skewed: u64,
+}
+
+impl Passage<'_> {
+    /// Brings each record of the chunk into a buffer or to the dead letters.
+    pub(super) fn run(mut self, chunk: &Chunk<'_>) -> Passed {
+        let end = chunk.first_seq + Seq::from(chunk.count);
+        let mut body = chunk.body;
+        for seq in chunk.first_seq..end {
+            let Some((receipt, payload, rest)) = wal::take(body) else {
+                // The records' lengths are part of what is damaged: the rest can't be told apart.
+                tracing::error!(stream = %self.stream.name, from = seq, to = end,
+                    "log records are damaged and lost");
+                self.stream.stats.damaged_records.add(end - seq);
+                self.passed.done.insert_range(seq.max(self.from)..end);
+                break;
+            };
+            body = rest;
+            self.take(RawEvent { stream: &self.stream.name, seq, payload, receipt });
+        }
+        let Self { stream, mut passed, .. } = self;
+        stream.stats.adapted_events.add(passed.adapted);
+        stream.stats.duplicate_events.add(passed.duplicates);
+        stream.stats.skewed_events.add(passed.skewed);
+        let failed_again = passed.failed_again.iter().map(|(_, letter)| letter);
+        let rejected = passed.letters.iter().chain(failed_again);
+        passed.done.extend(rejected.filter_map(|letter| letter.seq));
+        passed
+    }
+
+    fn take(&mut self, raw: RawEvent<'_>) {
+        if raw.seq < self.from {
+            return;
+        }
+        let unseen = raw.receipt.replay.filter(|replay| self.unseen.remove(&replay.letter));
+        if self.finished.contains(raw.seq) {
+            self.passed.stored_before.extend(unseen.map(|replay| replay.letter));
+            self.passed.done.insert(raw.seq);
+            return;
+        }
+        match self.adapter.run(&raw) {
+            Ok(event) => {
+                let new = self.dedupe.insert(&event.message_id, self.now);
+                if !new && raw.receipt.replay.is_none() {
+                    self.passed.duplicates += 1;
+                    self.passed.done.insert(raw.seq);
+                    return;
+                }
+                let partition = self.sequencer.partition(&event);
+                if self.loader.add(partition, &raw, &event, self.now) {
+                    self.passed.adapted += 1;
+                    self.passed.skewed += u64::from(event.skewed);
+                } else {
+                    let message_id = event.message_id.clone().into_owned();
+                    self.reject(&raw, does_not_fit(message_id));
+                }
+            }
+            Err(rejected) => self.reject(&raw, rejected),
+        }
+    }
+
+    fn reject(&mut self, raw: &RawEvent<'_>, rejected: Rejected) {
+        let letter = NewLetter {
+            stream: self.stream.name.clone(),
+            seq: Some(raw.seq),
+            rejections: rejected.rejections,
+            payload: raw.payload.to_vec(),
+            receipt: owned(&raw.receipt),
+            message_id: rejected.message_id,
+            library: rejected.library,
+            library_version: rejected.library_version,
+        };
+        match raw.receipt.replay {
+            Some(replay) => self.passed.failed_again.push((replay.letter, letter)),
+            None => self.passed.letters.push(letter),
+        }
+    }
+}
+
+fn does_not_fit(message_id: String) -> Rejected {
+    let rejection = Rejection {
+        phase: Phase::Adapt,
+        reason: "too_large".to_owned(),
+        path: String::new(),
+        message: "does not fit into a batch".to_owned(),
+    };
+    Rejected {
+        rejections: vec![rejection],
+        message_id: Some(message_id),
+        library: None,
+        library_version: None,
+    }
+}
+
+fn owned(receipt: &Receipt<'_>) -> Receipt<'static> {
+    let text = |t: &Option<std::borrow::Cow<'_, str>>| t.as_deref().map(|t| t.to_owned().into());
+    Receipt {
+        received_at: receipt.received_at,
+        sent_at: receipt.sent_at,
+        kind: receipt.kind,
+        message_id: text(&receipt.message_id),
+        write_key_id: text(&receipt.write_key_id),
+        source: receipt.source,
+        route: text(&receipt.route),
+        item: receipt.item,
+        replay: receipt.replay,
+    }
+}
+
+/// A letter for a row that its store refuses: the batch has the payload, and of the receipt what
+/// a replay needs.
+pub(super) fn letter_of_row(batch: &Batch, row: usize, rejections: Vec<Rejection>) -> NewLetter {
+    let event = batch.event(row);
+    let message_id = event.message_id.clone().into_owned();
+    NewLetter {
+        stream: batch.stream.clone(),
+        seq: Some(batch.seq(row)),
+        rejections,
+        payload: batch.payload(row).as_bytes().to_vec(),
+        receipt: Receipt {
+            received_at: event.received_at,
+            sent_at: event.sent_at,
+            kind: Some(crate::event::Kind::from_type(&event.kind)),
+            message_id: Some(message_id.clone().into()),
+            write_key_id: event.write_key_id.map(|id| id.into_owned().into()),
+            ..Receipt::default()
+        },
+        message_id: Some(message_id),
+        library: None,
+        library_version: None,
+    }
+}
