@@ -71,9 +71,10 @@ def console(service, *options):
 
 
 def settings(terminal):
-    """The line discipline, as stty sees it."""
-    terminal.line("clear; stty -g; echo settled")
-    screen = terminal.sees("\nsettled")
+    """The line discipline, as stty sees it: answered once the shell has the terminal again."""
+    word = f"settled {uuid.uuid4().hex[:8]}"
+    terminal.line(f"clear; stty -g; echo {word}")
+    screen = terminal.sees(f"\n{word}")
     return next(line for line in screen.splitlines() if line.count(":") > 10)
 
 
