@@ -18,13 +18,15 @@ class Terminal:
 
     def __init__(self, width, height):
         self.server = f"eventkit-{uuid.uuid4().hex[:8]}"
-        environment = {**clean_environment(), "PS1": "prompt> ", "LC_ALL": "C.UTF-8"}
+        environment = {**clean_environment(), "LC_ALL": "C.UTF-8"}
         environment.pop("TMUX", None)
         subprocess.run(
             ["tmux", "-L", self.server, "-f", "/dev/null", "new-session", "-d", "-x", str(width),
              "-y", str(height), "sh"],
             env=environment, check=True, timeout=30)
-        self.sees("prompt>")
+        # The shell reads lines once it has answered one.
+        self.line("echo $((40 + 2)) is settled")
+        self.sees("42 is settled")
 
     def tmux(self, *arguments):
         return subprocess.run(["tmux", "-L", self.server, *arguments], check=True, timeout=30,
@@ -69,9 +71,10 @@ def console(service, *options):
 
 
 def settings(terminal):
-    """The line discipline, as stty sees it."""
-    terminal.line("clear; stty -g; echo settled")
-    screen = terminal.sees("\nsettled")
+    """The line discipline, as stty sees it: answered once the shell has the terminal again."""
+    word = f"settled {uuid.uuid4().hex[:8]}"
+    terminal.line(f"clear; stty -g; echo {word}")
+    screen = terminal.sees(f"\n{word}")
     return next(line for line in screen.splitlines() if line.count(":") > 10)
 
 
