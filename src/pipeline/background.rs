@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ingest::{Dependency, Readiness};
 use crate::stats::EdgeStats;
@@ -18,19 +18,38 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 /// The part of the disk that has to be free for the service to be ready.
 const DISK_FREE_MIN: f64 = 0.05;
 
-/// Builds a snapshot a second and shows it to everybody who looks.
+/// Asks for a snapshot of now, and is told when it can be seen.
+pub(super) type Refresh = mpsc::Sender<oneshot::Sender<()>>;
+
+/// Builds a snapshot a second, and when asked to, and shows it to everybody who looks.
 pub(super) async fn sample(
     mut sampler: Sampler,
+    mut refreshes: mpsc::Receiver<oneshot::Sender<()>>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     json: watch::Sender<Arc<[u8]>>,
 ) {
     let mut ticks = tokio::time::interval(SNAPSHOT_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        let snapshot = Arc::new(sampler.sample());
+        let (snapshot, asked) = tokio::select! {
+            _ = ticks.tick() => (sampler.sample(), None),
+            Some(asked) = refreshes.recv() => (sampler.refresh(), Some(asked)),
+        };
+        let snapshot = Arc::new(snapshot);
         json.send_replace(to_json(&snapshot));
         snapshots.send_replace(snapshot);
+        if let Some(asked) = asked {
+            // Whoever asked may have gone away.
+            let _ = asked.send(());
+        }
+    }
+}
+
+/// What was done before this is in every snapshot that is seen after it.
+pub(super) async fn refresh(sampler: &Refresh) {
+    let (asked, seen) = oneshot::channel();
+    if sampler.send(asked).await.is_ok() {
+        let _ = seen.await;
     }
 }
 

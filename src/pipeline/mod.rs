@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use background::{probe, readiness, sample, serve_metrics, to_json};
+use background::{probe, readiness, refresh, sample, serve_metrics, to_json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -217,7 +217,8 @@ impl Service {
         let (snapshot, snapshots) = watch::channel(Arc::clone(&first));
         let (json_sender, json) = watch::channel(to_json(&first));
         let mut background = tokio::task::JoinSet::new();
-        background.spawn(sample(self.sampler, snapshot, json_sender));
+        let (refreshing, refreshes) = mpsc::channel(16);
+        background.spawn(sample(self.sampler, refreshes, snapshot, json_sender));
         background.spawn(probe(Arc::clone(&self.store), self.store_state));
         background.spawn(serve_metrics(self.metrics, snapshots, Arc::clone(&self.edge_stats)));
         let workers = Arc::clone(&self.workers);
@@ -226,7 +227,14 @@ impl Service {
             snapshot: json,
             errors: self.errors.clone(),
             streams: self.streams.clone(),
-            flush: Arc::new(move || Box::pin(flush(Arc::clone(&workers), FLUSH_TIMEOUT))),
+            flush: Arc::new(move || {
+                let (workers, refreshing) = (Arc::clone(&workers), refreshing.clone());
+                Box::pin(async move {
+                    let flushed = flush(workers, FLUSH_TIMEOUT).await;
+                    refresh(&refreshing).await;
+                    flushed
+                })
+            }),
             changed: Arc::new(move |text| changes.add(text)),
         };
         let socket = self.admin;

@@ -21,8 +21,9 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Takes the counter's value, `elapsed` seconds after the last.
-    pub(super) fn take(&mut self, value: u64, elapsed: f64) {
+    /// Takes the counter's value, `elapsed` seconds after the last; between two points, nothing.
+    pub(super) fn take(&mut self, value: u64, elapsed: Option<f64>) {
+        let Some(elapsed) = elapsed else { return };
         let last = std::mem::replace(&mut self.last, value);
         let grown = value.saturating_sub(last) as f64;
         push(&mut self.seconds, (grown / elapsed.max(0.001)) as f32);
@@ -70,7 +71,7 @@ mod tests {
     fn a_rate_is_the_growth_of_the_last_five_seconds() {
         let mut history = History::default();
         for value in [0, 0, 10, 20, 30, 40, 50] {
-            history.take(value, 1.0);
+            history.take(value, Some(1.0));
         }
         assert!((history.rate() - 10.0).abs() < 1e-9);
         assert_eq!(history.seconds(), [0.0, 0.0, 10.0, 10.0, 10.0, 10.0, 10.0]);
@@ -81,7 +82,7 @@ mod tests {
     fn a_quarter_is_the_mean_of_its_seconds_and_the_oldest_points_go() {
         let mut history = History::default();
         for second in 1..=15 * 61_u64 {
-            history.take(second * 3, 1.0);
+            history.take(second * 3, Some(1.0));
         }
         assert_eq!((history.seconds().len(), history.quarters().len()), (60, 60));
         assert!(history.quarters().iter().all(|&point| (point - 3.0).abs() < 1e-6));

@@ -94,11 +94,20 @@ impl Sampler {
         }
     }
 
-    /// The snapshot of now.
+    /// The snapshot of now, with a new point in every history.
     pub fn sample(&mut self) -> Snapshot {
         let now = Instant::now();
         let elapsed = now.duration_since(self.at).as_secs_f64();
         self.at = now;
+        self.build(Some(elapsed))
+    }
+
+    /// The snapshot of now, between two points.
+    pub fn refresh(&mut self) -> Snapshot {
+        self.build(None)
+    }
+
+    fn build(&mut self, elapsed: Option<f64>) -> Snapshot {
         self.sequence += 1;
         let dead_letters = self.sources.errors.counts();
         let streams = self.sources.streams.all();
@@ -128,7 +137,7 @@ impl Sampler {
             findings: Vec::new(),
             stages: self.stages(&rows, elapsed),
             sinks: vec![self.sink(&rows, elapsed)],
-            capacity: self.capacity(&rows),
+            capacity: self.capacity(&rows, elapsed.is_some()),
             streams: rows,
             dead_letters,
             changes: self.sources.changes.list(),
@@ -137,7 +146,7 @@ impl Sampler {
         snapshot
     }
 
-    fn stream(&mut self, stream: &Arc<Stream>, elapsed: f64) -> StreamStatus {
+    fn stream(&mut self, stream: &Arc<Stream>, elapsed: Option<f64>) -> StreamStatus {
         let stats = &stream.stats;
         let (rate, rejected) = self.streams.entry(stream.name.clone()).or_default();
         rate.take(stats.received_events.get(), elapsed);
@@ -192,7 +201,7 @@ impl Sampler {
     }
 
     /// The stages over all streams: each counts what has passed it.
-    fn stages(&mut self, rows: &[StreamStatus], elapsed: f64) -> Vec<Stage> {
+    fn stages(&mut self, rows: &[StreamStatus], elapsed: Option<f64>) -> Vec<Stage> {
         let sum = |of: fn(&StreamStatus) -> u64| rows.iter().map(of).sum::<u64>();
         let appended: u64 =
             self.sources.streams.all().iter().map(|s| s.wal.stats().records.get()).sum();
@@ -217,10 +226,7 @@ impl Sampler {
                 format!("{} conns", self.sources.edge.connections.get()),
             ),
             (format!("lag {lag}"), format!("sync p99 {:.1}ms", p99 as f64 / 1000.0)),
-            (
-                format!("rejected {rejected_rate:.1}/s"),
-                format!("{} dead", sum(|r| r.rejected_events)),
-            ),
+            (format!("dead {rejected_rate:.1}/s"), format!("{} dead", sum(|r| r.rejected_events))),
             (findings::skew_note(rows), format!("{} streams", rows.len())),
             (format!("{} open", sum(|r| r.pending_events)), format!("oldest {oldest_s}s")),
             (
@@ -254,7 +260,7 @@ impl Sampler {
         stages
     }
 
-    fn sink(&mut self, rows: &[StreamStatus], elapsed: f64) -> Sink {
+    fn sink(&mut self, rows: &[StreamStatus], elapsed: Option<f64>) -> Sink {
         let stored = rows.iter().map(|r| r.stored_events).sum();
         self.stored.take(stored, elapsed);
         let error = rows.iter().find_map(|r| r.store_error.clone());
@@ -277,11 +283,13 @@ impl Sampler {
         }
     }
 
-    fn capacity(&mut self, rows: &[StreamStatus]) -> Capacity {
-        if self.cpu_cores.len() == 5 {
-            self.cpu_cores.pop_front();
+    fn capacity(&mut self, rows: &[StreamStatus], tick: bool) -> Capacity {
+        if tick {
+            if self.cpu_cores.len() == 5 {
+                self.cpu_cores.pop_front();
+            }
+            self.cpu_cores.push_back(self.cpu.cores());
         }
-        self.cpu_cores.push_back(self.cpu.cores());
         let (disk_free_bytes, disk_bytes) = process::disk_bytes(&self.sources.data_dir);
         Capacity {
             wal_bytes: rows.iter().map(|r| r.wal.bytes).sum(),
@@ -290,7 +298,7 @@ impl Sampler {
             disk_bytes,
             memory_bytes: process::memory_bytes(),
             memory_bytes_max: process::memory_bytes_max(),
-            cpu_cores: self.cpu_cores.iter().sum::<f64>() / self.cpu_cores.len() as f64,
+            cpu_cores: self.cpu_cores.iter().sum::<f64>() / self.cpu_cores.len().max(1) as f64,
             cpu_cores_max: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             errors_bytes: self.sources.errors.bytes(),
         }

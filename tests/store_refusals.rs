@@ -1,0 +1,236 @@
+//! What a store refuses for good becomes a dead letter, alone; what it lost the answer of is
+//! stored once. The store is the test's own, everything else is the service.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use eventkit::admin::{Client, ListLetters, Replay};
+use eventkit::config::Config;
+use eventkit::errors::{LetterFilter, LetterSummary, Status};
+use eventkit::event::{Phase, Rejection};
+use eventkit::pipeline::Service;
+use eventkit::store::{Batch, BatchId, EventStore, Lake, Plan, RowRejection, StoreError, Stored};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+
+/// Keeps message ids, and refuses those that start with `bad`.
+struct Picky {
+    /// Whether it says which rows it refuses.
+    names_rows: bool,
+    /// Whether it refuses anything (any more).
+    strict: AtomicBool,
+    /// What it has: batch, message id, and the letter it came from.
+    rows: Mutex<BTreeSet<(BatchId, String, Option<i64>)>>,
+    puts: AtomicUsize,
+}
+
+impl Picky {
+    fn new(names_rows: bool) -> Self {
+        Self {
+            names_rows,
+            strict: AtomicBool::new(true),
+            rows: Mutex::default(),
+            puts: AtomicUsize::new(0),
+        }
+    }
+
+    fn message_ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> =
+            self.rows.lock().unwrap().iter().map(|(_, id, _)| id.clone()).collect();
+        ids.sort();
+        ids
+    }
+}
+
+impl EventStore for Picky {
+    fn name(&self) -> &str {
+        "picky"
+    }
+    fn object(&self, batch: &Batch) -> String {
+        batch.id.to_string()
+    }
+    async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
+        self.puts.fetch_add(1, SeqCst);
+        let bad: Vec<RowRejection> = batch
+            .events()
+            .enumerate()
+            .filter(|(_, (_, event))| {
+                self.strict.load(SeqCst) && event.message_id.starts_with("bad")
+            })
+            .map(|(row, _)| RowRejection {
+                row,
+                rejection: Rejection {
+                    phase: Phase::Store,
+                    reason: "out_of_range".to_owned(),
+                    path: "/messageId".to_owned(),
+                    message: "is bad".to_owned(),
+                },
+            })
+            .collect();
+        match (bad.is_empty(), self.names_rows) {
+            (true, _) => {}
+            (false, true) => return Err(StoreError::Rows(bad)),
+            (false, false) => return Err(StoreError::Refused("something is bad".to_owned())),
+        }
+        let mut rows = self.rows.lock().unwrap();
+        for (_, event) in batch.events() {
+            let letter = event.replay.map(|replay| replay.letter);
+            rows.insert((batch.id, event.message_id.clone().into_owned(), letter));
+        }
+        Ok(Stored { object: self.object(batch), bytes: 1 })
+    }
+    async fn find(&self, _plan: &Plan) -> Result<Option<Stored>, StoreError> {
+        Ok(None)
+    }
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Stores, and then says that it could not, once for each batch.
+struct LostReply {
+    lake: Lake,
+    lost: Mutex<BTreeSet<BatchId>>,
+}
+
+impl EventStore for LostReply {
+    fn name(&self) -> &str {
+        "lake"
+    }
+    fn object(&self, batch: &Batch) -> String {
+        EventStore::object(&self.lake, batch)
+    }
+    async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
+        let stored = EventStore::put(&self.lake, batch).await?;
+        if self.lost.lock().unwrap().insert(batch.id) {
+            return Err(StoreError::Unavailable { message: "reply lost".to_owned(), after: None });
+        }
+        Ok(stored)
+    }
+    async fn find(&self, plan: &Plan) -> Result<Option<Stored>, StoreError> {
+        EventStore::find(&self.lake, plan).await
+    }
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A service on a directory of its own, until `work` is done.
+async fn with_service<S: EventStore, F: Future>(
+    dir: &Path,
+    store: Arc<S>,
+    work: impl FnOnce(std::net::SocketAddr, Client) -> F,
+) {
+    let mut config = Config::with_data_dir(dir);
+    config.listen = "127.0.0.1:0".parse().unwrap();
+    config.metrics_listen = "127.0.0.1:0".parse().unwrap();
+    let client = Client::new(&config.admin_socket);
+    let service = Service::start(config, store).await.unwrap();
+    let listen = service.listen();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(service.run(async move { drop(stopped.await) }));
+    work(listen, client).await;
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+}
+
+/// Sends a batch of these message ids, all of one user, and expects it to be acknowledged.
+async fn send(listen: std::net::SocketAddr, ids: impl IntoIterator<Item = String>) {
+    let event = |id: String| serde_json::json!({"type": "track", "event": "e", "userId": "u", "messageId": id});
+    let batch: Vec<_> = ids.into_iter().map(event).collect();
+    let body = serde_json::json!({"batch": batch}).to_string();
+    let stream = tokio::net::TcpStream::connect(listen).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let request = hyper::Request::post("/v1/batch").header("host", "localhost");
+    let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap());
+    assert_eq!(answer.await.unwrap().status(), 200);
+    driver.abort();
+}
+
+async fn letters(client: &Client) -> Vec<LetterSummary> {
+    client.letters(&ListLetters::default()).await.unwrap().letters
+}
+
+fn ids(good: usize, bad: usize) -> Vec<String> {
+    // The bad ones stand at both ends and in between.
+    let mut ids: Vec<String> = (0..good).map(|n| format!("good-{n:04}")).collect();
+    for n in 0..bad {
+        ids.insert(n * ids.len() / bad.max(2).saturating_sub(1), format!("bad-{n}"));
+    }
+    ids
+}
+
+async fn bad_rows_become_dead_letters_alone(names_rows: bool) -> Arc<Picky> {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Picky::new(names_rows));
+    let seen = Arc::clone(&store);
+    with_service(dir.path(), Arc::clone(&store), |listen, client| async move {
+        send(listen, ids(200, 3)).await;
+        assert!(client.flush().await.unwrap().unfinished.is_empty());
+        assert_eq!(seen.message_ids().len(), 200);
+        let found = letters(&client).await;
+        let mut bad: Vec<_> = found.iter().filter_map(|l| l.message_id.clone()).collect();
+        bad.sort();
+        assert_eq!(bad, ["bad-0", "bad-1", "bad-2"]);
+        assert!(found.iter().all(|l| l.phase == Phase::Store && l.status == Status::Open));
+
+        // Replayed in vain they are open again; once the store takes them they land, once.
+        let all = LetterFilter { phase: Some(Phase::Store), ..LetterFilter::default() };
+        let replay = Replay { filter: all.clone(), note: None };
+        assert_eq!(client.replay(&replay).await.unwrap().replayed, 3);
+        client.flush().await.unwrap();
+        assert!(letters(&client).await.iter().all(|l| l.attempts == 1 && l.status == Status::Open));
+        seen.strict.store(false, SeqCst);
+        assert_eq!(client.replay(&replay).await.unwrap().replayed, 3);
+        client.flush().await.unwrap();
+        assert!(letters(&client).await.iter().all(|l| l.status == Status::Resolved));
+        assert_eq!(client.replay(&replay).await.unwrap().replayed, 0);
+    })
+    .await;
+    assert_eq!(store.message_ids().len(), 203);
+    let from_letters = store.rows.lock().unwrap().iter().filter(|(_, _, l)| l.is_some()).count();
+    assert_eq!(from_letters, 3);
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_store_names_become_dead_letters_and_the_rest_lands() {
+    bad_rows_become_dead_letters_alone(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_store_does_not_name_are_found_by_halving() {
+    let store = bad_rows_become_dead_letters_alone(false).await;
+    // 3 bad of 203: at most 2k(log2(n/k)+1) puts to find them, and as many for two replays.
+    let puts = store.puts.load(SeqCst);
+    assert!(puts <= 2 * (2 * 3 * (7 + 1)), "{puts} puts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_answer_was_lost_is_stored_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::local(&dir.path().join("lake"), "").unwrap();
+    let store = Arc::new(LostReply { lake, lost: Mutex::default() });
+    with_service(dir.path(), store, |listen, client| async move {
+        send(listen, ids(100, 0)).await;
+        let flushed = client.flush().await.unwrap();
+        assert_eq!((flushed.events, flushed.unfinished.len()), (100, 0));
+        let snapshot = client.snapshot().await.unwrap();
+        assert!(snapshot.sinks[0].failures >= 1);
+    })
+    .await;
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.path().join("lake")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { dirs.push(path) } else { files.push(path) }
+        }
+    }
+    assert_eq!(files.len(), 1, "one user, one partition, one file: {files:?}");
+}
