@@ -7,10 +7,11 @@
 //! Rejects with `not_an_object`, `missing_field` and `wrong_type` (phase adapt), all at once.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use serde_json::value::RawValue;
 
-use super::document::{Document, Field, is_null, key_path, type_of};
+use super::document::{Document, Field, Pointer, is_null, key_path, type_of};
 use super::validate::{SPELLINGS, wrong_type};
 use super::{JsonType, SchemaAdapter, columns};
 use crate::event::{Kind, Phase, RawEvent, Rejection, TypedEvent};
@@ -58,6 +59,11 @@ impl SchemaAdapter for SegmentAdapter {
         let sent_at = fields.time(Column::SentAt).or(receipt.sent_at);
         let (timestamp, skewed) =
             columns::corrected_timestamp(receipt.received_at, sent_at, original_timestamp);
+        let traits = fields.object(Column::Traits);
+        let traits = match known {
+            Kind::Identify | Kind::Group => traits.or_else(|| context_traits(document)),
+            _ => traits,
+        };
         let event = TypedEvent {
             kind,
             message_id: message_id.unwrap_or_default(),
@@ -76,12 +82,19 @@ impl SchemaAdapter for SegmentAdapter {
             replay: receipt.replay,
             context: fields.object(Column::Context),
             properties: fields.object(Column::Properties),
-            traits: fields.object(Column::Traits),
+            traits,
             integrations: fields.object(Column::Integrations),
             extra: fields.extra(),
         };
         if fields.rejections.is_empty() { Ok(event) } else { Err(fields.rejections) }
     }
+}
+
+/// RudderStack's libraries send an identify's traits within its context; they stay there too.
+fn context_traits<'a>(document: &Document<'a>) -> Option<Cow<'a, str>> {
+    static TRAITS: LazyLock<Option<Pointer>> = LazyLock::new(|| Pointer::new("/context/traits"));
+    let traits = document.lookup(TRAITS.as_ref()?)?.get();
+    (type_of(traits) == Some(JsonType::Object)).then_some(Cow::Borrowed(traits))
 }
 
 /// The payload's fields that have columns.

@@ -84,6 +84,19 @@ fn what_needs_no_unescaping_is_borrowed() {
 }
 
 #[test]
+fn the_traits_of_an_identify_are_found_in_its_context_too() {
+    let traits =
+        |payload: &str| run(&StreamRules::lenient(), payload)["traits"].as_str().map(str::to_owned);
+    let within = r#""userId":"u","context":{"traits":{"a":1}}"#;
+    let sent = |kind: &str| traits(&format!(r#"{{"type":"{kind}","event":"e",{within}}}"#));
+    assert_eq!(sent("identify").as_deref(), Some(r#"{"a":1}"#));
+    assert_eq!(sent("group").as_deref(), Some(r#"{"a":1}"#));
+    assert_eq!(sent("track"), None, "there they tell of the user, not of the event");
+    let both = traits(&format!(r#"{{"type":"identify","traits":{{"b":2}},{within}}}"#));
+    assert_eq!(both.as_deref(), Some(r#"{"b":2}"#));
+}
+
+#[test]
 fn the_receipt_supplies_what_the_payload_lacks() {
     let facts = Receipt {
         kind: Some(Kind::Identify),

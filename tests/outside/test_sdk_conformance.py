@@ -115,9 +115,7 @@ def check_values(rows, begun):
         for column in JSON_COLUMNS:
             assert row[column] is None or isinstance(json.loads(row[column]), dict), row
     one = {row["type"]: row for row in rows if row["message_id"].startswith("user-3-7-")}
-    # RudderStack's SDK writes an identify's traits into its context.
-    identify = one["identify"]
-    traits = json.loads(identify["traits"] or "null") or json.loads(identify["context"])["traits"]
+    traits = json.loads(identify["traits"])
     assert traits == {"email": "user-3@x.test", "n": 7}
     assert json.loads(one["track"]["properties"]) == {"n": 7, "ok": True}
     assert one["track"]["event"] == "Clicked"
