@@ -59,11 +59,6 @@ impl SchemaAdapter for SegmentAdapter {
         let sent_at = fields.time(Column::SentAt).or(receipt.sent_at);
         let (timestamp, skewed) =
             columns::corrected_timestamp(receipt.received_at, sent_at, original_timestamp);
-        let traits = fields.object(Column::Traits);
-        let traits = match known {
-            Kind::Identify | Kind::Group => traits.or_else(|| context_traits(document)),
-            _ => traits,
-        };
         let event = TypedEvent {
             kind,
             message_id: message_id.unwrap_or_default(),
@@ -82,7 +77,7 @@ impl SchemaAdapter for SegmentAdapter {
             replay: receipt.replay,
             context: fields.object(Column::Context),
             properties: fields.object(Column::Properties),
-            traits,
+            traits: fields.object(Column::Traits).or_else(|| context_traits(known, document)),
             integrations: fields.object(Column::Integrations),
             extra: fields.extra(),
         };
@@ -91,8 +86,11 @@ impl SchemaAdapter for SegmentAdapter {
 }
 
 /// RudderStack's libraries send an identify's traits within its context; they stay there too.
-fn context_traits<'a>(document: &Document<'a>) -> Option<Cow<'a, str>> {
+fn context_traits<'a>(kind: Kind, document: &Document<'a>) -> Option<Cow<'a, str>> {
     static TRAITS: LazyLock<Option<Pointer>> = LazyLock::new(|| Pointer::new("/context/traits"));
+    if !matches!(kind, Kind::Identify | Kind::Group) {
+        return None;
+    }
     let traits = document.lookup(TRAITS.as_ref()?)?.get();
     (type_of(traits) == Some(JsonType::Object)).then_some(Cow::Borrowed(traits))
 }
