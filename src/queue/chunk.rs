@@ -13,7 +13,7 @@ use crate::load::EventLoader;
 use crate::sequence::Sequencer;
 use crate::store::Batch;
 use crate::streams::Stream;
-use crate::wal::{self, Chunk};
+use crate::wal::{self, Chunk, Damage};
 
 /// One chunk's passage: the stages it goes through, and what comes of it.
 pub(super) struct Passage<'c> {
@@ -39,6 +39,8 @@ pub(super) struct Passed {
     pub failed_again: Vec<(LetterId, NewLetter)>,
     /// Letters whose replay was stored by an earlier process that could not close them.
     pub stored_before: Vec<LetterId>,
+    /// Records that are not what was written.
+    pub lost: Vec<Damage>,
     /// Positions that need nothing more once the letters are durable.
     pub done: RoaringTreemap,
     adapted: u64,
@@ -52,16 +54,16 @@ impl Passage<'_> {
         let end = chunk.first_seq + Seq::from(chunk.count);
         let mut body = chunk.body;
         for seq in chunk.first_seq..end {
-            let Some((receipt, payload, rest)) = wal::take(body) else {
-                // The records' lengths are part of what is damaged: the rest can't be told apart.
-                tracing::error!(stream = %self.stream.name, from = seq, to = end,
-                    "log records are damaged and lost");
-                self.stream.stats.damaged_records.add(end - seq);
-                self.passed.done.insert_range(seq.max(self.from)..end);
+            if let Some((receipt, payload, rest)) = wal::take(body) {
+                body = rest;
+                self.take(RawEvent { stream: &self.stream.name, seq, payload, receipt });
+            } else if let Some(rest) = wal::pass_over(body, end - seq) {
+                body = rest;
+                self.passed.lost.push(Damage { from: seq, to: seq + 1 });
+            } else {
+                self.passed.lost.push(Damage { from: seq, to: end });
                 break;
-            };
-            body = rest;
-            self.take(RawEvent { stream: &self.stream.name, seq, payload, receipt });
+            }
         }
         let Self { stream, mut passed, .. } = self;
         stream.stats.adapted_events.add(passed.adapted);

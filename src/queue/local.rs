@@ -108,6 +108,7 @@ impl Running {
             }
             Ok(Some(Ok(chunk))) => chunk,
             Ok(Some(Err(damage))) => {
+                self.worker.loader.read(damage.from, damage.to);
                 self.give_up(damage);
                 return Ok(());
             }
@@ -131,6 +132,10 @@ impl Running {
             passed: Passed::default(),
         };
         let passed = passage.run(&chunk);
+        for damage in passed.lost {
+            // A frame may begin below what was asked for; that part was told before.
+            self.give_up(Damage { from: damage.from.max(from), ..damage });
+        }
         self.bury(passed.letters, passed.failed_again)?;
         self.worker.resolve(passed.stored_before)?;
         self.worker.loader.done(&passed.done);
@@ -140,6 +145,9 @@ impl Running {
     /// Says which records are lost, and goes on behind them.
     fn give_up(&mut self, damage: Damage) {
         let Damage { from, to } = damage;
+        if from >= to {
+            return;
+        }
         let stream = &self.worker.stream;
         tracing::error!(stream = %stream.name, from, to, "log records are damaged and lost");
         stream.stats.damaged_records.add(to - from);
@@ -147,7 +155,6 @@ impl Running {
         let last = to - 1;
         let text = format!("log of {name} damaged: records {from} to {last} are lost");
         (self.worker.hooks.changed)(text);
-        self.worker.loader.read(from, to);
         self.worker.loader.done(&RoaringTreemap::from_iter(from..to));
     }
 

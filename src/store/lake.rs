@@ -60,6 +60,21 @@ impl Lake {
         }
     }
 
+    /// Removes what an earlier process left when it was killed while it put this object: a file
+    /// beside it whose name goes on with `#`. Readers never take one for an object.
+    fn remove_staged(&self, object: &str) {
+        let object = self.root.join(object);
+        let (Some(dir), Some(name)) = (object.parent(), object.file_name()) else { return };
+        let Ok(entries) = std::fs::read_dir(dir) else { return };
+        let staged = [name.as_encoded_bytes(), b"#"].concat();
+        for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(&staged) {
+                // One that stays costs nothing but its bytes.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     async fn digest(&self, key: &Key) -> Result<Option<(Digest, u64)>, StoreError> {
         let file = match self.objects.get(key).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -131,6 +146,7 @@ impl EventStore for Lake {
     }
 
     async fn find(&self, plan: &Plan) -> Result<Option<Stored>, StoreError> {
+        self.remove_staged(&plan.object);
         let found = self.digest(&Key::from(plan.object.as_str())).await?;
         Ok(found
             .filter(|&(digest, _)| digest == plan.digest)

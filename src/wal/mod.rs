@@ -34,7 +34,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 pub use reader::{Chunk, Damage, Reader};
-pub use record::{Records, take};
+pub use record::{Records, pass_over, take};
 
 use crate::config::WalConfig;
 use crate::event::Seq;

@@ -93,8 +93,8 @@ impl Reader {
 
     fn step(&mut self) -> io::Result<Step> {
         loop {
-            let (extent, sealed) = match self.extent() {
-                Ok(found) => found,
+            let extent = match self.extent() {
+                Ok(extent) => extent,
                 // Positions up to there were never given to a record.
                 Err(head) => {
                     self.next = self.next.max(head);
@@ -104,47 +104,60 @@ impl Reader {
             self.next = self.next.max(extent.first_seq);
             if self.open.as_ref().is_none_or(|open| open.first_seq != extent.first_seq) {
                 let file = File::open(segment::path(&self.shared.dir, extent.first_seq))?;
-                let first_seq = extent.first_seq;
-                self.open = Some(Open { first_seq, file, offset: HEADER_BYTES });
+                self.open = Some(Open { first_seq: extent.first_seq, file, offset: HEADER_BYTES });
                 self.buffer.clear();
                 self.start = 0;
             }
-            if !self.fill(FRAME_HEADER_BYTES, extent.bytes)? {
-                // A sealed segment that ends early has lost its last records.
-                return Ok(self.damaged_or_end(&extent, sealed));
-            }
-            let Some(frame) = Frame::decode(&self.buffer[self.start..]) else {
-                return Ok(self.damaged_or_end(&extent, true));
+            let Some(frame) = self.frame(&extent)? else {
+                return Ok(Step::Damaged(self.look_further(&extent)?));
             };
-            let whole = FRAME_HEADER_BYTES + frame.body_bytes as usize;
-            if !self.fill(whole, extent.bytes)? {
-                return Ok(self.damaged_or_end(&extent, true));
-            }
             if frame.end_seq() <= self.next {
-                self.start += whole;
-                continue;
+                self.start += frame.bytes() as usize;
+            } else if frame.first_seq > self.next {
+                return Ok(Step::Damaged(Damage { from: self.next, to: frame.first_seq }));
+            } else {
+                return Ok(Step::Frame(frame));
             }
-            return Ok(Step::Frame(frame));
         }
     }
 
-    /// The segment that holds the next record, and whether another follows it; the log's head
-    /// where there is no such record.
-    fn extent(&self) -> Result<(Extent, bool), Seq> {
+    /// The frame at the reader's place, whole in the buffer; `None` where there is none.
+    fn frame(&mut self, extent: &Extent) -> io::Result<Option<Frame>> {
+        if !self.fill(FRAME_HEADER_BYTES, extent.bytes)? {
+            return Ok(None);
+        }
+        let frame = Frame::decode(&self.buffer[self.start..], self.shared.log_uuid);
+        match frame {
+            Some(frame) if self.fill(frame.bytes() as usize, extent.bytes)? => Ok(Some(frame)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Goes to the next frame behind damaged bytes, or to the end of what is durable.
+    fn look_further(&mut self, extent: &Extent) -> io::Result<Damage> {
+        let mut damage = Damage { from: self.next, to: extent.end_seq };
+        let Some(open) = &mut self.open else { return Ok(damage) };
+        let place = open.offset - (self.buffer.len() - self.start) as u64;
+        let there_is = open.file.metadata()?.len().min(extent.bytes);
+        let range = (place + 1).min(there_is)..there_is;
+        open.offset = extent.bytes;
+        let log_uuid = self.shared.log_uuid;
+        if let Some((offset, frame)) = segment::find_frame(&open.file, log_uuid, range, self.next)?
+        {
+            open.offset = offset;
+            damage.to = frame.first_seq;
+        }
+        self.buffer.clear();
+        self.start = 0;
+        Ok(damage)
+    }
+
+    /// The segment that holds the next record; the log's head where there is no such record.
+    fn extent(&self) -> Result<Extent, Seq> {
         let state = self.shared.state();
-        match state.segments.iter().position(|s| s.end_seq > self.next) {
-            Some(index) => Ok((state.segments[index].clone(), index + 1 < state.segments.len())),
-            None => Err(state.durable),
-        }
-    }
-
-    fn damaged_or_end(&mut self, extent: &Extent, certain: bool) -> Step {
-        self.open = None;
-        if certain || extent.end_seq > self.next {
-            Step::Damaged(Damage { from: self.next, to: extent.end_seq })
-        } else {
-            Step::AtEnd
-        }
+        let holds_more = |segment: &&Extent| segment.end_seq > self.next.max(segment.first_seq);
+        let found = state.segments.iter().find(holds_more);
+        found.cloned().ok_or(state.durable)
     }
 
     /// Has at least `wanted` bytes behind `start`, none of them beyond the durable end.

@@ -139,6 +139,26 @@ pub fn take(bytes: &[u8]) -> Option<(Receipt<'_>, &[u8], &[u8])> {
     Some((take_metadata(metadata, received_at)?, payload, rest))
 }
 
+/// What follows the first record, by its lengths alone.
+fn skip(bytes: &[u8]) -> Option<&[u8]> {
+    let length = |at: usize| {
+        let field = bytes.get(at..at + 4)?;
+        Some(u32::from_le_bytes(field.try_into().ok()?) as usize)
+    };
+    bytes.get(HEADER.checked_add(length(4)?)?.checked_add(length(8)?)?..)
+}
+
+/// What follows the first record, which is damaged; `None` where that can't be told: the lengths
+/// of all `count` records from here on have to add up to the bytes there are.
+#[must_use]
+pub fn pass_over(bytes: &[u8], count: u64) -> Option<&[u8]> {
+    let mut rest = bytes;
+    for _ in 0..count {
+        rest = skip(rest)?;
+    }
+    if rest.is_empty() { skip(bytes) } else { None }
+}
+
 fn take_metadata(mut metadata: &[u8], received_at: Micros) -> Option<Receipt<'_>> {
     let mut receipt = Receipt { received_at, ..Receipt::default() };
     while !metadata.is_empty() {
@@ -213,6 +233,22 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(take(&bytes).is_none(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_damaged_record_is_passed_over_only_if_its_lengths_are_whole() {
+        let mut records = Records::default();
+        for payload in [&b"first"[..], b"second", b"third"] {
+            records.push(&Receipt::default(), payload);
+        }
+        let mut bytes = records.bytes().to_vec();
+        bytes[HEADER] ^= 1;
+        assert!(take(&bytes).is_none());
+        let rest = pass_over(&bytes, 3).unwrap();
+        assert_eq!(take(rest).unwrap().1, b"second");
+        assert!(pass_over(&bytes, 2).is_none() && pass_over(&bytes, 4).is_none());
+        bytes[4] ^= 1;
+        assert!(pass_over(&bytes, 3).is_none());
     }
 
     #[test]

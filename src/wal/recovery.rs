@@ -34,21 +34,21 @@ pub(super) fn open(dir: &Path, floor: impl FnOnce(u128) -> Seq) -> Result<Log, W
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(fail("open"))?;
         let next = positions.get(index + 1).copied();
         let header = segment::read_header(&file).map_err(fail("read header"))?;
-        let Some((uuid, _)) = header.filter(|&(_, seq)| seq == first_seq) else {
-            // Torn while it was created (nothing in it was acknowledged), or damaged: kept for
-            // the operator either way.
+        let header = header.filter(|&(_, seq)| seq == first_seq).map(|(uuid, _)| uuid);
+        log_uuid = log_uuid.or(header);
+        // A damaged header has nothing that the name and the other segments don't have.
+        let length = file.metadata().map_err(fail("stat"))?.len();
+        let Some(uuid) = log_uuid.filter(|_| header.is_some() || length > HEADER_BYTES) else {
+            // Torn while it was made: nothing in it was acknowledged.
             set_aside(dir, &path, &file, 0).map_err(fail("set aside"))?;
-            recovered.torn_bytes += file.metadata().map_err(fail("stat"))?.len();
+            recovered.torn_bytes += length;
             fs::remove_file(&path).map_err(fail("remove"))?;
             continue;
         };
-        log_uuid.get_or_insert(uuid);
         let extent = match next {
-            Some(end_seq) => {
-                let bytes = file.metadata().map_err(fail("stat"))?.len();
-                Extent { first_seq, end_seq, bytes }
-            }
-            None => cut_tail(dir, &path, &file, first_seq, &mut recovered).map_err(fail("scan"))?,
+            Some(end_seq) => Extent { first_seq, end_seq, bytes: length },
+            None => cut_tail(dir, &path, &file, (uuid, first_seq), &mut recovered)
+                .map_err(fail("scan"))?,
         };
         recovered.records += extent.end_seq - extent.first_seq;
         if extent.end_seq == extent.first_seq {
@@ -85,13 +85,13 @@ fn cut_tail(
     dir: &Path,
     path: &Path,
     file: &File,
-    first_seq: Seq,
+    (log_uuid, first_seq): (u128, Seq),
     recovered: &mut Recovered,
 ) -> io::Result<Extent> {
     // What the page cache holds may not be on the disk yet (the last process was killed between
     // write and sync); nothing is handed out before it is.
     file.sync_data()?;
-    let end = segment::scan(file, first_seq)?;
+    let end = segment::scan(file, log_uuid, first_seq)?;
     let length = file.metadata()?.len();
     if length > end.offset {
         set_aside(dir, path, file, end.offset)?;

@@ -14,14 +14,22 @@
 //! | size | field |
 //! | --- | --- |
 //! | 4 | magic `FRM0` |
-//! | 4 | CRC32C of the 16 bytes that follow |
+//! | 4 | CRC32C of the log's uuid and the 16 bytes that follow |
 //! | 4 | records |
 //! | 4 | bytes of those |
 //! | 8 | position of the first |
 //! | – | records (see `record`), each with its own CRC |
+//!
+//! The uuid is in a frame's CRC because payloads are their senders' words: after damage the next
+//! frame is looked for among any bytes, and nobody outside may be able to plant one.
+//!
+//! A frame is written only after the one before it was synced. So a whole frame behind damaged
+//! bytes proves that those had been acknowledged: they are damage, to be reported, and not a torn
+//! tail, to be cut.
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -50,22 +58,22 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn encode(self) -> [u8; FRAME_HEADER_BYTES] {
+    pub(super) fn encode(self, log_uuid: u128) -> [u8; FRAME_HEADER_BYTES] {
         let mut header = [0; FRAME_HEADER_BYTES];
         header[0..4].copy_from_slice(FRAME_MAGIC);
         header[8..12].copy_from_slice(&self.count.to_le_bytes());
         header[12..16].copy_from_slice(&self.body_bytes.to_le_bytes());
         header[16..24].copy_from_slice(&self.first_seq.to_le_bytes());
-        let crc = crc32c::crc32c(&header[8..]);
+        let crc = frame_crc(log_uuid, &header[8..]);
         header[4..8].copy_from_slice(&crc.to_le_bytes());
         header
     }
 
     /// The frame that starts here, if one does.
-    pub(super) fn decode(header: &[u8]) -> Option<Self> {
+    pub(super) fn decode(header: &[u8], log_uuid: u128) -> Option<Self> {
         let header = header.get(..FRAME_HEADER_BYTES)?;
         let crc = u32::from_le_bytes(header[4..8].try_into().ok()?);
-        if &header[0..4] != FRAME_MAGIC || crc32c::crc32c(&header[8..]) != crc {
+        if &header[0..4] != FRAME_MAGIC || frame_crc(log_uuid, &header[8..]) != crc {
             return None;
         }
         let frame = Self {
@@ -73,12 +81,21 @@ impl Frame {
             body_bytes: u32::from_le_bytes(header[12..16].try_into().ok()?),
             first_seq: Seq::from_le_bytes(header[16..24].try_into().ok()?),
         };
-        (frame.body_bytes as usize <= FRAME_BYTES_MAX && frame.count > 0).then_some(frame)
+        let counts = frame.count > 0 && frame.first_seq.checked_add(frame.count.into()).is_some();
+        (frame.body_bytes as usize <= FRAME_BYTES_MAX && counts).then_some(frame)
+    }
+
+    pub(super) fn bytes(self) -> u64 {
+        FRAME_HEADER_BYTES as u64 + u64::from(self.body_bytes)
     }
 
     pub(super) fn end_seq(self) -> Seq {
         self.first_seq + Seq::from(self.count)
     }
+}
+
+fn frame_crc(log_uuid: u128, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&log_uuid.to_le_bytes()), bytes)
 }
 
 pub(super) fn path(dir: &Path, first_seq: Seq) -> PathBuf {
@@ -138,29 +155,66 @@ pub(super) struct End {
     pub seq: Seq,
 }
 
-/// Reads a segment to its last whole frame. A frame counts only if all its records do.
-pub(super) fn scan(file: &File, first_seq: Seq) -> io::Result<End> {
+/// Reads a segment to its last whole frame. A frame counts only if all its records do; damage
+/// with whole frames behind it is passed over here, and reported when it is read.
+pub(super) fn scan(file: &File, log_uuid: u128, first_seq: Seq) -> io::Result<End> {
     let length = file.metadata()?.len();
     let mut end = End { offset: HEADER_BYTES, seq: first_seq };
-    let mut header = [0; FRAME_HEADER_BYTES];
+    let mut at = end.offset;
     let mut body = Vec::new();
-    while end.offset + FRAME_HEADER_BYTES as u64 <= length {
-        file.read_exact_at(&mut header, end.offset)?;
-        let Some(frame) = Frame::decode(&header) else {
-            break;
+    loop {
+        let found = match frame_at(file, log_uuid, at..length)? {
+            Some(frame) if frame.first_seq >= end.seq => Some((at, frame)),
+            _ => find_frame(file, log_uuid, at + 1..length, end.seq)?,
         };
-        let next = end.offset + FRAME_HEADER_BYTES as u64 + u64::from(frame.body_bytes);
-        if frame.first_seq != end.seq || next > length {
-            break;
-        }
+        let Some((offset, frame)) = found else { return Ok(end) };
         body.resize(frame.body_bytes as usize, 0);
-        file.read_exact_at(&mut body, end.offset + FRAME_HEADER_BYTES as u64)?;
-        if !is_whole(&body, frame.count) {
-            break;
+        file.read_exact_at(&mut body, offset + FRAME_HEADER_BYTES as u64)?;
+        at = offset + 1;
+        if is_whole(&body, frame.count) {
+            end = End { offset: offset + frame.bytes(), seq: frame.end_seq() };
+            at = end.offset;
         }
-        end = End { offset: next, seq: frame.end_seq() };
     }
-    Ok(end)
+}
+
+fn frame_at(file: &File, log_uuid: u128, range: Range<u64>) -> io::Result<Option<Frame>> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    if range.start + FRAME_HEADER_BYTES as u64 > range.end {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut header, range.start)?;
+    let frame = Frame::decode(&header, log_uuid);
+    Ok(frame.filter(|frame| range.start + frame.bytes() <= range.end))
+}
+
+/// Bytes looked at in one piece.
+const WINDOW: u64 = 1 << 20;
+
+/// The first frame within that range of the file whose records stand at `above` or later.
+pub(super) fn find_frame(
+    file: &File,
+    log_uuid: u128,
+    range: Range<u64>,
+    above: Seq,
+) -> io::Result<Option<(u64, Frame)>> {
+    let mut window = Vec::new();
+    let mut at = range.start;
+    while at + FRAME_HEADER_BYTES as u64 <= range.end {
+        window.resize((range.end - at).min(WINDOW) as usize, 0);
+        file.read_exact_at(&mut window, at)?;
+        for found in memchr::memmem::find_iter(&window, FRAME_MAGIC) {
+            let Some(frame) = Frame::decode(&window[found..], log_uuid) else { continue };
+            let offset = at + found as u64;
+            if frame.first_seq >= above && offset + frame.bytes() <= range.end {
+                return Ok(Some((offset, frame)));
+            }
+        }
+        // A header may lie across the window's end.
+        let step = window.len() as u64 - (FRAME_HEADER_BYTES as u64 - 1);
+        at += step;
+    }
+    Ok(None)
 }
 
 fn is_whole(mut body: &[u8], count: u32) -> bool {

@@ -1,5 +1,3 @@
-use std::os::unix::fs::FileExt;
-
 use super::*;
 use crate::event::Receipt;
 
@@ -136,25 +134,82 @@ fn a_full_log_refuses_until_it_is_reclaimed() {
     append(&wal, next, 20);
 }
 
+/// Flips a byte of that frame of the segment, counted from 0.
+fn damage_frame(path: &Path, index: usize) {
+    let mut file = std::fs::read(path).unwrap();
+    let at = memchr::memmem::find_iter(&file, b"FRM0").nth(index).unwrap();
+    file[at + 9] ^= 1;
+    std::fs::write(path, file).unwrap();
+}
+
+fn lost(wal: &Wal, damage: &[Damage]) {
+    let (found, reported) = read(wal, 1);
+    assert_eq!(reported, damage);
+    let is_lost = |seq: Seq| damage.iter().any(|range| (range.from..range.to).contains(&seq));
+    let rest: Vec<_> = expected(1..wal.head()).into_iter().filter(|(s, _)| !is_lost(*s)).collect();
+    assert_eq!(found, rest);
+}
+
 #[test]
 fn damaged_records_are_reported_with_their_exact_range_and_the_rest_is_read() {
+    for index in [0, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = open(dir.path());
+        for first in (1..300).step_by(10) {
+            append(&wal, first, 10);
+        }
+        wal.close();
+        let second = &segments(dir.path())[1];
+        let first = segment::position(second.file_name().unwrap().to_str().unwrap()).unwrap();
+        damage_frame(second, index);
+        let from = first + 10 * index as Seq;
+        lost(&open(dir.path()), &[Damage { from, to: from + 10 }]);
+    }
+}
+
+#[test]
+fn damage_with_whole_frames_behind_it_is_no_torn_tail_also_while_the_log_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
-    for first in (1..300).step_by(10) {
-        append(&wal, first, 10);
-    }
-    let head = wal.head();
+    append(&wal, 1, 2);
+    append(&wal, 3, 2);
+    append(&wal, 5, 2);
+    damage_frame(&segments(dir.path())[0], 1);
+    let mut reader = wal.reader(1);
+    assert!(reader.read().unwrap().unwrap().is_ok());
+    assert_eq!(reader.read().unwrap().unwrap().unwrap_err(), Damage { from: 3, to: 5 });
+    append(&wal, 7, 2);
+    assert_eq!(reader.read().unwrap().unwrap().unwrap().first_seq, 5);
+    assert_eq!(reader.read().unwrap().unwrap().unwrap().first_seq, 7);
+    assert!(reader.read().unwrap().is_none());
+    damage_frame(&segments(dir.path())[0], 3);
+    append(&wal, 9, 2);
+    lost(&wal, &[Damage { from: 3, to: 5 }, Damage { from: 7, to: 9 }]);
     wal.close();
-    let second = &segments(dir.path())[1];
-    let file = std::fs::OpenOptions::new().write(true).open(second).unwrap();
-    file.write_all_at(b"rot", segment::HEADER_BYTES + 9).unwrap();
-    let first_lost = segment::position(second.file_name().unwrap().to_str().unwrap()).unwrap();
+    let (wal, recovered) = Wal::open(dir.path(), config(), |_| 0).unwrap();
+    assert_eq!((recovered.torn_bytes, wal.head()), (0, 11));
+    append(&wal, 11, 1);
+    lost(&wal, &[Damage { from: 3, to: 5 }, Damage { from: 7, to: 9 }]);
+}
+
+#[test]
+fn a_frame_that_a_client_plants_in_a_payload_is_never_found() {
+    let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
-    let (found, damage) = read(&wal, 1);
-    let [Damage { from, to }] = damage[..] else { panic!("{damage:?}") };
-    assert_eq!(from, first_lost);
-    let rest: Vec<_> = expected(1..from).into_iter().chain(expected(to..head)).collect();
-    assert_eq!(found, rest);
+    let mut planted = Records::default();
+    planted.push(&Receipt::default(), b"never sent");
+    let body_bytes = planted.bytes().len() as u32;
+    let frame = segment::Frame { first_seq: 4, count: 1, body_bytes };
+    let mut payload = frame.encode(7).to_vec();
+    payload.extend_from_slice(planted.bytes());
+    append(&wal, 1, 1);
+    let mut hostile = Records::default();
+    hostile.push(&Receipt::default(), &payload);
+    wal.append(hostile).unwrap().wait().unwrap();
+    append(&wal, 3, 4);
+    wal.close();
+    damage_frame(&segments(dir.path())[0], 1);
+    lost(&open(dir.path()), &[Damage { from: 2, to: 3 }]);
 }
 
 #[test]

@@ -78,7 +78,8 @@ impl Writer {
             self.frame.extend_from_slice(waiting.records.bytes());
         }
         let body_bytes = (self.frame.len() - FRAME_HEADER_BYTES) as u32;
-        let header = Frame { first_seq: self.next_seq, count, body_bytes }.encode();
+        let header =
+            Frame { first_seq: self.next_seq, count, body_bytes }.encode(self.shared.log_uuid);
         self.frame[..FRAME_HEADER_BYTES].copy_from_slice(&header);
     }
 
