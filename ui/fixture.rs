@@ -91,6 +91,8 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
         adapted_events: events - events / 50,
         rejected_events: events / 50,
         duplicate_events: 312,
+        damaged_records: 0,
+        skewed_events: 4,
         stored_events: events - events / 50 - lag.min(events / 2),
         stored_bytes: events * 140,
         stored_batches: events / 10_000 + 1,

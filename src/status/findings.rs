@@ -14,6 +14,7 @@ const REJECTED_RATE_CRITICAL: f64 = 1.0;
 /// Everything worth a look, worst first.
 pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
+    findings.extend(snapshot.streams.iter().filter_map(damage));
     findings.extend(snapshot.streams.iter().filter_map(store));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
@@ -21,6 +22,16 @@ pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
     findings.extend(disk(snapshot));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
+}
+
+fn damage(stream: &StreamStatus) -> Option<Finding> {
+    let (name, lost) = (&stream.name, stream.damaged_records);
+    (lost > 0).then(|| Finding {
+        severity: Severity::Critical,
+        view: View::Wal,
+        text: format!("{name}: {lost} records are damaged and lost; the service's log has where"),
+        stream: Some(name.clone()),
+    })
 }
 
 fn store(stream: &StreamStatus) -> Option<Finding> {

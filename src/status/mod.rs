@@ -189,6 +189,10 @@ pub struct StreamStatus {
     pub rejected_events: u64,
     /// Events dropped as duplicates.
     pub duplicate_events: u64,
+    /// Log records that could not be read any more.
+    pub damaged_records: u64,
+    /// Events whose client's clock is more than 24 h away from ours.
+    pub skewed_events: u64,
     /// Events whose batch is committed.
     pub stored_events: u64,
     /// Bytes of the objects those became.

@@ -177,6 +177,8 @@ impl Sampler {
             adapted_events: stats.adapted_events.get(),
             rejected_events: stats.rejected_events.get(),
             duplicate_events: stats.duplicate_events.get(),
+            damaged_records: stats.damaged_records.get(),
+            skewed_events: stats.skewed_events.get(),
             stored_events: stats.stored_events.get(),
             stored_bytes: stats.stored_bytes.get(),
             stored_batches: stats.stored_batches.get(),
