@@ -237,9 +237,17 @@ impl EventLoader {
                     settlement.commits.push(Commit { id: batch.id, stored, letters });
                 }
                 Outcome::Rows(rows) => {
-                    let refused = |row: usize| rows.iter().any(|r| r.row == row);
-                    let rest = batch.part(uuid::Uuid::now_v7(), |row| !refused(row));
-                    settlement.refuse(&batch, rows.clone());
+                    let rows: BTreeMap<usize, RowRejection> = rows
+                        .into_iter()
+                        .filter(|r| r.row < batch.len())
+                        .map(|r| (r.row, r))
+                        .collect();
+                    if rows.is_empty() {
+                        settlement.bisect(&batch, "refused rows that it does not have");
+                        continue;
+                    }
+                    let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
+                    settlement.refuse(&batch, rows.into_values());
                     let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
                     settlement.replaced.push((batch.id, rest));
                 }
@@ -295,8 +303,8 @@ impl EventLoader {
 }
 
 impl Settlement {
-    fn refuse(&mut self, batch: &Arc<Batch>, rows: Vec<RowRejection>) {
-        for row in rows.into_iter().filter(|r| r.row < batch.len()) {
+    fn refuse(&mut self, batch: &Arc<Batch>, rows: impl IntoIterator<Item = RowRejection>) {
+        for row in rows {
             self.done.insert(batch.seq(row.row));
             self.refused.push(Refused { batch: Arc::clone(batch), row });
         }
@@ -311,7 +319,7 @@ impl Settlement {
                 path: String::new(),
                 message: message.to_owned(),
             };
-            self.refuse(batch, vec![RowRejection { row: 0, rejection }]);
+            self.refuse(batch, [RowRejection { row: 0, rejection }]);
             self.replaced.push((batch.id, vec![]));
             return;
         }

@@ -93,6 +93,7 @@ impl Worker {
         let Progress { next_seq, stored, open } = self.insist("read the ledger", |w| {
             w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
         })?;
+        self.stream.stats.cursor.set(next_seq);
         let letters =
             self.insist("read the error store", |w| w.errors.positions(&w.stream.name, next_seq))?;
         let mut finished = stored;

@@ -107,14 +107,21 @@ pub(super) fn position(name: &str) -> Option<Seq> {
     name.strip_prefix("seg-")?.strip_suffix(".wal")?.parse().ok()
 }
 
-/// Creates a segment and makes its header and its name durable.
+/// Creates a segment and makes its header and its name durable; leaves nothing where it fails.
 pub(super) fn create(dir: &Path, log_uuid: u128, first_seq: Seq) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path(dir, first_seq))?;
+    let path = path(dir, first_seq);
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    let made = write_header(&file, log_uuid, first_seq).and_then(|()| sync_dir(dir));
+    if let Err(error) = made {
+        // Its name would be taken when there is space again.
+        let _ = std::fs::remove_file(&path);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+fn write_header(file: &File, log_uuid: u128, first_seq: Seq) -> io::Result<()> {
     let mut header = [0; HEADER_BYTES as usize];
     header[0..8].copy_from_slice(MAGIC);
     header[8..24].copy_from_slice(&log_uuid.to_le_bytes());
@@ -122,9 +129,7 @@ pub(super) fn create(dir: &Path, log_uuid: u128, first_seq: Seq) -> io::Result<F
     let crc = crc32c::crc32c(&header[..32]);
     header[32..36].copy_from_slice(&crc.to_le_bytes());
     file.write_all_at(&header, 0)?;
-    file.sync_all()?;
-    sync_dir(dir)?;
-    Ok(file)
+    file.sync_all()
 }
 
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
