@@ -84,7 +84,7 @@ fn buffer_10_000_adapted_events(bencher: Bencher) {
 #[divan::bench(sample_count = 20)]
 fn store_10_000_events(bencher: Bencher) {
     let dir = tempfile::tempdir().expect("a directory");
-    let lake = Lake::local(dir.path(), "").expect("a lake");
+    let lake = Lake::local(dir.path(), "");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let whole = batch(ROWS);
     bencher
@@ -99,7 +99,7 @@ fn append_and_sync(bencher: Bencher) {
     let dir = tempfile::tempdir().expect("a directory");
     let config =
         WalConfig { bytes_max: 8 << 30, segment_bytes: 64 << 20, queue_bytes_max: 8 << 20 };
-    let (wal, _) = Wal::open(dir.path(), config, |_| 0).expect("a log");
+    let (wal, _) = Wal::open(dir.path(), config, 0).expect("a log");
     let (payload, receipt) = (payload(7), receipt());
     bencher.bench(|| {
         let mut records = Records::default();

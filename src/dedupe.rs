@@ -6,7 +6,8 @@
 //! from what the ledger keeps of stored batches; what is not stored yet is read from the log
 //! again, in the same order. When memory is short a stream forgets its own oldest ids.
 //!
-//! Dead letters and replays are not looked up: a mended event keeps its id and still lands.
+//! Dead letters are not remembered (and what the store refuses is forgotten again), so that a
+//! mended event keeps its id and still lands; a replay of what is stored already does not.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -88,6 +89,12 @@ impl Dedupe {
     pub fn insert(&mut self, message_id: &str, now: Instant) -> bool {
         let hash = self.key.hash(message_id);
         self.insert_hash(hash, now)
+    }
+
+    /// Forgets an id whose event the store refused: it is a dead letter now.
+    pub fn forget(&mut self, message_id: &str) {
+        // Its place in the queue stays until the window has passed it.
+        self.seen.remove(&self.key.hash(message_id));
     }
 
     /// Remembers the ids of a stored batch, after a restart.
@@ -194,6 +201,14 @@ mod tests {
         assert!(dedupe.insert("a", now) && dedupe.insert("b", now));
         assert!(!dedupe.insert("a", now) && !dedupe.insert("b", now));
         assert_eq!(dedupe.len(), 2);
+    }
+
+    #[test]
+    fn an_id_that_was_forgotten_is_new() {
+        let (mut dedupe, now) = (dedupe(10), Instant::now());
+        dedupe.insert("a", now);
+        dedupe.forget("a");
+        assert!(dedupe.insert("a", now) && !dedupe.insert("a", now));
     }
 
     #[test]

@@ -62,22 +62,33 @@ impl Ledger {
         self.0.call_blocking(move |c| progress(c, &stream, log_uuid))
     }
 
-    /// The position above every one that this ledger knows of that log.
+    /// The position above every one that this ledger knows of that stream, in whatever log: also
+    /// a log that has lost its identity must not use a position twice.
     ///
     /// # Errors
     /// What SQLite said.
-    pub fn floor(&self, stream: &StreamName, log_uuid: u128) -> Result<Seq, SqliteError> {
+    pub fn floor(&self, stream: &StreamName) -> Result<Seq, SqliteError> {
         let stream = stream.clone();
         self.0.call_blocking(move |c| {
             let floor: i64 = c.query_row(
                 "SELECT max(
-                     ifnull((SELECT next_seq FROM cursors WHERE stream = ?1 AND log_uuid = ?2), 0),
-                     ifnull((SELECT max(last_seq) + 1 FROM batches
-                             WHERE stream = ?1 AND log_uuid = ?2 AND seqs IS NOT NULL), 0))",
-                params![stream.as_str(), log_uuid.to_be_bytes()],
+                     ifnull((SELECT max(next_seq) FROM cursors WHERE stream = ?1), 0),
+                     ifnull((SELECT max(last_seq) + 1 FROM batches WHERE stream = ?1), 0))",
+                [stream.as_str()],
                 |row| row.get(0),
             )?;
             Ok(floor as Seq)
+        })
+    }
+
+    /// The highest number of a letter whose event is stored: a new error store counts on from
+    /// there, so that no other letter is taken for it.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn last_letter(&self) -> Result<LetterId, SqliteError> {
+        self.0.call_blocking(|c| {
+            c.query_row("SELECT ifnull(max(letter), 0) FROM replayed", [], |row| row.get(0))
         })
     }
 
@@ -373,7 +384,9 @@ mod tests {
         assert_eq!(progress.open, [plan(2, [2, 6])]);
         assert_eq!(ledger.replayed(vec![76, 77]).unwrap(), [77]);
         ledger.commit(&events, 5, vec![commit(2, vec![])], 7).unwrap();
-        assert_eq!((ledger.floor(&events, 5).unwrap(), ledger.floor(&events, 6).unwrap()), (10, 0));
+        let others = StreamName::new("others").unwrap();
+        assert_eq!((ledger.floor(&events).unwrap(), ledger.floor(&others).unwrap()), (10, 0));
+        assert_eq!(ledger.last_letter().unwrap(), 77);
         let progress = ledger.progress(&events, 5).unwrap();
         assert_eq!((progress.next_seq, progress.open.len()), (7, 0));
         assert_eq!(progress.stored.iter().collect::<Vec<_>>(), [5, 9]);

@@ -2,8 +2,8 @@
 //! is read by `status` (the console, `eventkit status`) and by the Prometheus page: every number
 //! has one source.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// A monotonic counter or a gauge that only one stage writes.
 #[derive(Debug, Default)]
@@ -75,6 +75,8 @@ pub struct StreamStats {
     pub skewed_events: Count,
     /// Everything below this log position is stored or dead-lettered.
     pub cursor: Count,
+    /// Everything below this log position was read, and is pending or done.
+    pub read_to: Count,
     /// Events per partition that entered a buffer.
     pub partition_events: Vec<Count>,
     /// Pending events per partition.
@@ -107,9 +109,27 @@ impl StreamStats {
             damaged_records: Count::default(),
             skewed_events: Count::default(),
             cursor: Count::default(),
+            read_to: Count::default(),
             partition_events: counts(),
             partition_pending: counts(),
         }
+    }
+}
+
+impl StreamStats {
+    /// The store failed; returns whether it worked before.
+    pub fn store_fails(&self, error: String) -> bool {
+        *self.store_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.store_failing.0.swap(1, Relaxed) == 0
+    }
+
+    /// The store worked; returns whether it failed before.
+    pub fn store_works(&self) -> bool {
+        if self.store_failing.get() == 0 {
+            return false;
+        }
+        *self.store_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.store_failing.0.swap(0, Relaxed) == 1
     }
 }
 

@@ -5,6 +5,7 @@
 //! each new one before its first event can be acknowledged.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -25,6 +26,15 @@ pub struct Stream {
     pub config: StreamConfig,
     /// What its log found when it was opened.
     pub recovered: Recovered,
+}
+
+impl Stream {
+    /// Events in the log that are neither stored nor dead-lettered.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        let unread = self.wal.head().saturating_sub(self.stats.read_to.get().max(1));
+        unread + self.stats.pending_events.get()
+    }
 }
 
 /// Why there is no such stream.
@@ -50,8 +60,8 @@ pub enum StreamsError {
 #[derive(Clone)]
 pub struct Streams(Arc<Table>);
 
-/// The lowest position a log may hand out next, from what else knows of that log.
-type Floor = Box<dyn Fn(&StreamName, u128) -> Seq + Send + Sync>;
+/// The lowest position a stream's log may hand out next, from what else knows of the stream.
+type Floor = Box<dyn Fn(&StreamName) -> io::Result<Seq> + Send + Sync>;
 type OnNew = Box<dyn Fn(&Arc<Stream>) + Send + Sync>;
 
 struct Table {
@@ -73,7 +83,7 @@ impl Streams {
     /// The first log that can't be opened.
     pub fn open(
         config: Arc<Config>,
-        floor: impl Fn(&StreamName, u128) -> Seq + Send + Sync + 'static,
+        floor: impl Fn(&StreamName) -> io::Result<Seq> + Send + Sync + 'static,
         on_new: impl Fn(&Arc<Stream>) + Send + Sync + 'static,
     ) -> Result<Self, WalError> {
         let dir = config.data_dir.join("wal");
@@ -84,8 +94,10 @@ impl Streams {
         std::fs::create_dir_all(&dir).map_err(fail("create directory"))?;
         let mut names: Vec<StreamName> = config.streams.keys().cloned().collect();
         for entry in std::fs::read_dir(&dir).map_err(fail("list streams"))? {
-            let name = entry.map_err(fail("list streams"))?.file_name();
-            names.extend(name.to_str().and_then(|name| StreamName::new(name).ok()));
+            let entry = entry.map_err(fail("list streams"))?;
+            let name = entry.file_name();
+            let name = name.to_str().and_then(|name| StreamName::new(name).ok());
+            names.extend(name.filter(|_| entry.path().is_dir()));
         }
         names.sort();
         names.dedup();
@@ -143,7 +155,11 @@ impl Streams {
     fn make(&self, name: &StreamName) -> Result<Arc<Stream>, WalError> {
         let config = &self.0.config;
         let dir = self.0.dir.join(name.as_str());
-        let floor = |log_uuid| (self.0.floor)(name, log_uuid);
+        let floor = (self.0.floor)(name).map_err(|source| WalError {
+            path: dir.clone(),
+            what: "learn its last position",
+            source,
+        })?;
         let (wal, recovered) = Wal::open(&dir, config.wal.clone(), floor)?;
         let config = config.streams.get(name).unwrap_or(&config.default_stream).clone();
         let stream = Arc::new(Stream {

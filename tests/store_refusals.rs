@@ -1,20 +1,17 @@
 //! What a store refuses for good becomes a dead letter, alone; what it lost the answer of is
 //! stored once. The store is the test's own, everything else is the service.
 
+mod support;
+
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use eventkit::admin::{Client, ListLetters, Replay};
-use eventkit::config::Config;
-use eventkit::errors::{LetterFilter, LetterSummary, Status};
+use eventkit::admin::Replay;
+use eventkit::errors::{LetterFilter, Status};
 use eventkit::event::{Phase, Rejection};
-use eventkit::pipeline::Service;
 use eventkit::store::{Batch, BatchId, EventStore, Lake, Plan, RowRejection, StoreError, Stored};
-use http_body_util::Full;
-use hyper_util::rt::TokioIo;
+use support::{letters, send, with_service};
 
 /// Keeps message ids, and refuses those that start with `bad`.
 struct Picky {
@@ -118,44 +115,6 @@ impl EventStore for LostReply {
     }
 }
 
-/// A service on a directory of its own, until `work` is done.
-async fn with_service<S: EventStore, F: Future>(
-    dir: &Path,
-    store: Arc<S>,
-    work: impl FnOnce(std::net::SocketAddr, Client) -> F,
-) {
-    let mut config = Config::with_data_dir(dir);
-    config.listen = "127.0.0.1:0".parse().unwrap();
-    config.metrics_listen = "127.0.0.1:0".parse().unwrap();
-    let client = Client::new(&config.admin_socket);
-    let service = Service::start(config, store).await.unwrap();
-    let listen = service.listen();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = tokio::spawn(service.run(async move { drop(stopped.await) }));
-    work(listen, client).await;
-    stop.send(()).unwrap();
-    running.await.unwrap().unwrap();
-}
-
-/// Sends a batch of these message ids, all of one user, and expects it to be acknowledged.
-async fn send(listen: std::net::SocketAddr, ids: impl IntoIterator<Item = String>) {
-    let event = |id: String| serde_json::json!({"type": "track", "event": "e", "userId": "u", "messageId": id});
-    let batch: Vec<_> = ids.into_iter().map(event).collect();
-    let body = serde_json::json!({"batch": batch}).to_string();
-    let stream = tokio::net::TcpStream::connect(listen).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let driver = tokio::spawn(connection);
-    let request = hyper::Request::post("/v1/batch").header("host", "localhost");
-    let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap());
-    assert_eq!(answer.await.unwrap().status(), 200);
-    driver.abort();
-}
-
-async fn letters(client: &Client) -> Vec<LetterSummary> {
-    client.letters(&ListLetters::default()).await.unwrap().letters
-}
-
 fn ids(good: usize, bad: usize) -> Vec<String> {
     // The bad ones stand at both ends and in between.
     let mut ids: Vec<String> = (0..good).map(|n| format!("good-{n:04}")).collect();
@@ -214,7 +173,7 @@ async fn rows_that_a_store_does_not_name_are_found_by_halving() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_whose_answer_was_lost_is_stored_once() {
     let dir = tempfile::tempdir().unwrap();
-    let lake = Lake::local(&dir.path().join("lake"), "").unwrap();
+    let lake = Lake::local(&dir.path().join("lake"), "");
     let store = Arc::new(LostReply { lake, lost: Mutex::default() });
     with_service(dir.path(), store, |listen, client| async move {
         send(listen, ids(100, 0)).await;

@@ -30,6 +30,7 @@ CREATE TABLE batches (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX batches_open ON batches (stream) WHERE state = 'planned';
+CREATE INDEX batches_last ON batches (stream, last_seq);
 CREATE INDEX batches_above ON batches (stream, last_seq) WHERE seqs IS NOT NULL;
 
 -- Dead letters whose event is stored: an entry stands from the batch's commit on, so that a

@@ -230,8 +230,12 @@ async fn append(admin: &Admin, claims: Vec<Claim>, done: &mut Replayed) -> Vec<L
         while let Some(next) = claims.next_if(|claim| claim.stream == name) {
             run.push(next);
         }
-        let appended = match admin.streams.get_or_create(&name) {
-            Ok(stream) => append_run(&stream, &run).await,
+        // To make a stream is work on the disk.
+        let streams = admin.streams.clone();
+        let found = tokio::task::spawn_blocking(move || streams.get_or_create(&name)).await;
+        let appended = match found {
+            Ok(Ok(stream)) => append_run(&stream, &run).await,
+            Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match appended {

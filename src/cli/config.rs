@@ -25,9 +25,10 @@ impl Show {
         let lines = options.load()?.describe();
         print::answer(&self.form, &lines, |lines| {
             let width = lines.iter().map(|line| line.key.len()).max().unwrap_or(0);
-            let rows = lines
-                .iter()
-                .map(|line| format!("{:<width$} = {}    # {}", line.key, line.value, line.origin));
+            let rows = lines.iter().map(|line| {
+                let value = if line.value.is_empty() { "(none)" } else { &line.value };
+                format!("{:<width$} = {value}    # {}", line.key, line.origin)
+            });
             rows.collect::<Vec<_>>().join("\n")
         })
     }
@@ -38,11 +39,14 @@ struct Checked {
     mistakes: Vec<String>,
     warnings: Vec<String>,
     findings: Vec<String>,
+    /// Whether a service runs on the data directory; its files are not looked at then.
+    running: bool,
 }
 
 /// Names every mistake of the configuration, and what would keep a service from starting.
 pub fn check(options: &Options, form: &Form) -> Done {
-    let mut checked = Checked { mistakes: vec![], warnings: vec![], findings: vec![] };
+    let mut checked =
+        Checked { mistakes: vec![], warnings: vec![], findings: vec![], running: false };
     let mut code = 0;
     match eventkit::config::load(options.sources()) {
         Err(mistakes) => {
@@ -52,11 +56,12 @@ pub fn check(options: &Options, form: &Form) -> Done {
         Ok((config, warnings)) => {
             checked.warnings = warnings.iter().map(ToString::to_string).collect();
             for error in eventkit::pipeline::check(&config) {
-                // A service that runs there is no reason why this one could not.
-                if !matches!(error, eventkit::pipeline::StartError::InUse(_)) {
+                if matches!(error, eventkit::pipeline::StartError::InUse(_)) {
+                    checked.running = true;
+                } else {
                     code = code.max(error.exit_code());
+                    checked.findings.push(error.to_string());
                 }
-                checked.findings.push(error.to_string());
             }
             if let Err(failure) = service::reach_store(&config) {
                 code = code.max(failure.code);
@@ -76,7 +81,10 @@ pub fn check(options: &Options, form: &Form) -> Done {
             }
         }
         if code == 0 {
-            text.push_str("the configuration is right, and a service can start\n");
+            text.push_str(match checked.running {
+                true => "the configuration is right; a service runs on its data directory\n",
+                false => "the configuration is right, and a service can start\n",
+            });
         }
         text.trim_end().to_owned()
     })?;

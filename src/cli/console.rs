@@ -34,7 +34,7 @@ impl Console {
         let refresh = Duration::try_from_secs_f64(self.refresh.clamp(0.1, 3600.0))
             .map_err(|error| Failure::new(super::USAGE, error))?;
         ui::attach(ui::Options {
-            socket: options.load()?.admin_socket,
+            socket: options.socket()?,
             refresh,
             ascii: self.ascii,
             no_color: self.no_color,

@@ -100,7 +100,7 @@ impl Demo {
             true => log::to_file(&config.log, &dir.join("eventkit.log"))?,
             false => log::to_stderr(&config.log)?,
         }
-        let lake = Lake::local(&dir.join("lake"), "").map_err(|e| Failure::new(super::IO, e))?;
+        let lake = Lake::local(&dir.join("lake"), "");
         let store: Arc<AnyStore> = Arc::new(StallingLake { lake, started: Instant::now() });
         let socket = config.admin_socket.clone();
         let service = service::start(config, store).await?;
@@ -125,7 +125,7 @@ impl Demo {
         stop.stop();
         let sent = traffic.await.map_err(|error| Failure::new(super::IO, error))?;
         ended?;
-        summary(&sent, dir)
+        summary(&sent)
     }
 }
 
@@ -195,10 +195,9 @@ async fn status_lines(client: Client) {
 }
 
 /// What was sent and what has become of it, counted by the sender.
-fn summary(sent: &Sent, dir: &std::path::Path) -> Done {
+fn summary(sent: &Sent) -> Done {
     print::line(&format!(
         "sent {} events, {} acknowledged ({} of them without a user), {} refused requests",
         sent.events, sent.acknowledged, sent.without_user, sent.refused
-    ))?;
-    print::line(&format!("the demo ran in {}", dir.display()))
+    ))
 }

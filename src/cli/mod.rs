@@ -198,7 +198,16 @@ impl Options {
 
     /// A client for the running service.
     fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.load()?.admin_socket))
+        Ok(Client::new(&self.socket()?))
+    }
+
+    /// The running service's socket: where the configuration has it, else where the unit has it.
+    fn socket(&self) -> Result<PathBuf, Failure> {
+        let config = self.load()?;
+        let named = config.origins.contains_key("admin_socket");
+        let of_unit = PathBuf::from("/run/eventkit/admin.sock");
+        let elsewhere = !named && !config.admin_socket.exists() && of_unit.exists();
+        Ok(if elsewhere { of_unit } else { config.admin_socket })
     }
 }
 

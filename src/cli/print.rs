@@ -18,7 +18,7 @@ pub struct Form {
 /// Prints an answer as JSON, or as text made from it.
 pub fn answer<T: Serialize>(form: &Form, value: &T, text: impl FnOnce(&T) -> String) -> Done {
     let printed = if form.json {
-        serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?
+        safe_json(&serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?)
     } else {
         text(value)
     };
@@ -33,15 +33,35 @@ pub fn line(text: &str) -> Done {
     }
 }
 
+/// The same JSON, harmless for a terminal: what terminals act upon stands within its strings,
+/// and is written there as an escape.
+fn safe_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_hostile(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                safe.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// What a terminal acts upon, or shows so that text looks like another.
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..='\u{10ffff}')
+}
+
 /// Text from events, harmless for a terminal: what terminals act upon is escaped.
 pub fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        let hostile = c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fe00}'..='\u{fe0f}'
-                | '\u{fff9}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..='\u{10ffff}');
-        if hostile {
+        if is_hostile(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
@@ -77,6 +97,14 @@ mod tests {
         let safe = safe(hostile);
         assert_eq!(safe, r"a\u{1b}[31mb\u{9b}c\u{202e}d\u{200b}e\u{e0041}\nf");
         assert_eq!(super::safe("Zoë 日本"), "Zoë 日本");
+    }
+
+    #[test]
+    fn json_stays_the_same_json_without_what_a_terminal_acts_upon() {
+        let value = serde_json::json!({"a": "\u{9b}31m\u{202e}\u{e0041}\u{1b}Zoë", "b": [1]});
+        let json = safe_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
+        assert!(json.chars().all(|c| c == '\n' || !is_hostile(c)), "{json:?}");
     }
 
     #[test]

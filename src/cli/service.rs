@@ -13,12 +13,9 @@ use tokio::sync::watch;
 use super::Failure;
 
 /// The store that the configuration names.
-pub fn store(config: &Config) -> Result<Arc<AnyStore>, Failure> {
+pub fn store(config: &Config) -> Arc<AnyStore> {
     match &config.store {
-        StoreConfig::Lake { path, prefix } => {
-            let lake = Lake::local(path, prefix).map_err(|e| Failure::new(super::IO, e))?;
-            Ok(Arc::new(lake))
-        }
+        StoreConfig::Lake { path, prefix } => Arc::new(Lake::local(path, prefix)),
     }
 }
 
@@ -106,6 +103,6 @@ async fn feed_watchdog() {
 
 /// Whether the store that the configuration names could be written to now.
 pub fn reach_store(config: &Config) -> Result<(), Failure> {
-    let store = store(config)?;
+    let store = store(config);
     super::block_on(async move { store.check().await.map_err(|e| Failure::new(super::IO, e)) })
 }

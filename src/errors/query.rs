@@ -236,6 +236,33 @@ impl Database {
         rows.collect()
     }
 
+    /// The position above every one that this store knows of that stream.
+    pub(super) fn floor(&self, stream: &StreamName) -> rusqlite::Result<Seq> {
+        let floor: i64 = self
+            .connection
+            .prepare_cached(
+                "SELECT max( \
+                     ifnull((SELECT max(seq) + 1 FROM letters WHERE stream = ?1 \
+                             AND seq IS NOT NULL), 0), \
+                     ifnull((SELECT max(seq) + 1 FROM failures WHERE stream = ?1), 0))",
+            )?
+            .query_row([stream.as_str()], |row| row.get(0))?;
+        Ok(Seq::try_from(floor).unwrap_or_default())
+    }
+
+    /// Letters that are put from now on have numbers above that one.
+    pub(super) fn number_above(&self, id: LetterId) -> rusqlite::Result<()> {
+        let changed = self.connection.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'letters'",
+            [id],
+        )?;
+        if changed == 0 {
+            let first = "INSERT INTO sqlite_sequence (name, seq) VALUES ('letters', ?1)";
+            self.connection.execute(first, [id])?;
+        }
+        Ok(())
+    }
+
     /// Every claimed letter that has not come to an end.
     pub(super) fn replaying(&self) -> rusqlite::Result<Vec<(LetterId, StreamName)>> {
         let mut statement = self.connection.prepare_cached(

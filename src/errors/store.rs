@@ -265,6 +265,24 @@ impl ErrorStore {
         wait(self.read(move |db| db.positions(&stream, from)))
     }
 
+    /// The position above every one that this store knows of that stream, in whatever log: none
+    /// of them may be given to another record. Blocks.
+    ///
+    /// # Errors
+    /// [`ErrorStoreError`], as every call.
+    pub fn floor(&self, stream: &StreamName) -> Result<Seq, ErrorStoreError> {
+        let stream = stream.clone();
+        wait(self.read(move |db| db.floor(&stream)))
+    }
+
+    /// Letters that are put from now on have numbers above that one. Blocks.
+    ///
+    /// # Errors
+    /// [`ErrorStoreError`], as every call.
+    pub fn number_above(&self, id: LetterId) -> Result<(), ErrorStoreError> {
+        wait(self.write(0, move |db| db.number_above(id)))
+    }
+
     /// Every letter that was claimed and has come to no end. Blocks.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::stats::StreamStats;
 use crate::store::{AnyStore, Batch, BatchId, Retry, RowRejection, StoreError, Stored};
+use crate::streams::Stream;
 
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
@@ -44,6 +45,7 @@ pub struct Delivery {
 }
 
 struct Shared {
+    stream: String,
     store: Arc<AnyStore>,
     stats: Arc<StreamStats>,
     permits: Semaphore,
@@ -56,13 +58,14 @@ impl Delivery {
     /// Deliveries to that store; `ended` is called with each end, on a thread of the runtime.
     pub fn new(
         store: Arc<AnyStore>,
-        stats: Arc<StreamStats>,
+        stream: &Stream,
         runtime: tokio::runtime::Handle,
         ended: impl Fn(Delivered) + Send + Sync + 'static,
     ) -> Self {
         let shared = Shared {
+            stream: stream.name.to_string(),
             store,
-            stats,
+            stats: Arc::clone(&stream.stats),
             permits: Semaphore::new(AT_ONCE),
             retry_now: Notify::new(),
             started: Mutex::default(),
@@ -140,20 +143,16 @@ impl Shared {
     }
 
     fn succeeded(&self) {
-        if self.stats.store_failing.get() > 0 {
-            tracing::info!(store = self.store.name(), "store takes batches again");
-            *self.stats.store_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            self.stats.store_failing.set(0);
+        if self.stats.store_works() {
+            tracing::info!(store = self.store.name(), stream = self.stream, "store works again");
         }
     }
 
     fn failed(&self, error: &StoreError) {
-        if self.stats.store_failing.get() == 0 {
-            tracing::warn!(store = self.store.name(), %error, "store fails; batches wait");
+        if self.stats.store_fails(error.to_string()) {
+            let (store, stream) = (self.store.name(), &self.stream);
+            tracing::warn!(store, stream, %error, "store fails; batches wait");
         }
-        let text = error.to_string();
-        *self.stats.store_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-        self.stats.store_failing.set(1);
     }
 }
 

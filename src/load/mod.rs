@@ -163,7 +163,8 @@ impl EventLoader {
     /// Whether more may be read: memory is bounded, and what does not fit waits in the log.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.share.has_room(self.stream.stats.store_failing.get() > 0)
+        // A plan of an earlier process can only be put once its last event was read.
+        !self.resumed.is_empty() || self.share.has_room(self.stream.stats.store_failing.get() > 0)
     }
 
     /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
@@ -289,6 +290,7 @@ impl EventLoader {
         stats.pending_events.set(self.pending.len());
         stats.pending_bytes.set(self.share.held() as u64);
         stats.pending_batches.set(self.flying.len() as u64);
+        stats.read_to.set(self.read_to);
         stats.cursor.set(self.low());
         let oldest = self.open.values().map(|o| o.since).min().or(self.delivery.oldest());
         let since = oldest.map_or(0, |at| at.saturating_duration_since(started).as_millis().max(1));

@@ -6,42 +6,47 @@
 //! then stays in the log for the next start. A disk that fails ends it at once.
 
 mod background;
+mod flush;
+mod spawner;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use background::{probe, readiness, refresh, sample, serve_metrics, to_json};
-use tokio::net::{TcpListener, UnixListener};
+use flush::flush;
+use spawner::{Spawner, Workers};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admin::{self, Admin, Flushed};
+use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
 use crate::ingest::{self, Edge};
 use crate::ledger::Ledger;
-use crate::load::{Budget, Delivery, EventLoader};
-use crate::queue::{FlushReport, Hooks, Inbox, Wake, Worker};
+use crate::load::Budget;
+use crate::queue::{Hooks, Wake};
 use crate::sqlite::SqliteError;
 use crate::stats::EdgeStats;
 use crate::status::{Changes, Sampler, Sources};
 use crate::store::AnyStore;
-use crate::streams::{Stream, Streams};
+use crate::streams::Streams;
 use crate::wal::WalError;
 
 /// How long `flush` waits for the stores.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for at the end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that the system holds until they are accepted.
+const BACKLOG: u32 = 4096;
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,15 +95,6 @@ impl StartError {
 #[error("{0}")]
 pub struct Fatal(pub String);
 
-/// One stream's worker and how to reach it.
-struct Running {
-    stream: Arc<Stream>,
-    inbox: Inbox,
-    thread: JoinHandle<()>,
-}
-
-type Workers = Arc<Mutex<HashMap<StreamName, Running>>>;
-
 /// A pipeline that is built and bound, and serves once it is [run](Service::run).
 pub struct Service {
     config: Arc<Config>,
@@ -136,9 +132,10 @@ impl Service {
             source,
         })?;
         let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
-        let errors_path = config.data_dir.join("errors.db");
-        let errors = ErrorStore::open(&errors_path, config.errors.clone())?;
+        let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
+        number_letters(&ledger, &errors).await?;
         let changes = Changes::default();
+        changes.add(started_text(&config));
         let (fatal_sender, fatal) = mpsc::channel(16);
         let workers = Workers::default();
         let spawner = Spawner {
@@ -154,8 +151,8 @@ impl Service {
             runtime: Handle::current(),
             started,
         };
-        let streams = open_streams(Arc::clone(&config), ledger.clone(), spawner).await?;
-        changes.add(format!("eventkit {} started", env!("CARGO_PKG_VERSION")));
+        let streams =
+            open_streams(Arc::clone(&config), ledger.clone(), errors.clone(), spawner).await?;
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(Ok(()));
         let edge = Arc::new(Edge::new(
@@ -165,7 +162,6 @@ impl Service {
             Arc::clone(&edge_stats),
             readiness(streams.clone(), store.name().to_owned(), store_now, config.data_dir.clone()),
         ));
-        let bound = events.local_addr().map_or(config.listen, |address| address);
         let sampler = Sampler::new(Sources {
             streams: streams.clone(),
             errors: errors.clone(),
@@ -173,7 +169,7 @@ impl Service {
             store: store.name().to_owned(),
             changes: changes.clone(),
             data_dir: config.data_dir.clone(),
-            listen: bound.to_string(),
+            listen: events.local_addr().unwrap_or(config.listen).to_string(),
             started,
         });
         Ok(Self {
@@ -259,7 +255,8 @@ impl Service {
         self.edge.drain();
         let _ = stop.send(());
         // Requests that are still open are refused or answered; their connections may linger.
-        let _ = tokio::time::timeout(REQUESTS_TIMEOUT, &mut serving).await;
+        let patience = REQUESTS_TIMEOUT.min(self.config.shutdown_timeout / 2);
+        let _ = tokio::time::timeout(patience, &mut serving).await;
         serving.abort();
         let left = deadline.saturating_duration_since(Instant::now());
         let flushed = tokio::select! {
@@ -295,7 +292,19 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     let fail = |source| StartError::Listen { address: address.to_string(), source };
-    TcpListener::bind(address).await.map_err(fail)
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }
+    .map_err(fail)?;
+    // As the standard library does: a restart must not wait for old connections to be forgotten.
+    socket.set_reuseaddr(true).map_err(fail)?;
+    socket.bind(address).map_err(fail)?;
+    socket.listen(BACKLOG).map_err(fail)
+}
+
+fn started_text(config: &Config) -> String {
+    format!("eventkit {} started on {}", env!("CARGO_PKG_VERSION"), config.data_dir.display())
 }
 
 fn hooks(fatal: mpsc::Sender<String>, changes: Changes) -> Hooks {
@@ -306,17 +315,31 @@ fn hooks(fatal: mpsc::Sender<String>, changes: Changes) -> Hooks {
     }
 }
 
+/// The ledger knows letters by their numbers alone: one that it knows is never another's.
+async fn number_letters(ledger: &Ledger, errors: &ErrorStore) -> Result<(), StartError> {
+    let (ledger, errors) = (ledger.clone(), errors.clone());
+    let numbered = tokio::task::spawn_blocking(move || errors.number_above(ledger.last_letter()?));
+    match numbered.await {
+        Ok(numbered) => Ok(numbered?),
+        Err(error) => {
+            Err(StartError::File { path: "errors.db".into(), source: io::Error::other(error) })
+        }
+    }
+}
+
 /// Opening logs reads them: off the runtime's threads.
 async fn open_streams(
     config: Arc<Config>,
     ledger: Ledger,
+    errors: ErrorStore,
     spawner: Spawner,
 ) -> Result<Streams, StartError> {
     let announce = Arc::clone(&spawner.announce);
     let opened = tokio::task::spawn_blocking(move || {
-        let floor = move |name: &StreamName, log_uuid| {
-            // A ledger that can't be read now stops the stream's worker, with its reason.
-            ledger.floor(name, log_uuid).unwrap_or(0)
+        let floor = move |name: &StreamName| {
+            let ledger = ledger.floor(name).map_err(io::Error::other)?;
+            let errors = errors.floor(name).map_err(io::Error::other)?;
+            Ok(ledger.max(errors))
         };
         Streams::open(config, floor, move |stream| spawner.spawn(stream))
     });
@@ -326,102 +349,6 @@ async fn open_streams(
         Ok(streams) => Ok(streams?),
         Err(error) => Err(StartError::File { path: "wal".into(), source: io::Error::other(error) }),
     }
-}
-
-/// What every worker is made from.
-struct Spawner {
-    /// Set once the streams that were there already are open: later ones are news.
-    announce: Arc<AtomicBool>,
-    config: Arc<Config>,
-    budget: Arc<Budget>,
-    memory: Arc<Memory>,
-    ledger: Ledger,
-    errors: ErrorStore,
-    store: Arc<AnyStore>,
-    hooks: Hooks,
-    workers: Workers,
-    runtime: Handle,
-    started: Instant,
-}
-
-impl Spawner {
-    fn spawn(&self, stream: &Arc<Stream>) {
-        if stream.recovered.torn_bytes > 0 {
-            tracing::warn!(stream = %stream.name, bytes = stream.recovered.torn_bytes,
-                "the log had a torn tail of unacknowledged bytes; it is in its quarantine");
-        }
-        if self.announce.load(Relaxed) {
-            (self.hooks.changed)(format!("stream {} created on first use", stream.name));
-        }
-        let (inbox, messages) = Inbox::new();
-        let woken = inbox.clone();
-        stream.wal.on_durable(move || woken.durable());
-        let (fatal, name) = (Arc::clone(&self.hooks.fatal), stream.name.clone());
-        stream.wal.on_failed(move |error| fatal(format!("log of {name} can't be synced: {error}")));
-        let ended = inbox.clone();
-        let delivery = Delivery::new(
-            Arc::clone(&self.store),
-            Arc::clone(&stream.stats),
-            self.runtime.clone(),
-            move |delivered| ended.send(Wake::Delivered(Box::new(delivered))),
-        );
-        let share = self.budget.share();
-        let policy = self.config.load.clone();
-        let worker = Worker {
-            stream: Arc::clone(stream),
-            loader: EventLoader::new(Arc::clone(stream), policy, share, delivery),
-            errors: self.errors.clone(),
-            ledger: self.ledger.clone(),
-            store: Arc::clone(&self.store),
-            runtime: self.runtime.clone(),
-            inbox: inbox.clone(),
-            messages,
-            hooks: self.hooks.clone(),
-            started: self.started,
-            window: self.config.dedupe.window,
-            memory: Arc::clone(&self.memory),
-        };
-        let name = format!("load {}", stream.name).chars().take(15).collect();
-        match std::thread::Builder::new().name(name).spawn(move || worker.run()) {
-            Ok(thread) => {
-                let running = Running { stream: Arc::clone(stream), inbox, thread };
-                let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-                workers.insert(stream.name.clone(), running);
-            }
-            Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
-        }
-    }
-}
-
-/// Asks every worker to store what its log holds now, and waits for them.
-async fn flush(workers: Workers, timeout: Duration) -> Flushed {
-    let started = Instant::now();
-    let mut asked = Vec::new();
-    for running in workers.lock().unwrap_or_else(PoisonError::into_inner).values() {
-        let (reply, answer) = oneshot::channel();
-        running.inbox.send(Wake::Flush(reply));
-        asked.push((Arc::clone(&running.stream), answer));
-    }
-    let until = tokio::time::Instant::now() + timeout;
-    let mut flushed = Flushed::default();
-    for (stream, answer) in asked {
-        match tokio::time::timeout_at(until, answer).await {
-            Ok(Ok(FlushReport { events, batches })) => {
-                flushed.events += events;
-                flushed.batches += batches;
-            }
-            Ok(Err(_)) | Err(_) => flushed.unfinished.push(unfinished(&stream)),
-        }
-    }
-    flushed.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    flushed
-}
-
-fn unfinished(stream: &Stream) -> String {
-    let waiting = stream.wal.head().saturating_sub(stream.stats.cursor.get().max(1));
-    let error = stream.stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let why = error.unwrap_or_else(|| "not in time".to_owned());
-    format!("{}: {waiting} events wait: {why}", stream.name)
 }
 
 /// Ends every worker and closes every file, in the order in which they write to each other.

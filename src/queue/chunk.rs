@@ -37,6 +37,8 @@ pub(super) struct Passage<'c> {
 pub(super) struct Passed {
     pub letters: Vec<NewLetter>,
     pub failed_again: Vec<(LetterId, NewLetter)>,
+    /// Letters whose event has landed without them.
+    pub already_stored: Vec<LetterId>,
     /// Letters whose replay was stored by an earlier process that could not close them.
     pub stored_before: Vec<LetterId>,
     /// Records that are not what was written.
@@ -87,8 +89,10 @@ impl Passage<'_> {
         }
         match self.adapter.run(&raw) {
             Ok(event) => {
-                let new = self.dedupe.insert(&event.message_id, self.now);
-                if !new && raw.receipt.replay.is_none() {
+                if !self.dedupe.insert(&event.message_id, self.now) {
+                    // Of a replay's event another is stored, or on its way: the letter is closed.
+                    let replay = raw.receipt.replay.map(|replay| replay.letter);
+                    self.passed.already_stored.extend(replay);
                     self.passed.duplicates += 1;
                     self.passed.done.insert(raw.seq);
                     return;

@@ -85,7 +85,10 @@ impl Running {
                 Wake::Durable => self.worker.inbox.took_durable(),
                 Wake::Delivered(delivered) => ended.push(*delivered),
                 Wake::Flush(reply) => self.start_flush(reply),
-                Wake::Stop => return Err(Ended),
+                Wake::Stop => {
+                    self.save_at_the_end();
+                    return Err(Ended);
+                }
             }
         }
         if ended.is_empty() { Ok(()) } else { self.settle(ended) }
@@ -137,7 +140,8 @@ impl Running {
             self.give_up(Damage { from: damage.from.max(from), ..damage });
         }
         self.bury(passed.letters, passed.failed_again)?;
-        self.worker.resolve(passed.stored_before)?;
+        self.worker.resolve(passed.stored_before, "stored before a restart")?;
+        self.worker.resolve(passed.already_stored, "its message id is stored already")?;
         self.worker.loader.done(&passed.done);
         Ok(())
     }
@@ -214,6 +218,9 @@ impl Running {
 
     fn settle(&mut self, ended: Vec<Delivered>) -> Result<(), Ended> {
         let settlement = self.worker.loader.settle(ended);
+        for Refused { batch, row } in &settlement.refused {
+            self.dedupe.forget(&batch.event(row.row).message_id);
+        }
         let (letters, failed_again) = self.letters_of(&settlement.refused);
         self.bury(letters, failed_again)?;
         for (parent, children) in &settlement.replaced {
@@ -256,6 +263,17 @@ impl Running {
             return Ok(());
         }
         self.commit(&Settlement::default())
+    }
+
+    /// Spares the next start what is done already. Where it fails, that start reads it again.
+    fn save_at_the_end(&self) {
+        let (low, stream) = (self.worker.loader.low(), &self.worker.stream);
+        if low > self.saved_cursor {
+            let uuid = stream.wal.log_uuid();
+            if let Err(error) = self.worker.ledger.commit(&stream.name, uuid, vec![], low) {
+                tracing::warn!(stream = %stream.name, %error, "the cursor could not be saved");
+            }
+        }
     }
 
     fn cursor_saved(&mut self, low: Seq) {

@@ -94,10 +94,16 @@ impl Worker {
             w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
         })?;
         self.stream.stats.cursor.set(next_seq);
+        self.stream.stats.read_to.set(next_seq);
         let letters =
             self.insist("read the error store", |w| w.errors.positions(&w.stream.name, next_seq))?;
         let mut finished = stored;
         finished.extend(letters);
+        let unread = self.stream.wal.head().saturating_sub(next_seq.max(1));
+        if unread > 0 {
+            let (stream, plans) = (&self.stream.name, open.len());
+            tracing::info!(%stream, records = unread, plans, "going on with what the log holds");
+        }
         for plan in open {
             match self.find(&plan)? {
                 Some(stored) => {
@@ -153,16 +159,16 @@ impl Worker {
         let mine: Vec<LetterId> = mine.collect();
         let stored = self.insist("read the ledger", |w| w.ledger.replayed(mine.clone()))?;
         let unseen = mine.into_iter().filter(|id| !stored.contains(id)).collect();
-        self.resolve(stored)?;
+        self.resolve(stored, "stored before a restart")?;
         Ok(unseen)
     }
 
-    pub(super) fn resolve(&mut self, letters: Vec<LetterId>) -> Result<(), Ended> {
+    pub(super) fn resolve(&mut self, letters: Vec<LetterId>, why: &str) -> Result<(), Ended> {
         if letters.is_empty() {
             return Ok(());
         }
         self.insist("close dead letters", |w| {
-            w.errors.resolve_blocking(letters.clone(), "stored before a restart".to_owned())
+            w.errors.resolve_blocking(letters.clone(), why.to_owned())
         })
         .map(drop)
     }
@@ -170,14 +176,17 @@ impl Worker {
     /// Asks the store for a plan's batch until it answers.
     fn find(&mut self, plan: &Plan) -> Result<Option<Stored>, Ended> {
         loop {
-            match self.runtime.block_on(self.store.find(plan)) {
-                Ok(found) => return Ok(found),
-                Err(error) => {
-                    tracing::warn!(stream = %self.stream.name, %error, "store fails at recovery");
-                    self.stream.stats.store_failing.set(1);
-                    self.pause(IDLE)?;
+            let error = match self.runtime.block_on(self.store.find(plan)) {
+                Ok(found) => {
+                    self.stream.stats.store_works();
+                    return Ok(found);
                 }
+                Err(error) => error,
+            };
+            if self.stream.stats.store_fails(error.to_string()) {
+                tracing::warn!(stream = %self.stream.name, %error, "store fails at recovery");
             }
+            self.pause(IDLE)?;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Opening: checked, set up, migrated; what is damaged is set aside whole.
 
 use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub(crate) fn connect(path: &Path, migrations: &[M<'static>]) -> Result<Connecti
     // One migration, one format.
     let known = migrations.len() as i64;
     let sqlite = |error| SqliteError::sqlite(path, error);
+    // Payloads are nobody else's business; SQLite gives its side files the same mode.
+    let private = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    private.map_err(|error| SqliteError::io(path, error))?;
     let mut connection = Connection::open(path).map_err(sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     // Closing must not change a file that is about to be refused or set aside.

@@ -245,7 +245,7 @@ pub struct WalStatus {
     pub head: u64,
     /// Everything below this position is stored or dead-lettered.
     pub cursor: u64,
-    /// Events between the two.
+    /// Events in it that are neither stored nor dead-lettered.
     pub lag_events: u64,
     /// Bytes on disk.
     pub bytes: u64,

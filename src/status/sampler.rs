@@ -157,7 +157,7 @@ impl Sampler {
         let wal = WalStatus {
             head,
             cursor,
-            lag_events: head - cursor.max(1).min(head),
+            lag_events: stream.lag(),
             bytes,
             bytes_max: stream.wal.bytes_max(),
             segments,

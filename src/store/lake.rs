@@ -7,7 +7,7 @@
 //! never sees a part of a file.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
@@ -21,21 +21,29 @@ use crate::time::date_hour;
 
 /// A lake in a local directory.
 pub struct Lake {
-    objects: Arc<LocalFileSystem>,
+    /// Opened with the first use: a directory that can't be had now must not keep events from
+    /// being acknowledged.
+    objects: OnceLock<LocalFileSystem>,
     root: PathBuf,
     prefix: String,
 }
 
 impl Lake {
-    /// The lake in that directory, which is created if missing.
-    ///
-    /// # Errors
-    /// What the system said about the directory.
-    pub fn local(root: &Path, prefix: &str) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(root).map_err(|e| unavailable(root, &e))?;
-        let objects = LocalFileSystem::new_with_prefix(root).map_err(|e| unavailable(root, &e))?;
-        let objects = Arc::new(objects.with_fsync(true));
-        Ok(Self { objects, root: root.to_owned(), prefix: prefix.trim_matches('/').to_owned() })
+    /// The lake in that directory, which is created when it is first used.
+    #[must_use]
+    pub fn local(root: &Path, prefix: &str) -> Self {
+        let prefix = prefix.trim_matches('/').to_owned();
+        Self { objects: OnceLock::new(), root: root.to_owned(), prefix }
+    }
+
+    fn objects(&self) -> Result<&LocalFileSystem, StoreError> {
+        if let Some(objects) = self.objects.get() {
+            return Ok(objects);
+        }
+        std::fs::create_dir_all(&self.root).map_err(|e| unavailable(&self.root, &e))?;
+        let objects = LocalFileSystem::new_with_prefix(&self.root)
+            .map_err(|e| unavailable(&self.root, &e))?;
+        Ok(self.objects.get_or_init(|| objects.with_fsync(true)))
     }
 
     /// `None` where a file of another content stands there.
@@ -49,7 +57,7 @@ impl Lake {
         let stored = |bytes| Some(Stored { object: object.to_owned(), bytes });
         let bytes = file.len() as u64;
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.objects.put_opts(&key, PutPayload::from(file), options).await {
+        match self.objects()?.put_opts(&key, PutPayload::from(file), options).await {
             Ok(_) => Ok(stored(bytes)),
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let found = self.digest(&key).await?;
@@ -76,7 +84,7 @@ impl Lake {
     }
 
     async fn digest(&self, key: &Key) -> Result<Option<(Digest, u64)>, StoreError> {
-        let file = match self.objects.get(key).await {
+        let file = match self.objects()?.get(key).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             other => other.map_err(|e| unavailable(key, &e))?,
         };
@@ -102,7 +110,8 @@ fn unavailable(
     while let Some(source) = cause.source() {
         cause = source;
     }
-    StoreError::Unavailable { message: format!("lake: {place:?}: {cause}"), after: None }
+    // The cause first: what is cut at a narrow screen's edge is the place.
+    StoreError::Unavailable { message: format!("{cause}: {place:?}"), after: None }
 }
 
 impl EventStore for Lake {
@@ -154,6 +163,7 @@ impl EventStore for Lake {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
+        self.objects()?;
         let root = self.root.clone();
         let checked = tokio::task::spawn_blocking(move || {
             tempfile::Builder::new().prefix(".check").tempfile_in(&root).map(drop)

@@ -112,6 +112,9 @@ pub struct Recovered {
     pub torn_bytes: u64,
     /// Records that are there.
     pub records: u64,
+    /// The log ends at the first position, but others up to the second are known elsewhere: its
+    /// end is lost, and what of that was not stored or dead-lettered is lost with it.
+    pub missing: Option<(Seq, Seq)>,
 }
 
 /// Counters of one log.
@@ -185,16 +188,12 @@ impl State {
 
 impl Wal {
     /// Opens the log in that directory, which is created if missing, and starts its writer. The
-    /// next record stands at `floor(log_uuid)` at least: a position that the ledger knows is
-    /// never given to another record, whatever has become of the files.
+    /// next record stands at `floor` at least: a position that anybody knows is never given to
+    /// another record, whatever has become of the files.
     ///
     /// # Errors
     /// [`WalError`] names the file and what the system said about it.
-    pub fn open(
-        dir: &Path,
-        config: WalConfig,
-        floor: impl FnOnce(u128) -> Seq,
-    ) -> Result<(Self, Recovered), WalError> {
+    pub fn open(dir: &Path, config: WalConfig, floor: Seq) -> Result<(Self, Recovered), WalError> {
         let recovery::Log { log_uuid, segments, active, recovered } = recovery::open(dir, floor)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),

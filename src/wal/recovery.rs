@@ -18,13 +18,14 @@ pub(super) struct Log {
     pub recovered: Recovered,
 }
 
-pub(super) fn open(dir: &Path, floor: impl FnOnce(u128) -> Seq) -> Result<Log, WalError> {
+pub(super) fn open(dir: &Path, floor: Seq) -> Result<Log, WalError> {
     let fail = |what| move |source| WalError { path: dir.to_owned(), what, source };
     fs::create_dir_all(dir).map_err(fail("create directory"))?;
     let positions = list(dir).map_err(fail("list segments"))?;
     let mut recovered = Recovered::default();
     let mut log_uuid = None;
     let mut segments = VecDeque::new();
+    let mut empty = None;
     for (index, &first_seq) in positions.iter().enumerate() {
         let path = segment::path(dir, first_seq);
         let fail = |what| {
@@ -52,21 +53,32 @@ pub(super) fn open(dir: &Path, floor: impl FnOnce(u128) -> Seq) -> Result<Log, W
         };
         recovered.records += extent.end_seq - extent.first_seq;
         if extent.end_seq == extent.first_seq {
-            fs::remove_file(&path).map_err(fail("remove"))?;
+            empty = Some((first_seq, file));
         } else {
             segments.push_back(extent);
         }
     }
     let log_uuid = log_uuid.unwrap_or_else(|| uuid::Uuid::now_v7().as_u128());
-    // An empty last segment was removed above, but its name was the promise that positions below
-    // it are used.
-    let first_seq = positions
-        .last()
-        .copied()
-        .unwrap_or(1)
-        .max(segments.back().map_or(1, |s: &Extent| s.end_seq))
-        .max(floor(log_uuid));
-    let active = segment::create(dir, log_uuid, first_seq).map_err(fail("create segment"))?;
+    let end = positions.last().copied().unwrap_or(1);
+    let end = end.max(segments.back().map_or(1, |s: &Extent| s.end_seq));
+    let first_seq = end.max(floor);
+    recovered.missing = (first_seq > end).then_some((end, first_seq));
+    let active = match empty {
+        // It has no frame, so it is as good as a fresh one, and there is no instant at which
+        // the log has no file that says who it is and how far it is used.
+        Some((seq, file)) if seq == first_seq => {
+            segment::write_header(&file, log_uuid, seq).map_err(fail("write header"))?;
+            file
+        }
+        older => {
+            let active =
+                segment::create(dir, log_uuid, first_seq).map_err(fail("create segment"))?;
+            if let Some((seq, _)) = older {
+                fs::remove_file(segment::path(dir, seq)).map_err(fail("remove"))?;
+            }
+            active
+        }
+    };
     segments.push_back(Extent { first_seq, end_seq: first_seq, bytes: HEADER_BYTES });
     Ok(Log { log_uuid, segments, active, recovered })
 }

@@ -81,7 +81,7 @@ impl Frame {
             body_bytes: u32::from_le_bytes(header[12..16].try_into().ok()?),
             first_seq: Seq::from_le_bytes(header[16..24].try_into().ok()?),
         };
-        let counts = frame.count > 0 && frame.first_seq.checked_add(frame.count.into()).is_some();
+        let counts = frame.count > 0 && frame.first_seq <= Seq::MAX / 2;
         (frame.body_bytes as usize <= FRAME_BYTES_MAX && counts).then_some(frame)
     }
 
@@ -104,7 +104,9 @@ pub(super) fn path(dir: &Path, first_seq: Seq) -> PathBuf {
 
 /// The position in a segment's name; `None` for any other file.
 pub(super) fn position(name: &str) -> Option<Seq> {
-    name.strip_prefix("seg-")?.strip_suffix(".wal")?.parse().ok()
+    let seq: Seq = name.strip_prefix("seg-")?.strip_suffix(".wal")?.parse().ok()?;
+    // A log that counts to there by one a nanosecond is 292 years old.
+    (seq <= Seq::MAX / 2).then_some(seq)
 }
 
 /// Creates a segment and makes its header and its name durable; leaves nothing where it fails.
@@ -121,7 +123,7 @@ pub(super) fn create(dir: &Path, log_uuid: u128, first_seq: Seq) -> io::Result<F
     Ok(file)
 }
 
-fn write_header(file: &File, log_uuid: u128, first_seq: Seq) -> io::Result<()> {
+pub(super) fn write_header(file: &File, log_uuid: u128, first_seq: Seq) -> io::Result<()> {
     let mut header = [0; HEADER_BYTES as usize];
     header[0..8].copy_from_slice(MAGIC);
     header[8..24].copy_from_slice(&log_uuid.to_le_bytes());

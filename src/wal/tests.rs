@@ -6,7 +6,7 @@ fn config() -> WalConfig {
 }
 
 fn open(dir: &Path) -> Wal {
-    Wal::open(dir, config(), |_| 0).unwrap().0
+    Wal::open(dir, config(), 0).unwrap().0
 }
 
 fn records(payloads: &[String]) -> Records {
@@ -91,7 +91,7 @@ fn a_tail_torn_at_any_byte_is_cut_and_nothing_before_it_is_lost() {
     for length in whole..end {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(segment::path(dir.path(), 1), &file[..length as usize]).unwrap();
-        let (wal, recovered) = Wal::open(dir.path(), config(), |_| 0).unwrap();
+        let (wal, recovered) = Wal::open(dir.path(), config(), 0).unwrap();
         assert_eq!(recovered.torn_bytes, length - whole);
         append(&wal, 3, 4);
         assert_eq!(read(&wal, 1), (expected(1..7), vec![]), "cut at {length}");
@@ -119,7 +119,7 @@ fn a_position_is_never_used_twice_even_when_everything_was_reclaimed() {
 fn a_full_log_refuses_until_it_is_reclaimed() {
     let dir = tempfile::tempdir().unwrap();
     let config = WalConfig { bytes_max: 10_000, ..config() };
-    let (wal, _) = Wal::open(dir.path(), config, |_| 0).unwrap();
+    let (wal, _) = Wal::open(dir.path(), config, 0).unwrap();
     let mut next = 1;
     let refusal = loop {
         let payloads: Vec<String> = (next..next + 20).map(|n| format!("event {n}")).collect();
@@ -186,7 +186,7 @@ fn damage_with_whole_frames_behind_it_is_no_torn_tail_also_while_the_log_is_writ
     append(&wal, 9, 2);
     lost(&wal, &[Damage { from: 3, to: 5 }, Damage { from: 7, to: 9 }]);
     wal.close();
-    let (wal, recovered) = Wal::open(dir.path(), config(), |_| 0).unwrap();
+    let (wal, recovered) = Wal::open(dir.path(), config(), 0).unwrap();
     assert_eq!((recovered.torn_bytes, wal.head()), (0, 11));
     append(&wal, 11, 1);
     lost(&wal, &[Damage { from: 3, to: 5 }, Damage { from: 7, to: 9 }]);
@@ -245,8 +245,30 @@ fn a_log_goes_on_above_every_position_that_is_known_elsewhere() {
     let wal = open(dir.path());
     append(&wal, 1, 3);
     wal.close();
-    let (wal, _) = Wal::open(dir.path(), config(), |_| 100).unwrap();
+    let (wal, recovered) = Wal::open(dir.path(), config(), 100).unwrap();
+    assert_eq!(recovered.missing, Some((4, 100)));
     append(&wal, 100, 2);
     let expected: Vec<_> = expected(1..4).into_iter().chain(expected(100..102)).collect();
     assert_eq!(read(&wal, 1), (expected, vec![]));
+}
+
+#[test]
+fn an_empty_log_is_opened_again_and_again_without_losing_its_name_for_an_instant() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    append(&wal, 1, 3);
+    wal.close();
+    let wal = open(dir.path());
+    wal.reclaim(4).unwrap();
+    wal.close();
+    let only = segments(dir.path());
+    assert_eq!(only, [segment::path(dir.path(), 4)]);
+    let made = std::fs::metadata(&only[0]).unwrap();
+    let again = open(dir.path());
+    let still = std::fs::metadata(&only[0]).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!((made.ino(), segments(dir.path())), (still.ino(), only));
+    assert_eq!(again.log_uuid(), wal.log_uuid());
+    append(&again, 4, 2);
+    assert_eq!(read(&again, 1), (expected(4..6), vec![]));
 }

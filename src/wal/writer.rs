@@ -86,16 +86,14 @@ impl Writer {
     fn write(&mut self, count: u32) -> Result<(), WriteError> {
         let segment_bytes = self.shared.config.segment_bytes;
         if self.offset > HEADER_BYTES && self.offset + self.frame.len() as u64 > segment_bytes {
-            self.rotate().map_err(WriteError::Undone)?;
+            self.rotate().map_err(classify)?;
         }
         if let Err(error) = self.file.write_all_at(&self.frame, self.offset) {
             // A part of the frame would look like a whole one once a shorter one was written
             // over its start: a payload may hold any bytes, a frame's among them.
             return Err(match self.file.set_len(self.offset) {
-                Ok(()) if error.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) => {
-                    WriteError::Undone(error)
-                }
-                _ => WriteError::Poisoned(error),
+                Ok(()) => classify(error),
+                Err(_) => WriteError::Poisoned(error),
             });
         }
         let started = Instant::now();
@@ -157,6 +155,14 @@ impl Writer {
         if let Some(call) = on_failed {
             call(&error);
         }
+    }
+}
+
+/// A full disk is undone; of a failing one nothing is known any more.
+fn classify(error: io::Error) -> WriteError {
+    match error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+        true => WriteError::Poisoned(error),
+        false => WriteError::Undone(error),
     }
 }
 

@@ -75,7 +75,7 @@ impl Fixture {
         let mut config = config(dir.path());
         change(&mut config);
         let config = Arc::new(config);
-        let streams = Streams::open(Arc::clone(&config), |_, _| 0, |_| {}).unwrap();
+        let streams = Streams::open(Arc::clone(&config), |_| Ok(0), |_| {}).unwrap();
         let path = dir.path().join("errors.db");
         let errors = ErrorStore::open(&path, config.errors.clone()).unwrap();
         let stats = Arc::new(EdgeStats::default());

@@ -1,0 +1,99 @@
+//! A worker for each stream, from what all workers share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+
+use crate::config::Config;
+use crate::dedupe::Memory;
+use crate::errors::ErrorStore;
+use crate::event::StreamName;
+use crate::ledger::Ledger;
+use crate::load::{Budget, Delivery, EventLoader};
+use crate::queue::{Hooks, Inbox, Wake, Worker};
+use crate::store::AnyStore;
+use crate::streams::Stream;
+
+/// One stream's worker and how to reach it.
+pub(super) struct Running {
+    pub(super) stream: Arc<Stream>,
+    pub(super) inbox: Inbox,
+    pub(super) thread: JoinHandle<()>,
+}
+
+pub(super) type Workers = Arc<Mutex<HashMap<StreamName, Running>>>;
+
+/// What every worker is made from.
+pub(super) struct Spawner {
+    /// Set once the streams that were there already are open: later ones are news.
+    pub(super) announce: Arc<AtomicBool>,
+    pub(super) config: Arc<Config>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) ledger: Ledger,
+    pub(super) errors: ErrorStore,
+    pub(super) store: Arc<AnyStore>,
+    pub(super) hooks: Hooks,
+    pub(super) workers: Workers,
+    pub(super) runtime: Handle,
+    pub(super) started: Instant,
+}
+
+impl Spawner {
+    pub(super) fn spawn(&self, stream: &Arc<Stream>) {
+        if stream.recovered.torn_bytes > 0 {
+            tracing::warn!(stream = %stream.name, bytes = stream.recovered.torn_bytes,
+                "the log had a torn tail of unacknowledged bytes; it is in its quarantine");
+        }
+        if let Some((end, known)) = stream.recovered.missing {
+            let name = &stream.name;
+            tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
+                are known elsewhere; what of them was not stored is lost");
+            (self.hooks.changed)(format!("log of {name} has lost its end, from record {end} on"));
+        }
+        if self.announce.load(Relaxed) {
+            (self.hooks.changed)(format!("stream {} created on first use", stream.name));
+        }
+        let (inbox, messages) = Inbox::new();
+        let woken = inbox.clone();
+        stream.wal.on_durable(move || woken.durable());
+        let (fatal, name) = (Arc::clone(&self.hooks.fatal), stream.name.clone());
+        stream.wal.on_failed(move |error| fatal(format!("log of {name} can't be synced: {error}")));
+        let ended = inbox.clone();
+        let delivery = Delivery::new(
+            Arc::clone(&self.store),
+            stream,
+            self.runtime.clone(),
+            move |delivered| ended.send(Wake::Delivered(Box::new(delivered))),
+        );
+        let share = self.budget.share();
+        let policy = self.config.load.clone();
+        let worker = Worker {
+            stream: Arc::clone(stream),
+            loader: EventLoader::new(Arc::clone(stream), policy, share, delivery),
+            errors: self.errors.clone(),
+            ledger: self.ledger.clone(),
+            store: Arc::clone(&self.store),
+            runtime: self.runtime.clone(),
+            inbox: inbox.clone(),
+            messages,
+            hooks: self.hooks.clone(),
+            started: self.started,
+            window: self.config.dedupe.window,
+            memory: Arc::clone(&self.memory),
+        };
+        let name = format!("load {}", stream.name).chars().take(15).collect();
+        match std::thread::Builder::new().name(name).spawn(move || worker.run()) {
+            Ok(thread) => {
+                let running = Running { stream: Arc::clone(stream), inbox, thread };
+                let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+                workers.insert(stream.name.clone(), running);
+            }
+            Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
+        }
+    }
+}

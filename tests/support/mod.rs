@@ -1,0 +1,78 @@
+//! A whole service within a test: real sockets, real files, the store of the test's choice.
+#![allow(dead_code)] // Each test uses what it needs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eventkit::admin::{Client, ListLetters};
+use eventkit::config::Config;
+use eventkit::errors::LetterSummary;
+use eventkit::pipeline::Service;
+use eventkit::store::EventStore;
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+
+/// A service on a directory of its own, until `work` is done.
+pub async fn with_service<S: EventStore, F: Future>(
+    dir: &Path,
+    store: Arc<S>,
+    work: impl FnOnce(SocketAddr, Client) -> F,
+) {
+    with_configured(dir, |_| {}, store, work).await;
+}
+
+/// The same with another configuration.
+pub async fn with_configured<S: EventStore, F: Future>(
+    dir: &Path,
+    change: impl FnOnce(&mut Config),
+    store: Arc<S>,
+    work: impl FnOnce(SocketAddr, Client) -> F,
+) {
+    let mut config = Config::with_data_dir(dir);
+    change(&mut config);
+    config.listen = "127.0.0.1:0".parse().unwrap();
+    config.metrics_listen = "127.0.0.1:0".parse().unwrap();
+    let client = Client::new(&config.admin_socket);
+    let service = Service::start(config, store).await.unwrap();
+    let listen = service.listen();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(service.run(async move { drop(stopped.await) }));
+    work(listen, client).await;
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+}
+
+/// Sends a batch of these message ids, all of one user, and expects it to be acknowledged.
+pub async fn send(listen: SocketAddr, ids: impl IntoIterator<Item = String>) {
+    let event = |id: String| serde_json::json!({"type": "track", "event": "e", "userId": "u", "messageId": id});
+    send_events(listen, ids.into_iter().map(event).collect()).await;
+}
+
+/// Sends a batch and expects it to be acknowledged.
+pub async fn send_events(listen: SocketAddr, batch: Vec<serde_json::Value>) {
+    let body = serde_json::json!({ "batch": batch }).to_string();
+    let stream = tokio::net::TcpStream::connect(listen).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let request = hyper::Request::post("/v1/batch").header("host", "localhost");
+    let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap());
+    assert_eq!(answer.await.unwrap().status(), 200);
+    driver.abort();
+}
+
+/// Every dead letter, newest first.
+pub async fn letters(client: &Client) -> Vec<LetterSummary> {
+    client.letters(&ListLetters::default()).await.unwrap().letters
+}
+
+/// Waits until that is so, for a minute at most.
+pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "it never came to be so");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
