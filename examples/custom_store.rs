@@ -12,7 +12,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,7 +61,9 @@ impl EventStore for NdjsonStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.directory).map_err(|error| unavailable("directory", &error))
+        let written = fs::create_dir_all(&self.directory)
+            .and_then(|()| tempfile::NamedTempFile::new_in(&self.directory));
+        written.map(drop).map_err(|error| unavailable("directory", &error))
     }
 }
 
@@ -69,9 +71,9 @@ impl EventStore for NdjsonStore {
 fn write(path: &Path, batch: &Batch) -> std::io::Result<u64> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(directory)?);
     for (seq, event) in batch.events() {
-        // What is JSON in an event already is text: it is put into the line as it is.
+        // JSON columns are text; here they become part of the line's own JSON.
         let raw = |text: &Option<std::borrow::Cow<'_, str>>| {
             text.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok())
         };
@@ -81,16 +83,24 @@ fn write(path: &Path, batch: &Batch) -> std::io::Result<u64> {
             "type": event.kind,
             "event": event.event,
             "user_id": event.user_id,
+            "anonymous_id": event.anonymous_id,
+            "timestamp": event.timestamp,
             "received_at": event.received_at,
+            "context": raw(&event.context),
             "properties": raw(&event.properties),
+            "traits": raw(&event.traits),
             "extra": raw(&event.extra),
         });
         writeln!(file, "{line}")?;
     }
+    let file = file.into_inner().map_err(|error| error.into_error())?;
     file.as_file().sync_all()?;
     let bytes = file.as_file().metadata()?.len();
     file.persist(path)?;
-    File::open(directory)?.sync_all()?;
+    // The file's name is an entry of its directory, and that one's of its own.
+    for directory in directory.ancestors().take(2) {
+        File::open(directory)?.sync_all()?;
+    }
     Ok(bytes)
 }
 

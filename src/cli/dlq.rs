@@ -13,7 +13,7 @@ use super::{Done, Failure, Options, USAGE, block_on};
 
 #[derive(Subcommand)]
 pub enum Dlq {
-    /// List dead letters, newest first
+    /// List dead letters, newest first, in whatever state unless --status says which
     List {
         #[command(flatten)]
         filter: Filter,
@@ -151,7 +151,12 @@ impl Dlq {
 }
 
 fn replayed_text(replayed: &Replayed) -> String {
-    let mut text = format!("replay {}: {} in the log again", replayed.replay, replayed.replayed);
+    let Replayed { replay, replayed: count, .. } = replayed;
+    let mut text = format!("replay {replay}: {count} in the log again");
+    if *count > 0 {
+        text.push_str("; `eventkit dlq list --status replaying` has those on their way, ");
+        text.push_str("`--status open` those that failed again");
+    }
     if let Some(why) = &replayed.refusal {
         let _ = write!(text, ", {} refused: {}", replayed.refused, safe(why));
     }

@@ -101,7 +101,7 @@ pub const KEYS: &[Key] = &[
         |c| Slot::Count(&mut c.ingest.depth_max, 1, 10_000)),
     service("ingest.connections_max", "4096", "Open connections.",
         |c| Slot::Count(&mut c.ingest.connections_max, 1, 1_000_000)),
-    service("ingest.allow_remote", "false", "Whether to listen on other addresses than loopback although there are no write keys.",
+    service("ingest.allow_remote", "false", "Whether to listen on other addresses than loopback: everybody who reaches them may send.",
         |c| Slot::Flag(&mut c.ingest.allow_remote)),
     service("wal.bytes_max", "\"4 GiB\"", "Bytes of one stream's log on disk; a full log answers 503.",
         |c| Slot::LongSize(&mut c.wal.bytes_max, MIB)),

@@ -82,7 +82,7 @@ pub struct IngestConfig {
     pub depth_max: usize,
     /// Open connections.
     pub connections_max: usize,
-    /// Whether to listen on other addresses than loopback although there are no write keys.
+    /// Whether to listen on other addresses than loopback: everybody who reaches them may send.
     pub allow_remote: bool,
 }
 

@@ -61,7 +61,15 @@ impl Database {
         }
         let claims = self.claimable(replay, filter, max)?;
         let mut tally = Tally::default();
-        let detail = format!("replay {replay}");
+        let note: Option<String> = self
+            .connection
+            .query_row("SELECT note FROM audit WHERE id = ?1", [replay], |row| row.get(0))
+            .optional()?
+            .flatten();
+        let detail = match note {
+            Some(note) => format!("replay {replay}: {note}"),
+            None => format!("replay {replay}"),
+        };
         for claim in &claims {
             let step =
                 Step { to: Status::Replaying, what: "replayed", by: Some(by), detail: &detail };
