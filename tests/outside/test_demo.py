@@ -24,11 +24,11 @@ def ports(tmp_path):
             "--metrics-listen", f"127.0.0.1:{service.metrics_port}"]
 
 
-def demo(*arguments):
+def demo(*arguments, **variables):
     """Runs the demo without a terminal; what it printed."""
     done = subprocess.run(
         [BINARY, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=180, env=clean_environment())
+        timeout=180, env=clean_environment() | variables)
     assert done.returncode == 0, done
     return done.stdout
 
@@ -51,10 +51,13 @@ def test_the_demos_figures_agree_with_the_lake_that_it_keeps(ports):
         shutil.rmtree(lake.parent)
 
 
-def test_a_demo_leaves_nothing_behind_unless_told_to(ports):
-    told = demo(*ports, "demo", "--for", "1s")
-    directory = re.search(r"ran in (\S+)", told)[1]
-    assert not Path(directory).exists()
+def test_a_demo_leaves_nothing_behind_unless_told_to(ports, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    demo(*ports, "demo", "--for", "1s", TMPDIR=str(temporary))
+    assert list(temporary.iterdir()) == []
+    demo(*ports, "demo", "--for", "1s", "--keep", TMPDIR=str(temporary))
+    assert len(list(temporary.iterdir())) == 1
 
 
 def test_ctrl_c_ends_a_demo_without_an_error(ports):

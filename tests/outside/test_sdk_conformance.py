@@ -115,7 +115,7 @@ def check_values(rows, begun):
         for column in JSON_COLUMNS:
             assert row[column] is None or isinstance(json.loads(row[column]), dict), row
     one = {row["type"]: row for row in rows if row["message_id"].startswith("user-3-7-")}
-    traits = json.loads(identify["traits"])
+    traits = json.loads(one["identify"]["traits"])
     assert traits == {"email": "user-3@x.test", "n": 7}
     assert json.loads(one["track"]["properties"]) == {"n": 7, "ok": True}
     assert one["track"]["event"] == "Clicked"
