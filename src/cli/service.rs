@@ -19,9 +19,31 @@ pub fn store(config: &Config) -> Arc<AnyStore> {
     }
 }
 
+/// Files that logs, databases and the lake may have open beside the connections.
+const FILES_BESIDE: u64 = 256;
+
 /// Builds a service.
-pub async fn start(config: Config, store: Arc<AnyStore>) -> Result<Service, Failure> {
+pub async fn start(mut config: Config, store: Arc<AnyStore>) -> Result<Service, Failure> {
+    let files = raise_file_limit();
+    let connections = usize::try_from(files.saturating_sub(FILES_BESIDE)).unwrap_or(usize::MAX);
+    if config.ingest.connections_max > connections.max(16) {
+        config.ingest.connections_max = connections.max(16);
+        tracing::warn!(
+            files,
+            connections = config.ingest.connections_max,
+            "fewer connections than ingest.connections_max: the process may open too few files"
+        );
+    }
     Service::start(config, store).await.map_err(|e| Failure::new(e.exit_code(), e))
+}
+
+/// Asks for as many open files as the system allows this process; returns how many it has.
+fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, what there is has to do.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Says `true` once somebody wants the service to stop.
