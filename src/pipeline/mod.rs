@@ -45,6 +45,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for at the end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A process that was killed holds its lock until the system has cleared its memory away.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 4096;
 
@@ -283,10 +285,18 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
     let fail = |source| StartError::File { path: data_dir.to_owned(), source };
     std::fs::create_dir_all(data_dir).map_err(fail)?;
     let dir = File::open(data_dir).map_err(fail)?;
-    match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(dir),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::InUse(data_dir.to_owned())),
-        Err(error) => Err(fail(error.into())),
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(dir),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < patience => {
+                std::thread::sleep(LOCK_PATIENCE / 10);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(StartError::InUse(data_dir.to_owned()));
+            }
+            Err(error) => return Err(fail(error.into())),
+        }
     }
 }
 
