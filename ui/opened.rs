@@ -17,6 +17,8 @@ const HEX_ROW_BYTES: usize = 16;
 pub enum DetailRow {
     /// A violation: code, path, message.
     Violation(usize),
+    /// What a violation says.
+    Why(usize),
     /// A line of facts.
     Fact(usize),
     /// Nothing.
@@ -74,7 +76,9 @@ impl Opened {
 
     fn layout(&self) -> Vec<DetailRow> {
         let mut rows = Vec::new();
-        rows.extend((0..self.letter.rejections.len()).map(DetailRow::Violation));
+        // The sentence stands on a line of its own: on a narrow screen it is the first to be cut.
+        let violations = 0..self.letter.rejections.len();
+        rows.extend(violations.flat_map(|i| [DetailRow::Violation(i), DetailRow::Why(i)]));
         rows.push(DetailRow::Blank);
         rows.extend((0..self.facts.len()).map(DetailRow::Fact));
         rows.push(DetailRow::Blank);

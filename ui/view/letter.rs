@@ -60,6 +60,11 @@ fn draw_row(opened: &Opened, row: DetailRow, p: &mut Painter, at: Rect, left: us
     let room = at.width.saturating_sub(2);
     match row {
         DetailRow::Violation(i) => violation(opened, i, p, at),
+        DetailRow::Why(i) => {
+            let message = &opened.letter.rejections[i].message;
+            let message: String = message.chars().skip(left).collect();
+            p.last(x + 2, at.y, room.saturating_sub(2), &message, p.theme.normal());
+        }
         DetailRow::Fact(i) => {
             let fact: String = opened.facts[i].chars().skip(left).collect();
             p.last(x, at.y, room, &fact, p.theme.normal());
@@ -85,7 +90,7 @@ fn draw_row(opened: &Opened, row: DetailRow, p: &mut Painter, at: Rect, left: us
             let x = p.text(x, at.y, 12, &format::stamp(attempt.at, now), p.theme.dim()) + 2;
             let x = p.text(x, at.y, 14, &attempt.what, p.theme.normal()) + 2;
             let by = attempt.by.as_deref().map(|by| format!("by {by}: ")).unwrap_or_default();
-            let text = format!("{by}{}", attempt.detail);
+            let text: String = format!("{by}{}", attempt.detail).chars().skip(left).collect();
             p.last(x, at.y, at.right().saturating_sub(x + 1), &text, p.theme.normal());
         }
     }
@@ -96,8 +101,7 @@ fn violation(opened: &Opened, i: usize, p: &mut Painter, at: Rect) {
     let code = format!("{}.{}", rejection.phase.as_str(), rejection.reason);
     let x = p.text(at.x + 1, at.y, 30, &code, p.theme.heading()) + 2;
     let path = if rejection.path.is_empty() { "the whole payload" } else { &rejection.path };
-    let x = p.text(x, at.y, 32, &format!("at {path}"), p.theme.normal()) + 2;
-    p.last(x, at.y, at.right().saturating_sub(x + 1), &rejection.message, p.theme.normal());
+    p.last(x, at.y, at.right().saturating_sub(x + 1), &format!("at {path}"), p.theme.normal());
 }
 
 fn payload(opened: &Opened, i: usize, p: &mut Painter, at: Rect, left: usize) {
