@@ -100,7 +100,8 @@ impl Worker {
         let mut finished = stored;
         finished.extend(letters);
         let unread = self.stream.wal.head().saturating_sub(next_seq.max(1));
-        if unread > 0 {
+        // A stream that was made for its first event has nothing to go on with.
+        if unread > 0 && self.stream.recovered.records > 0 {
             let (stream, plans) = (&self.stream.name, open.len());
             tracing::info!(%stream, records = unread, plans, "going on with what the log holds");
         }
