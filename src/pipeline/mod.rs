@@ -156,7 +156,7 @@ impl Service {
         let streams =
             open_streams(Arc::clone(&config), ledger.clone(), errors.clone(), spawner).await?;
         let edge_stats = Arc::new(EdgeStats::default());
-        let (store_state, store_now) = watch::channel(Ok(()));
+        let (store_state, store_now) = watch::channel(Err("not asked yet".to_owned()));
         let edge = Arc::new(Edge::new(
             streams.clone(),
             errors.clone(),
