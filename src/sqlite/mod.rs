@@ -68,29 +68,11 @@ impl Sqlite {
         })
     }
 
-    /// Runs `work` within the next transaction and waits for its COMMIT.
+    /// Runs `work` within the next transaction and waits for its COMMIT; not for a runtime's
+    /// own threads.
     ///
     /// # Errors
     /// What `work` or the COMMIT failed with; nothing of `work` is kept then.
-    pub async fn call<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, SqliteError> {
-        let (work, answer) = self.package(work);
-        let queue = self.queue().ok_or(SqliteError::Closed)?;
-        // A full queue blocks for as long as one transaction takes.
-        tokio::task::spawn_blocking(move || queue.send(work))
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .ok_or(SqliteError::Closed)?;
-        answer.await.unwrap_or(Err(SqliteError::Closed))
-    }
-
-    /// As [`Sqlite::call`], on a plain thread.
-    ///
-    /// # Errors
-    /// As [`Sqlite::call`].
     pub fn call_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -186,11 +168,13 @@ mod tests {
     fn a_closure_that_fails_is_rolled_back_alone() {
         let dir = tempfile::tempdir().unwrap();
         let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let results =
-            runtime.block_on(futures::future::join_all([1, 2, 1, 3].map(|n| db.call(insert(n)))));
+        let db = &db;
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let calls = [1, 2, 1, 3].map(|n| scope.spawn(move || db.call_blocking(insert(n))));
+            calls.map(|call| call.join().unwrap()).into()
+        });
         assert_eq!(results.iter().filter(|r| r.is_err()).count(), 1);
-        assert_eq!(count(&db), 6);
+        assert_eq!(count(db), 6);
         db.close();
         let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
         assert_eq!(count(&db), 6);
