@@ -15,6 +15,7 @@
 //! appended to. Whoever consumes the log keeps its own cursor (`ledger`); the log only learns
 //! what it may reclaim.
 
+pub mod disk;
 mod reader;
 mod record;
 mod recovery;
