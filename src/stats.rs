@@ -71,6 +71,8 @@ pub struct StreamStats {
     pub store_error: Mutex<Option<String>>,
     /// Records that could not be read from the log any more.
     pub damaged_records: Count,
+    /// Torn tails that a start has set aside.
+    pub suspect_tails: Count,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: Count,
     /// Everything below this log position is stored or dead-lettered.
@@ -107,6 +109,7 @@ impl StreamStats {
             store_ms_last: Count::default(),
             store_error: Mutex::default(),
             damaged_records: Count::default(),
+            suspect_tails: Count::default(),
             skewed_events: Count::default(),
             cursor: Count::default(),
             read_to: Count::default(),

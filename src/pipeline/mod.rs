@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, Admin};
 use crate::config::Config;
+use crate::damage::Reports;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
@@ -111,6 +112,7 @@ pub struct Service {
     admin: UnixListener,
     sampler: Sampler,
     changes: Changes,
+    reports: Reports,
     store: Arc<AnyStore>,
     store_state: watch::Sender<Result<(), String>>,
     fatal: mpsc::Receiver<String>,
@@ -137,6 +139,7 @@ impl Service {
         let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
         number_letters(&ledger, &errors).await?;
         let changes = Changes::default();
+        let reports = Reports::open(&config.data_dir.join("quarantine"));
         changes.add(started_text(&config));
         let (fatal_sender, fatal) = mpsc::channel(16);
         let workers = Workers::default();
@@ -148,7 +151,7 @@ impl Service {
             ledger: ledger.clone(),
             errors: errors.clone(),
             store: Arc::clone(&store),
-            hooks: hooks(fatal_sender, changes.clone()),
+            hooks: hooks(fatal_sender, changes.clone(), reports.clone()),
             workers: Arc::clone(&workers),
             runtime: Handle::current(),
             started,
@@ -170,6 +173,7 @@ impl Service {
             edge: Arc::clone(&edge_stats),
             store: store.name().to_owned(),
             changes: changes.clone(),
+            reports: reports.clone(),
             data_dir: config.data_dir.clone(),
             listen: events.local_addr().unwrap_or(config.listen).to_string(),
             started,
@@ -187,6 +191,7 @@ impl Service {
             admin,
             sampler,
             changes,
+            reports,
             store,
             store_state,
             fatal,
@@ -225,6 +230,7 @@ impl Service {
             snapshot: json,
             errors: self.errors.clone(),
             streams: self.streams.clone(),
+            reports: self.reports,
             flush: Arc::new(move || {
                 let (workers, refreshing) = (Arc::clone(&workers), refreshing.clone());
                 Box::pin(async move {
@@ -317,8 +323,9 @@ fn started_text(config: &Config) -> String {
     format!("eventkit {} started on {}", env!("CARGO_PKG_VERSION"), config.data_dir.display())
 }
 
-fn hooks(fatal: mpsc::Sender<String>, changes: Changes) -> Hooks {
+fn hooks(fatal: mpsc::Sender<String>, changes: Changes, reports: Reports) -> Hooks {
     Hooks {
+        reports,
         // One message is enough; later ones say the same.
         fatal: Arc::new(move |why| drop(fatal.try_send(why))),
         changed: Arc::new(move |text| changes.add(text)),

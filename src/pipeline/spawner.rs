@@ -45,20 +45,7 @@ pub(super) struct Spawner {
 
 impl Spawner {
     pub(super) fn spawn(&self, stream: &Arc<Stream>) {
-        if let Some(tail) = &stream.recovered.suspect_tail {
-            tracing::warn!(stream = %stream.name, bytes = tail.bytes, kept = ?tail.kept,
-                "the log had a torn tail of unacknowledged bytes; it is in quarantine");
-        }
-        for segment in &stream.recovered.lost_segments {
-            tracing::error!(stream = %stream.name, segment, "no header of this segment of the log \
-                can be read; it is in quarantine, and the records that were in it are missed");
-        }
-        if let Some((end, known)) = stream.recovered.missing {
-            let name = &stream.name;
-            tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
-                are known elsewhere; what of them was not stored is lost");
-            (self.hooks.changed)(format!("log of {name} has lost its end, from record {end} on"));
-        }
+        self.tell(stream);
         if self.announce.load(Relaxed) {
             (self.hooks.changed)(format!("stream {} created on first use", stream.name));
         }
@@ -98,6 +85,26 @@ impl Spawner {
                 workers.insert(stream.name.clone(), running);
             }
             Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
+        }
+    }
+
+    /// Says what the log found when it was opened. Which records are lost with a segment, or at
+    /// the log's end, is told when they are missed.
+    fn tell(&self, stream: &Stream) {
+        let (name, recovered) = (&stream.name, &stream.recovered);
+        if let Some(tail) = &recovered.suspect_tail {
+            tracing::warn!(stream = %name, bytes = tail.bytes, kept = ?tail.kept,
+                "the log had a torn tail of unacknowledged bytes; it is in quarantine");
+            stream.stats.suspect_tails.add(1);
+        }
+        for segment in &recovered.lost_segments {
+            tracing::error!(stream = %name, segment, "no header of this segment of the log can be \
+                read; it is in quarantine");
+            (self.hooks.changed)(format!("log of {name}: {segment} is in quarantine"));
+        }
+        if let Some((end, known)) = recovered.missing {
+            tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
+                are known elsewhere");
         }
     }
 }

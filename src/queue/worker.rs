@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::inbox::{Inbox, Wake};
 use super::local::Running;
 use crate::adapt::Adapter;
+use crate::damage::Reports;
 use crate::dedupe::{Dedupe, Memory};
 use crate::errors::ErrorStore;
 use crate::event::{LetterId, Micros};
@@ -27,6 +28,8 @@ pub(super) const IDLE: Duration = Duration::from_secs(1);
 pub struct Hooks {
     /// The process can't go on: a sentence for the log. The worker ends after it.
     pub fatal: Arc<dyn Fn(String) + Send + Sync>,
+    /// Where losses are told.
+    pub reports: Reports,
     /// Something changed that an operator wants to see in the list of changes.
     pub changed: Arc<dyn Fn(String) + Send + Sync>,
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use super::history::History;
 use super::process::{self, Cpu};
 use super::{
-    API_VERSION, Capacity, Change, PartitionStatus, Sink, Snapshot, Stage, State, StreamStatus,
-    WalStatus, findings,
+    API_VERSION, Capacity, Change, Damage, DamageNote, PartitionStatus, Sink, Snapshot, Stage,
+    State, StreamStatus, WalStatus, findings,
 };
+use crate::damage::Reports;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
 use crate::stats::EdgeStats;
@@ -18,6 +19,8 @@ use crate::streams::{Stream, Streams};
 
 /// Changes that a snapshot holds.
 const CHANGES: usize = 20;
+/// Reports of damage that a snapshot holds.
+const REPORTS: usize = 20;
 /// Streams whose history a snapshot holds.
 const CHARTED: usize = 16;
 
@@ -50,6 +53,8 @@ pub struct Sources {
     pub store: String,
     /// The last changes.
     pub changes: Changes,
+    /// What was found damaged.
+    pub reports: Reports,
     /// Where the disk is looked at.
     pub data_dir: PathBuf,
     /// Where events come in.
@@ -141,6 +146,7 @@ impl Sampler {
             streams: rows,
             dead_letters,
             changes: self.sources.changes.list(),
+            damage: damage(&self.sources.reports),
         };
         snapshot.findings = findings::of(&snapshot);
         snapshot
@@ -178,6 +184,7 @@ impl Sampler {
             rejected_events: stats.rejected_events.get(),
             duplicate_events: stats.duplicate_events.get(),
             damaged_records: stats.damaged_records.get(),
+            torn_tails: stats.suspect_tails.get(),
             skewed_events: stats.skewed_events.get(),
             stored_events: stats.stored_events.get(),
             stored_bytes: stats.stored_bytes.get(),
@@ -335,4 +342,21 @@ fn state_of(row: &StreamStatus, stream: &Stream) -> State {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn damage(reports: &Reports) -> Damage {
+    let news = reports.news();
+    let note = |report: &crate::damage::Report| DamageNote {
+        text: report.text.clone(),
+        stream: report.stream.clone(),
+        from: report.from,
+        to: report.to,
+        lost: report.lost,
+        found_at: report.found_at,
+    };
+    Damage {
+        reports: news.len() as u64,
+        lost: news.iter().map(|report| report.lost).sum(),
+        newest: news.iter().rev().take(REPORTS).map(note).collect(),
+    }
 }
