@@ -1,11 +1,60 @@
-"""Every test has a service of its own, which is ended whatever happens."""
+"""Every test has a service of its own, which is ended whatever happens.
 
+A test that this machine can't run is left out, and the run says so: `@pytest.mark.needs("loop")`.
+"""
+
+import functools
 import os
 import random
+import shutil
 
 import pytest
 
+import disks
 from service import Service
+
+FIGURES = pytest.StashKey[list]()
+NOT_RUN = pytest.StashKey[list]()
+
+
+@functools.cache
+def lacking(need):
+    """Why this machine has not what a test needs; None where it has it."""
+    if need == "loop":
+        return disks.unusable()
+    return None if shutil.which(need) else f"there is no {need} here"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs(*programs): left out, and said so, without them")
+    config.stash[FIGURES], config.stash[NOT_RUN] = [], []
+
+
+def pytest_collection_modifyitems(config, items):
+    reasons = {item: [lacking(need) for mark in item.iter_markers("needs") for need in mark.args]
+               for item in items}
+    left_out = [item for item in items if any(reasons[item])]
+    config.stash[NOT_RUN] = [
+        f"NOT RUN: {item.nodeid} because {next(filter(None, reasons[item]))}" for item in left_out
+    ]
+    if left_out and os.environ.get("EVENTKIT_NOT_RUN") == "fail":
+        raise pytest.UsageError("\n".join(config.stash[NOT_RUN]))
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for title, key in (("figures", FIGURES), ("left out", NOT_RUN)):
+        if config.stash[key]:
+            terminalreporter.section(title)
+            terminalreporter.write_line("\n".join(config.stash[key]))
+
+
+@pytest.fixture
+def tell(request):
+    """Says a figure at the end of the run: measured, and never asserted."""
+    figures = request.config.stash[FIGURES]
+    return lambda text: figures.append(f"{request.node.name}: {text}")
 
 
 @pytest.fixture
@@ -22,6 +71,13 @@ def service(tmp_path):
 def running(service):
     """The same, started with defaults."""
     return service.start()
+
+
+@pytest.fixture
+def workshop():
+    """A directory for images of file systems, and for what is mounted from them."""
+    with disks.workshop() as here:
+        yield here
 
 
 @pytest.fixture

@@ -7,24 +7,34 @@ have been stored or not; one that was acknowledged must be there, once.
 import gzip
 import json
 import random
+import re
 import threading
+from collections import Counter
 
 import requests
 
 RETRIES_MAX = 200
+PLAIN = ("array", "lines", "batch", "track")
+# Besides, what clients do in bad moments: a body that is cut, an event twice in a request, a
+# request again whose answer they did not believe.
+MIXED = (*PLAIN, *PLAIN, "cut", "twice", "again")
 
 
 class Sender(threading.Thread):
     """One client: users of its own, each of whose events carry a rising number."""
 
-    def __init__(self, service, number, seed, *, retries, stop):
-        super().__init__(name=f"sender {number}")
-        self.service, self.number, self.retries, self.stop = service, number, retries, stop
+    def __init__(self, load, number, seed, retries):
+        super().__init__(name=f"sender {number}", daemon=True)
+        self.load, self.number, self.retries = load, number, retries
+        self.service, self.stop = load.service, load.stop
         self.dice = random.Random(seed * 1000 + number)
         self.count = 0
         self.sent = {}  # id -> attempts
+        self.properties = {}  # id -> what was sent
         self.acknowledged = set()
         self.bad = set()
+        self.cut = 0  # bodies that were answered with 400
+        self.answered = []  # the requests last acknowledged, as (form, events)
         self.failure = None
 
     def run(self):
@@ -45,10 +55,14 @@ class Sender(threading.Thread):
             "userId": f"s{self.number}-u{user}",
             "properties": {"n": self.count, "filler": "x" * self.dice.randrange(200)},
         }
+        self.properties[event["messageId"]] = event["properties"]
         return event
 
     def request(self, session):
-        form = self.dice.choice(["array", "lines", "batch", "track"])
+        form = self.dice.choice(self.load.forms)
+        if form == "again":
+            self.again(session)
+            return
         size = 1 if form == "track" else self.dice.randrange(1, 30)
         events = [self.event("track") for _ in range(size)]
         if form == "batch":
@@ -56,19 +70,37 @@ class Sender(threading.Thread):
                 if self.dice.random() < 0.1:
                     del event["userId"]
                     self.bad.add(event["messageId"])
+        if form == "twice":
+            events.append(dict(self.dice.choice(events)))
+        if form == "cut":
+            self.cut += self.attempt(session, form, events, expected=(400,))
+            return
         for attempt in range(RETRIES_MAX if self.retries else 1):
             for event in events:
                 event["attempt"] = attempt
-                self.sent[event["messageId"]] = attempt + 1
+                self.sent[event["messageId"]] = self.sent.get(event["messageId"], 0) + 1
+            era = self.load.era
             if self.attempt(session, form, events):
-                self.acknowledged.update(event["messageId"] for event in events)
+                if era == self.load.era and self.load.counts():
+                    self.acknowledged.update(event["messageId"] for event in events)
+                    self.answered = [*self.answered[-20:], (form, events)]
                 return
             # Nobody listens for a moment: not a wait for a result, only no busy loop.
             self.stop.wait(0.01)
             if self.stop.is_set():
                 return
 
-    def attempt(self, session, form, events):
+    def again(self, session):
+        """Sends what was acknowledged, without its bad events: each of those is a letter more."""
+        form, events = self.dice.choice(self.answered or [("array", [])])
+        events = [event for event in events if event["messageId"] not in self.bad]
+        for event in events:
+            self.sent[event["messageId"]] += 1
+        if events:
+            self.attempt(session, form, events)
+
+    def attempt(self, session, form, events, expected=(200, 202)):
+        """One request; whether it was answered as expected."""
         path, body, headers = self.encode(form, events)
         try:
             answer = session.post(f"{self.service.url}{path}", data=body, headers=headers,
@@ -77,12 +109,14 @@ class Sender(threading.Thread):
             return False
         if answer.status_code == 503:
             return False
-        assert answer.status_code in (200, 202), (answer.status_code, answer.text)
+        assert answer.status_code in expected, (answer.status_code, answer.text)
         return True
 
     def encode(self, form, events):
-        if form == "array":
+        if form in ("array", "twice"):
             return "/collect/clicks", json.dumps(events), {}
+        if form == "cut":
+            return "/collect/clicks", json.dumps(events)[:-1], {}
         if form == "lines":
             lines = "\n".join(map(json.dumps, events))
             return "/collect/taps", lines, {"content-type": "application/x-ndjson"}
@@ -95,13 +129,20 @@ class Sender(threading.Thread):
 class Load:
     """Several senders, from `with` to its end."""
 
-    def __init__(self, service, dice, senders=3, retries=False):
+    def __init__(self, service, dice, senders=3, retries=False, forms=PLAIN):
+        self.service, self.forms = service, forms
         self.stop = threading.Event()
+        self.era = 0
         seed = dice.randrange(2**32)
-        self.senders = [
-            Sender(service, number, seed, retries=retries, stop=self.stop)
-            for number in range(senders)
-        ]
+        self.senders = [Sender(self, number, seed, retries) for number in range(senders)]
+
+    def turn(self):
+        """Ends an era: what is begun in every second one counts as never acknowledged."""
+        self.era += 1
+
+    def counts(self):
+        """Whether an answer in this era is an acknowledgement."""
+        return self.era % 2 == 0
 
     def __enter__(self):
         for sender in self.senders:
@@ -119,6 +160,9 @@ class Load:
     def acknowledged(self):
         return set().union(*(sender.acknowledged for sender in self.senders))
 
+    def properties(self):
+        return {i: p for sender in self.senders for i, p in sender.properties.items()}
+
     def bad(self):
         return set().union(*(sender.bad for sender in self.senders))
 
@@ -132,16 +176,40 @@ class Load:
 def check(load, rows, letters):
     """What the lake and the dead letters hold is what was acknowledged, as it was sent."""
     landed = [row["message_id"] for row in rows]
-    dead = [letter["message_id"] for letter in letters]
+    # A body that can't be read has no id, and is kept in a ring of its own.
+    dead = [l["message_id"] for l in letters if l["reason"] != "malformed_json"]
     sent, acknowledged = load.sent(), load.acknowledged()
     assert len(acknowledged) > 100, "too little was acknowledged to say anything"
     found = set(landed) | set(dead)
     assert not acknowledged - found, f"lost: {sorted(acknowledged - found)[:10]}"
     assert not found - set(sent), f"never sent: {sorted(found - set(sent))[:10]}"
     assert set(dead) <= load.bad() and not set(landed) & load.bad(), "good and bad are mixed up"
+    properties = load.properties()
+    for row in rows:
+        assert json.loads(row["properties"]) == properties[row["message_id"]], row
     positions = [(row["stream"], row["log_seq"]) for row in rows]
     assert len(positions) == len(set(positions)), "a log record landed twice"
     return landed, dead
+
+
+def check_once(landed, dead=()):
+    """Nothing is there a second time."""
+    twice = [i for i, count in Counter([*landed, *dead]).items() if count > 1]
+    assert twice == [], f"{len(twice)} of {len(landed)} are there twice, such as {twice[:10]}"
+
+
+def check_undamaged(service, load=None):
+    """No report names a loss, and no tail that was set aside holds what was acknowledged."""
+    for report in service.reports():
+        assert report["from"] >= report["to"], f"reported as lost: {report}"
+    if load is None:
+        return
+    # What was sent more than once may well be acknowledged, and torn elsewhere.
+    once = {i for i, count in load.sent().items() if count == 1} & load.acknowledged()
+    for file in service.data.rglob("quarantine/**/*"):
+        if file.is_file() and file.suffix != ".json":
+            torn = {m.decode() for m in re.findall(rb'"messageId": ?"(s\d+-\d+)"', file.read_bytes())}
+            assert not torn & once, f"{file}: {sorted(torn & once)[:10]} were acknowledged"
 
 
 def check_order(rows):

@@ -53,11 +53,14 @@ def clean_environment():
 class Service:
     """One data directory, its ports, and the process that serves it (or none)."""
 
-    def __init__(self, home):
+    def __init__(self, home, data=None, lake=None):
         self.home = Path(home)
-        self.data = self.home / "data"
-        self.lake = self.data / "lake"
+        self.data = Path(data or self.home / "data")
+        self.lake = Path(lake or self.data / "lake")
         self.config = None
+        self.wrap = []  # the command that starts the binary, such as strace
+        self.environment = {"EVENTKIT_STORE_PATH": str(lake)} if lake else {}
+        self.starts_s = []  # how long each start took until the service was ready
         self.port = free_port()
         self.metrics_port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -87,18 +90,20 @@ class Service:
         self.home.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, *self.options(), "run"],
+                [*self.wrap, BINARY, *self.options(), "run"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=clean_environment(),
+                env=clean_environment() | self.environment,
             )
         return self
 
     def start(self):
         """Starts the process; returns once it is ready."""
+        began = time.monotonic()
         self.spawn()
-        until("the service is ready", self.is_ready)
+        until("the service is ready", self.is_ready, every=0.005)
+        self.starts_s.append(time.monotonic() - began)
         return self
 
     def is_ready(self):
@@ -116,12 +121,16 @@ class Service:
         self.process.wait(DEADLINE_S)
         self.process = None
 
-    def terminate(self, seconds=DEADLINE_S):
-        """SIGTERM; returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
+    def end(self, seconds=DEADLINE_S):
+        """Waits until the process ends by itself; returns the exit code."""
         code = self.process.wait(seconds)
         self.process = None
         return code
+
+    def terminate(self, seconds=DEADLINE_S):
+        """SIGTERM; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.end(seconds)
 
     def restart(self):
         """A clean stop and a new start on the same directory."""
@@ -131,6 +140,11 @@ class Service:
     def log(self):
         """What the service has written about itself."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def reports(self):
+        """Every damage report of its data directory: what it says is lost."""
+        found = self.data.rglob("quarantine/**/*.json")
+        return [json.loads(file.read_text()) for file in sorted(found)]
 
     # Its commands.
 
