@@ -7,6 +7,7 @@ import functools
 import os
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,15 @@ def workshop():
     """A directory for images of file systems, and for what is mounted from them."""
     with disks.workshop() as here:
         yield here
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory):
+    """The environment that preloads shim.c; which of its faults, the test adds."""
+    library = tmp_path_factory.mktemp("shim") / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    disks.command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o", library)
+    return {"LD_PRELOAD": str(library)}
 
 
 @pytest.fixture

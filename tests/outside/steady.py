@@ -30,13 +30,14 @@ def properties(n, filler):
 
 
 class Steady(threading.Thread):
-    """The client, from `with` to its end; may be used again."""
+    """The client: a thread from `with` to its end, or `send` by `send`."""
 
     def __init__(self, service, stream, filler=50, pause_s=0.0, timeout_s=60):
         super().__init__(name=f"steady {stream}", daemon=True)
         self.service, self.stream, self.filler = service, stream, filler
         self.pause_s, self.timeout_s = pause_s, timeout_s
         self.end = threading.Event()
+        self.session = requests.Session()
         self.answers = []
         self.sent = {}  # id -> number
 
@@ -50,15 +51,18 @@ class Steady(threading.Thread):
         assert not self.is_alive(), "a request was never answered"
 
     def run(self):
-        with requests.Session() as session:
-            while not self.end.is_set():
-                self.answers.append(self.request(session))
-                # A service that does not answer, or refuses, is not asked in a busy loop.
-                if not self.answers[-1].status == 202:
-                    self.end.wait(0.01)
-                self.end.wait(self.pause_s)
+        while not self.end.is_set():
+            # A service that does not answer, or refuses, is not asked in a busy loop.
+            if self.send().status != 202:
+                self.end.wait(0.01)
+            self.end.wait(self.pause_s)
 
-    def request(self, session):
+    def send(self):
+        """The next request, in the thread of whoever asks for it."""
+        self.answers.append(self.request())
+        return self.answers[-1]
+
+    def request(self):
         n = len(self.sent)
         message_id = f"{self.stream}-{n}"
         self.sent[message_id] = n
@@ -66,7 +70,7 @@ class Steady(threading.Thread):
                  "properties": properties(n, self.filler)}
         began, status, retry_after = time.time(), None, None
         try:
-            answer = session.post(f"{self.service.url}/collect/{self.stream}",
+            answer = self.session.post(f"{self.service.url}/collect/{self.stream}",
                                   data=json.dumps(event), timeout=self.timeout_s)
             status, retry_after = answer.status_code, answer.headers.get("Retry-After")
         except requests.RequestException:
