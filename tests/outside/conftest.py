@@ -1,6 +1,6 @@
 """Every test has a service of its own, which is ended whatever happens.
 
-A test that this machine can't run is left out, and the run says so: `@pytest.mark.needs("loop")`.
+A test that this machine can't run is left out, and the run says so: `@pytest.mark.needs("ext4")`.
 """
 
 import functools
@@ -15,19 +15,20 @@ import disks
 from service import Service
 
 FIGURES = pytest.StashKey[list]()
+SERVICES = pytest.StashKey[list]()
 NOT_RUN = pytest.StashKey[list]()
 
 
 @functools.cache
 def lacking(need):
     """Why this machine has not what a test needs; None where it has it."""
-    if need == "loop":
-        return disks.unusable()
+    if need in disks.MAKERS:
+        return disks.unusable(need)
     return None if shutil.which(need) else f"there is no {need} here"
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "needs(*programs): left out, and said so, without them")
+    config.addinivalue_line("markers", "needs(*what): programs, file systems; left out without them")
     config.stash[FIGURES], config.stash[NOT_RUN] = [], []
 
 
@@ -58,14 +59,31 @@ def tell(request):
     return lambda text: figures.append(f"{request.node.name}: {text}")
 
 
+def end_services(item):
+    """Kills what a test has left running."""
+    for service in item.stash.get(SERVICES, []):
+        if service.process:
+            service.kill()
+
+
 @pytest.fixture
-def service(tmp_path):
+def make_service(request):
+    """Makes services, not started, which are ended with the test."""
+    services = request.node.stash.setdefault(SERVICES, [])
+
+    def make(home, **where):
+        services.append(Service(home, **where))
+        home.mkdir(parents=True)
+        return services[-1]
+
+    yield make
+    end_services(request.node)
+
+
+@pytest.fixture
+def service(make_service, tmp_path):
     """A service on an empty directory, not started."""
-    service = Service(tmp_path / "s")
-    service.home.mkdir()
-    yield service
-    if service.process:
-        service.kill()
+    return make_service(tmp_path / "s")
 
 
 @pytest.fixture
@@ -75,10 +93,12 @@ def running(service):
 
 
 @pytest.fixture
-def workshop():
+def workshop(request):
     """A directory for images of file systems, and for what is mounted from them."""
     with disks.workshop() as here:
         yield here
+        # Nothing can be unmounted below a service.
+        end_services(request.node)
 
 
 @pytest.fixture(scope="session")
@@ -102,9 +122,9 @@ def dice():
 def pytest_runtest_makereport(item, call):
     """A failure shows the service's own log; a skip is never a pass."""
     report = yield
-    service = item.funcargs.get("service") if hasattr(item, "funcargs") else None
-    if report.when == "call" and report.failed and service:
-        report.sections.append(("service log, its end", service.log()[-4000:]))
+    if report.when == "call" and report.failed:
+        for service in item.stash.get(SERVICES, []):
+            report.sections.append(("service log, its end", service.log()[-4000:]))
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"skipped, which is no pass: {report.longrepr}"

@@ -54,6 +54,18 @@ def mount(file, where, *options):
     return where
 
 
+def mount_memory(where, size_mib):
+    """A file system in memory, of that size until `grow`."""
+    where.mkdir()
+    command("mount", "-t", "tmpfs", "-o", f"size={size_mib}M", "tmpfs", where)
+    return where
+
+
+def grow(where, size_mib):
+    """Gives a file system in memory another size."""
+    command("mount", "-o", f"remount,size={size_mib}M", where)
+
+
 def unmount(where):
     """Unmounts; the loop device below goes with it."""
     command("umount", where)
@@ -87,17 +99,17 @@ def sweep():
             clear(directory)
 
 
-def unusable():
-    """Why images can't be mounted here; None where they can."""
+def unusable(kind):
+    """Why images of that kind can't be mounted here; None where they can."""
     if os.geteuid() != 0:
         return "only root mounts file systems"
     try:
         sweep()
         with workshop() as here:
-            where = mount(image(here / "probe.img", "ext4", 4), here / "probe")
+            where = mount(image(here / "probe.img", kind, 300), here / "probe")
             unmount(where)
     except (AssertionError, OSError, subprocess.SubprocessError) as error:
-        return f"a loop device can't be mounted: {error}"
+        return f"no image of {kind} can be mounted: {error}"
     return None
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import disks
 from load import MIXED, Load, check, check_once, check_order, check_undamaged
-from service import Service, until
+from service import until
 
 CUTS = int(os.environ.get("EVENTKIT_CUTS") or 25)
 IMAGE_MIB = 2048
@@ -30,20 +30,19 @@ segment_bytes = "256 KiB"
 # No journal commit of the system's own brings to the disk what the service did not sync.
 OPTIONS = ("commit=300",)
 
-pytestmark = pytest.mark.needs("loop", "mkfs.xfs", "mkfs.ext4", "gcc")
+pytestmark = pytest.mark.needs("ext4", "xfs", "gcc")
 
 
 class Machine:
     """An ext4 image that can lose its power, and the service on it."""
 
-    def __init__(self, workshop):
+    def __init__(self, workshop, make_service):
         self.base = disks.mount(disks.image(workshop / "base.img", "xfs", 4 * IMAGE_MIB),
                                 workshop / "base")
         self.number = 0
         disks.image(self.image(), "ext4", IMAGE_MIB)
         self.disk = disks.mount(self.image(), workshop / "disk", *OPTIONS)
-        self.service = Service(workshop / "s", data=self.disk / "data")
-        self.service.home.mkdir()
+        self.service = make_service(workshop / "s", data=self.disk / "data")
         self.service.configure(CONFIG)
 
     def image(self):
@@ -63,11 +62,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine(workshop):
-    machine = Machine(workshop)
-    yield machine
-    if machine.service.process:
-        machine.service.kill()
+def machine(workshop, make_service):
+    return Machine(workshop, make_service)
 
 
 def under_load(service, load, dice):
