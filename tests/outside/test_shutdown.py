@@ -6,7 +6,7 @@ import subprocess
 import requests
 
 from load import Load, check, check_order
-from service import BINARY, Service, clean_environment, until
+from service import BINARY, clean_environment, until
 
 
 def test_sigterm_under_load_drains_and_everything_acknowledged_is_in_the_lake(running, dice):
@@ -29,16 +29,6 @@ def test_sigint_is_a_stop_as_well(running):
     running.process.send_signal(subprocess.signal.SIGINT)
     assert running.process.wait(60) == 0
     running.process = None
-    assert len(running.rows()) == 1
-
-
-def test_a_second_instance_on_the_same_directory_exits_75_and_the_first_goes_on(running):
-    other = Service(running.home)
-    done = other.run("run", timeout=10)
-    assert done.returncode == 75, done
-    assert str(running.data) in done.stderr
-    running.collect({"userId": "u"})
-    running.flush()
     assert len(running.rows()) == 1
 
 
