@@ -13,8 +13,10 @@ from steady import Steady, check
 
 STREAM = "steady"
 CONFIG = """
-max_streams = 4
+max_streams = 6
 partitions = 2
+[disk]
+reserve_bytes = "1 MiB"
 [load]
 age_max = "100ms"
 [wal]
