@@ -1,0 +1,128 @@
+"""A bit flips in what the service keeps: it starts, goes on, and names whatever is lost by it.
+
+One bit a restart, anywhere in a log, the ledger or the dead letters, while much of what was
+acknowledged is in the log alone. Every acknowledged id is in the lake, or a dead letter, or in a
+range that a report names; what did land is what was sent.
+"""
+
+import json
+import os
+from collections import Counter
+
+import pytest
+
+from load import Load
+from service import until
+from steady import Steady, check
+
+FLIPS = int(os.environ.get("EVENTKIT_FLIPS") or 25)
+STREAM = "steady"
+# Batches that stay open for long: a kill leaves them in the log.
+CONFIG = """
+partitions = 2
+[load]
+age_max = "{age}"
+events_max = 300
+[wal]
+segment_bytes = "64 KiB"
+[ingest]
+event_bytes_max = "32 KiB"
+"""
+KINDS = {
+    "the logs": ("wal/*/seg-*",),
+    "the ledger": ("ledger.db", "ledger.db-wal"),
+    "the dead letters": ("errors.db", "errors.db-wal"),
+    "anything": ("wal/*/seg-*", "ledger.db*", "errors.db*", "IDENTITY"),
+}
+
+
+def flip(service, dice, patterns):
+    """Changes one bit that is not in an untouched stretch of zeros; says where."""
+    files = [f for pattern in patterns for f in service.data.glob(pattern) if f.stat().st_size]
+    files = [file for file in files if not file.name.endswith("-shm")]
+    file = dice.choice(files)
+    content = bytearray(file.read_bytes())
+    # A prefilled file is mostly zeros, in which there is nothing to be lost.
+    used = len(bytes(content).rstrip(b"\0")) + 4096
+    at = dice.randrange(min(used, len(content)))
+    content[at] ^= 1 << dice.randrange(8)
+    file.write_bytes(content)
+    return f"{file.relative_to(service.data)} at {at}"
+
+
+def lost_positions(service):
+    """How many positions of each stream the reports name; ranges of several reports may overlap."""
+    lost = {}
+    for report in service.reports():
+        lost.setdefault(report.get("stream"), set()).update(range(report["from"], report["to"]))
+    return Counter({stream: len(positions) for stream, positions in lost.items()})
+
+
+@pytest.mark.parametrize("kind", ["the logs", "the ledger"])
+def test_every_loss_by_a_flipped_bit_is_reported_with_its_range(service, dice, kind, tell):
+    service.configure(CONFIG.format(age="10m"))
+    client = Steady(service, STREAM, filler=300)
+    flipped = []
+    for _ in range(FLIPS):
+        service.start()
+        for _ in range(dice.randrange(1, 80)):
+            assert client.send().status == 202, service.log()[-2000:]
+        service.kill()
+        flipped.append(flip(service, dice, KINDS[kind]))
+    service.start().flush()
+    lost = lost_positions(service)
+    missing = check(service.rows(), client, lost_max=len(client.sent))
+    assert len(missing) <= lost[STREAM], (
+        f"{len(missing)} are missing, such as {sorted(missing)[:10]}; {lost[STREAM]} are reported; "
+        f"flipped: {flipped}")
+    if kind != "the logs":
+        assert missing == set(), "the log had everything"
+    assert sum(lost.values()) <= len(client.sent), "the reports name more than there was"
+    tell(f"{FLIPS} flips in {kind}: {len(missing)} missing, {lost[STREAM]} reported")
+
+
+def test_flips_in_the_dead_letters_lose_none_that_is_not_reported(service, dice, tell):
+    service.configure(CONFIG.format(age="50ms"))
+    acknowledged, number = set(), 0
+    for _ in range(FLIPS):
+        service.start()
+        for _ in range(dice.randrange(1, 10)):
+            number += 1
+            bad = {"messageId": f"bad-{number}", "type": "track", "event": "Clicked"}
+            assert service.post("/v1/track", json.dumps(bad)).status_code == 200
+            acknowledged.add(bad["messageId"])
+        service.flush()
+        service.kill()
+        flip(service, dice, KINDS["the dead letters"])
+    service.start().flush()
+    found = Counter(letter["message_id"] for letter in service.letters())
+    assert not set(found) - acknowledged, "a letter that nobody sent"
+    assert max(found.values()) == 1, "a letter twice"
+    missing = acknowledged - set(found)
+    lost = sum(lost_positions(service).values())
+    assert len(missing) <= lost, f"{len(missing)} letters are missing, {lost} are reported"
+    tell(f"{FLIPS} flips: {len(missing)} of {len(acknowledged)} letters missing, {lost} reported")
+
+
+def test_flips_anywhere_under_mixed_load_lose_nothing_in_silence(service, dice, tell):
+    service.configure(CONFIG.format(age="100ms"))
+    with Load(service, dice) as load:
+        for _ in range(FLIPS):
+            service.start()
+            wanted = len(load.acknowledged()) + 50
+            until("it acknowledges", lambda n=wanted: len(load.acknowledged()) > n)
+            service.kill()
+            flip(service, dice, KINDS["anything"])
+    service.start().flush()
+    rows, sent, properties = service.rows(), load.sent(), load.properties()
+    for row in rows:
+        assert json.loads(row["properties"]) == properties[row["message_id"]], row
+    landed = Counter(row["message_id"] for row in rows)
+    found = set(landed) | {letter["message_id"] for letter in service.letters()}
+    assert not found - set(sent), "something was never sent"
+    twice = [i for i, count in landed.items() if count > 1]
+    assert twice == [], f"{len(twice)} are there twice, such as {twice[:10]}"
+    missing = load.acknowledged() - found
+    lost = sum(lost_positions(service).values())
+    assert len(missing) <= lost, f"{len(missing)} are missing, {lost} are reported"
+    tell(f"{FLIPS} flips: {len(missing)} of {len(load.acknowledged())} missing, {lost} reported")
