@@ -4,6 +4,7 @@ Every id is recorded before it is sent, and every answer. A request that was not
 have been stored or not; one that was acknowledged must be there, once.
 """
 
+import contextlib
 import gzip
 import json
 import random
@@ -28,6 +29,7 @@ class Sender(threading.Thread):
         self.load, self.number, self.retries = load, number, retries
         self.service, self.stop = load.service, load.stop
         self.dice = random.Random(seed * 1000 + number)
+        self.idle = threading.Event()
         self.count = 0
         self.sent = {}  # id -> attempts
         self.properties = {}  # id -> what was sent
@@ -41,7 +43,11 @@ class Sender(threading.Thread):
         try:
             with requests.Session() as session:
                 while not self.stop.is_set():
-                    self.request(session)
+                    if self.load.resting.is_set():
+                        self.idle.set()
+                        self.stop.wait(0.005)
+                    else:
+                        self.request(session)
         except Exception as error:  # noqa: BLE001 - told by the test, in its own thread
             self.failure = error
 
@@ -131,10 +137,21 @@ class Load:
 
     def __init__(self, service, dice, senders=3, retries=False, forms=PLAIN):
         self.service, self.forms = service, forms
-        self.stop = threading.Event()
+        self.stop, self.resting = threading.Event(), threading.Event()
         self.era = 0
         seed = dice.randrange(2**32)
         self.senders = [Sender(self, number, seed, retries) for number in range(senders)]
+
+    @contextlib.contextmanager
+    def pause(self):
+        """Nothing is sent, and nothing waits for an answer."""
+        for sender in self.senders:
+            sender.idle.clear()
+        self.resting.set()
+        for sender in self.senders:
+            assert sender.idle.wait(60), "a request was never answered"
+        yield
+        self.resting.clear()
 
     def turn(self):
         """Ends an era: what is begun in every second one counts as never acknowledged."""

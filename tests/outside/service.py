@@ -137,6 +137,15 @@ class Service:
         assert self.terminate() == 0, self.log()
         return self.start()
 
+    def rss_bytes(self):
+        """The process's memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+    def descriptors(self):
+        """How many files and sockets it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
     def log(self):
         """What the service has written about itself."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""

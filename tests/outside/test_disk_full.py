@@ -44,13 +44,13 @@ def refuses(service, client, disk):
     def refused_often():
         # What the service gives up or leaves is taken as well: there is nothing left at all.
         disks.fill(disk)
+        assert service.process.poll() is None, f"it has ended: {service.log()[-2000:]}"
         return len(client.having(503)) > refused + 20
 
     until("it refuses", refused_often)
     assert all(answer.retry_after for answer in client.having(503)), "no Retry-After"
     until("not ready", lambda: status(service, "/ready") == 503)
     assert status(service, "/health") == 200
-    assert service.process.poll() is None, service.log()[-2000:]
 
 
 def status(service, path):
