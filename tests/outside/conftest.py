@@ -28,7 +28,7 @@ def lacking(need):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "needs(*what): programs, file systems; left out without them")
+    config.addinivalue_line("markers", "needs(*what): left out without these")
     config.stash[FIGURES], config.stash[NOT_RUN] = [], []
 
 

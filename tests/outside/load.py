@@ -225,7 +225,8 @@ def check_undamaged(service, load=None):
     once = {i for i, count in load.sent().items() if count == 1} & load.acknowledged()
     for file in service.data.rglob("quarantine/**/*"):
         if file.is_file() and file.suffix != ".json":
-            torn = {m.decode() for m in re.findall(rb'"messageId": ?"(s\d+-\d+)"', file.read_bytes())}
+            ids = re.findall(rb'"messageId": ?"(s\d+-\d+)"', file.read_bytes())
+            torn = {message_id.decode() for message_id in ids}
             assert not torn & once, f"{file}: {sorted(torn & once)[:10]} were acknowledged"
 
 

@@ -1,4 +1,4 @@
-"""Faults of single system calls: a sync that fails ends the service, and nothing is promised falsely.
+"""Single system calls fail: a failed sync ends the service, and nothing is promised falsely.
 
 strace makes the calls fail, of the log's files alone. `when` counts each thread's calls, and the
 log's writer is one thread: with one request at a time, each acknowledgement has cost a sync.
@@ -46,12 +46,13 @@ def injected(service, fault, paths):
     trace = service.home / "strace.log"
     calls = fault.split(":")[0]
     limits = [option for path in paths for option in ("-P", path)]
-    with (service.home / "strace.err").open("w+") as told:
+    words = service.home / "strace.err"
+    with words.open("w") as told:
         tracer = subprocess.Popen(
             ["strace", "-f", "-ttt", "-o", trace, "-e", f"trace={calls}", "-e", f"inject={fault}",
              *limits, "-p", str(service.process.pid)], stderr=told)
         try:
-            until("strace is attached", lambda: "attached" in (service.home / "strace.err").read_text())
+            until("strace is attached", lambda: "attached" in words.read_text())
             yield trace
         finally:
             tracer.terminate()
