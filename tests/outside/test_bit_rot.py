@@ -135,6 +135,7 @@ def test_flips_in_the_dead_letters_lose_none_that_is_not_reported(service, dice,
 
 def test_flips_anywhere_under_mixed_load_lose_nothing_in_silence(service, dice, tell):
     service.configure(CONFIG.format(age="100ms"))
+    flipped = []
     with Load(service, dice) as load:
         for _ in range(FLIPS):
             service.start()
@@ -144,7 +145,7 @@ def test_flips_anywhere_under_mixed_load_lose_nothing_in_silence(service, dice, 
                 used = [path.name for path in (service.data / "wal").iterdir()
                         if any(is_used(file) for file in path.glob("seg-*"))]
                 kill_in_quiet(service, *used)
-            flip(service, dice, KINDS["anything"])
+            flipped.append(flip(service, dice, KINDS["anything"]))
     service.start().flush()
     rows, sent, properties = service.rows(), load.sent(), load.properties()
     for row in rows:
@@ -153,8 +154,10 @@ def test_flips_anywhere_under_mixed_load_lose_nothing_in_silence(service, dice, 
     found = set(landed) | {letter["message_id"] for letter in service.letters()}
     assert not found - set(sent), "something was never sent"
     twice = [i for i, count in landed.items() if count > 1]
-    assert twice == [], f"{len(twice)} are there twice, such as {twice[:10]}"
+    assert twice == [], f"{len(twice)} are there twice, such as {twice[:10]}; flipped: {flipped}"
     missing = load.acknowledged() - found
-    lost = sum(lost_positions(service).values())
-    assert len(missing) <= lost, f"{len(missing)} are missing, {lost} are reported"
+    lost = sum(report["lost"] for report in service.reports())
+    assert len(missing) <= lost, (
+        f"{len(missing)} are missing, {len(missing & load.bad())} of them bad; {lost} are reported; "
+        f"flipped: {flipped}")
     tell(f"{FLIPS} flips: {len(missing)} of {len(load.acknowledged())} missing, {lost} reported")
