@@ -115,11 +115,11 @@ def test_flips_in_the_dead_letters_lose_none_that_is_not_reported(service, dice,
     acknowledged, number = set(), 0
     for _ in range(FLIPS):
         service.start()
-        for _ in range(dice.randrange(1, 10)):
-            number += 1
-            bad = {"messageId": f"bad-{number}", "type": "track", "event": "Clicked"}
-            assert service.post("/v1/track", json.dumps(bad)).status_code == 200
-            acknowledged.add(bad["messageId"])
+        bad = [{"messageId": f"bad-{number + n}", "type": "track", "event": "Clicked"}
+               for n in range(dice.randrange(1, 60))]
+        number += len(bad)
+        assert service.post("/v1/batch", {"batch": bad}).status_code == 200
+        acknowledged.update(event["messageId"] for event in bad)
         service.flush()
         service.kill()
         flip(service, dice, KINDS["the dead letters"])
