@@ -6,18 +6,21 @@
 //! then stays in the log for the next start. A disk that fails ends it at once.
 
 mod background;
+mod directory;
 mod flush;
 mod spawner;
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use directory::DirectoryError;
+
 use background::{probe, readiness, refresh, sample, serve_metrics, to_json};
+use directory::DataDir;
 use flush::flush;
 use spawner::{Spawner, Workers};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -45,17 +48,15 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for at the end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A process that was killed holds its lock until the system has cleared its memory away.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 4096;
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another process uses the data directory.
-    #[error("data directory {} is in use by another eventkit", .0.display())]
-    InUse(PathBuf),
+    /// The data directory itself.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// A file or directory.
     #[error("{}: {source}", path.display())]
     File {
@@ -81,11 +82,17 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The process's exit code: 75 in use, 78 format, 74 anything else.
+    /// Whether another process has the data directory.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Directory(DirectoryError::InUse(_)))
+    }
+
+    /// The process's exit code: 75 in use, 78 format or configuration, 74 anything else.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::InUse(_) => 75,
+            Self::Directory(error) => error.exit_code(),
             Self::Database(SqliteError::NewerFormat { .. }) => 78,
             _ => 74,
         }
@@ -115,7 +122,7 @@ pub struct Service {
     store_state: watch::Sender<Result<(), String>>,
     fatal: mpsc::Receiver<String>,
     /// Held for the process's whole life.
-    _lock: File,
+    _directory: DataDir,
 }
 
 impl Service {
@@ -126,13 +133,11 @@ impl Service {
     pub async fn start(config: Config, store: Arc<AnyStore>) -> Result<Self, StartError> {
         let started = Instant::now();
         let config = Arc::new(config);
-        let lock = lock(&config.data_dir)?;
-        let events = listen(config.listen).await?;
-        let metrics = listen(config.metrics_listen).await?;
-        let admin = admin::bind(&config.admin_socket).map_err(|source| StartError::Listen {
-            address: config.admin_socket.display().to_string(),
-            source,
-        })?;
+        let directory = directory::open(&config.data_dir, config.disk.allow_any_filesystem)?;
+        for warning in &directory.warnings {
+            tracing::warn!("{warning}");
+        }
+        let (events, metrics, admin) = bind(&config).await?;
         let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
         let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
         number_letters(&ledger, &errors).await?;
@@ -171,6 +176,7 @@ impl Service {
             store: store.name().to_owned(),
             changes: changes.clone(),
             data_dir: config.data_dir.clone(),
+            standing: directory.warnings.clone(),
             listen: events.local_addr().unwrap_or(config.listen).to_string(),
             started,
         });
@@ -190,7 +196,7 @@ impl Service {
             store,
             store_state,
             fatal,
-            _lock: lock,
+            _directory: directory,
         })
     }
 
@@ -279,25 +285,15 @@ impl Service {
     }
 }
 
-/// Locks the data directory itself: a lock file could be removed, and a record lock would end
-/// with any close.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    let fail = |source| StartError::File { path: data_dir.to_owned(), source };
-    std::fs::create_dir_all(data_dir).map_err(fail)?;
-    let dir = File::open(data_dir).map_err(fail)?;
-    let patience = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(dir),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < patience => {
-                std::thread::sleep(LOCK_PATIENCE / 10);
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(StartError::InUse(data_dir.to_owned()));
-            }
-            Err(error) => return Err(fail(error.into())),
-        }
-    }
+/// The sockets of events, metrics and operators.
+async fn bind(config: &Config) -> Result<(TcpListener, TcpListener, UnixListener), StartError> {
+    let events = listen(config.listen).await?;
+    let metrics = listen(config.metrics_listen).await?;
+    let admin = admin::bind(&config.admin_socket).map_err(|source| StartError::Listen {
+        address: config.admin_socket.display().to_string(),
+        source,
+    })?;
+    Ok((events, metrics, admin))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -381,9 +377,9 @@ fn close(workers: &Workers, ledger: &Ledger, errors: &ErrorStore) {
 #[must_use]
 pub fn check(config: &Config) -> Vec<StartError> {
     let mut findings = Vec::new();
-    let held = match lock(&config.data_dir) {
+    let held = match directory::open(&config.data_dir, config.disk.allow_any_filesystem) {
         Ok(held) => held,
-        Err(error) => return vec![error],
+        Err(error) => return vec![error.into()],
     };
     findings.extend(
         Ledger::open(&config.data_dir.join("ledger.db"))

@@ -12,7 +12,7 @@ const LOG_FULL_WARNING: f64 = 0.5;
 const REJECTED_RATE_CRITICAL: f64 = 1.0;
 
 /// Everything worth a look, worst first.
-pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
+pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(snapshot.streams.iter().filter_map(damage));
     findings.extend(snapshot.streams.iter().filter_map(store));
@@ -20,6 +20,12 @@ pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
     findings.extend(snapshot.streams.iter().filter_map(log));
     findings.extend(snapshot.streams.iter().filter_map(skew));
     findings.extend(disk(snapshot));
+    findings.extend(standing.iter().map(|text| Finding {
+        severity: Severity::Warning,
+        view: View::Overview,
+        text: text.clone(),
+        stream: None,
+    }));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }

@@ -54,6 +54,8 @@ pub struct Sources {
     pub data_dir: PathBuf,
     /// Where events come in.
     pub listen: String,
+    /// What was found at the start and holds until the next: one sentence each.
+    pub standing: Vec<String>,
     /// When the process started.
     pub started: Instant,
 }
@@ -142,7 +144,7 @@ impl Sampler {
             dead_letters,
             changes: self.sources.changes.list(),
         };
-        snapshot.findings = findings::of(&snapshot);
+        snapshot.findings = findings::of(&snapshot, &self.sources.standing);
         snapshot
     }
 
