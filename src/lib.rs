@@ -13,6 +13,8 @@ pub mod time;
 pub mod config;
 /// A SQLite file behind a thread of its own: what ledger and error store stand on.
 pub mod sqlite;
+/// How much room the disk has, and whether events are taken.
+pub mod space;
 /// The counters that every stage bumps, and from which metrics and the console are fed.
 pub mod stats;
 /// HTTP in: routes, encodings, limits, one log record per event, the answer after the sync.

@@ -207,6 +207,7 @@ pub fn snapshot() -> Snapshot {
             cpu_cores: 1.04,
             cpu_cores_max: 4,
             errors_bytes: 38 << 20,
+            ..Capacity::default()
         },
         changes: [
             (27, "lake put failed, try 3: timed out after 30s"),

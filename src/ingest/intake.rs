@@ -47,6 +47,9 @@ pub(super) async fn take(
     if edge.is_draining() {
         return Err(Refusal::Stopping);
     }
+    if !edge.space.takes_events() {
+        return Err(Refusal::DiskFull);
+    }
     let (head, body) = request.into_parts();
     let encoding = Encoding::of(&head.headers)?;
     let facts = Facts {

@@ -59,6 +59,7 @@ pub use split::ITEMS_MAX;
 
 use crate::config::IngestConfig;
 use crate::errors::ErrorStore;
+use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::Streams;
 use body::Budget;
@@ -95,6 +96,7 @@ impl Readiness {
 pub struct Edge {
     streams: Streams,
     errors: ErrorStore,
+    space: Space,
     limits: IngestConfig,
     stats: Arc<EdgeStats>,
     readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
@@ -111,6 +113,7 @@ impl Edge {
     pub fn new(
         streams: Streams,
         errors: ErrorStore,
+        space: Space,
         limits: IngestConfig,
         stats: Arc<EdgeStats>,
         readiness: impl Fn() -> Readiness + Send + Sync + 'static,
@@ -119,6 +122,7 @@ impl Edge {
         Self {
             streams,
             errors,
+            space,
             limits,
             stats,
             readiness: Box::new(readiness),

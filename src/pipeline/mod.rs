@@ -8,6 +8,7 @@
 mod background;
 mod directory;
 mod flush;
+mod reserve;
 mod spawner;
 
 use std::io;
@@ -19,9 +20,10 @@ use std::time::{Duration, Instant};
 
 pub use directory::DirectoryError;
 
-use background::{probe, readiness, refresh, sample, serve_metrics, to_json};
+use background::{probe, readiness, refresh, sample, serve_metrics, to_json, watch_disk};
 use directory::DataDir;
 use flush::flush;
+use reserve::Watch;
 use spawner::{Spawner, Workers};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::runtime::Handle;
@@ -36,6 +38,7 @@ use crate::ingest::{self, Edge};
 use crate::ledger::Ledger;
 use crate::load::Budget;
 use crate::queue::{Hooks, Wake};
+use crate::space::Space;
 use crate::sqlite::SqliteError;
 use crate::stats::EdgeStats;
 use crate::status::{Changes, Sampler, Sources};
@@ -117,6 +120,7 @@ pub struct Service {
     metrics: TcpListener,
     admin: UnixListener,
     sampler: Sampler,
+    watch: Watch,
     changes: Changes,
     store: Arc<AnyStore>,
     store_state: watch::Sender<Result<(), String>>,
@@ -138,10 +142,9 @@ impl Service {
             tracing::warn!("{warning}");
         }
         let (events, metrics, admin) = bind(&config).await?;
-        let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
-        let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
-        number_letters(&ledger, &errors).await?;
-        let changes = Changes::default();
+        let (changes, space) = (Changes::default(), Space::new(config.disk.clone()));
+        let watch = watch(&config, &space, &changes);
+        let (ledger, errors) = open_databases(&config).await?;
         changes.add(started_text(&config));
         let (fatal_sender, fatal) = mpsc::channel(16);
         let workers = Workers::default();
@@ -153,7 +156,7 @@ impl Service {
             ledger: ledger.clone(),
             errors: errors.clone(),
             store: Arc::clone(&store),
-            hooks: hooks(fatal_sender, changes.clone()),
+            hooks: hooks(fatal_sender, changes.clone(), space.clone()),
             workers: Arc::clone(&workers),
             runtime: Handle::current(),
             started,
@@ -165,9 +168,10 @@ impl Service {
         let edge = Arc::new(Edge::new(
             streams.clone(),
             errors.clone(),
+            space.clone(),
             config.ingest.clone(),
             Arc::clone(&edge_stats),
-            readiness(streams.clone(), store.name().to_owned(), store_now, config.data_dir.clone()),
+            readiness(streams.clone(), store.name().to_owned(), store_now, space.clone()),
         ));
         let sampler = Sampler::new(Sources {
             streams: streams.clone(),
@@ -175,7 +179,7 @@ impl Service {
             edge: Arc::clone(&edge_stats),
             store: store.name().to_owned(),
             changes: changes.clone(),
-            data_dir: config.data_dir.clone(),
+            space,
             standing: directory.warnings.clone(),
             listen: events.local_addr().unwrap_or(config.listen).to_string(),
             started,
@@ -192,6 +196,7 @@ impl Service {
             metrics,
             admin,
             sampler,
+            watch,
             changes,
             store,
             store_state,
@@ -224,6 +229,7 @@ impl Service {
         let (refreshing, refreshes) = mpsc::channel(16);
         background.spawn(sample(self.sampler, refreshes, snapshot, json_sender));
         background.spawn(probe(Arc::clone(&self.store), self.store_state));
+        background.spawn(watch_disk(self.watch));
         background.spawn(serve_metrics(self.metrics, snapshots, Arc::clone(&self.edge_stats)));
         let workers = Arc::clone(&self.workers);
         let changes = self.changes.clone();
@@ -313,12 +319,31 @@ fn started_text(config: &Config) -> String {
     format!("eventkit {} started on {}", env!("CARGO_PKG_VERSION"), config.data_dir.display())
 }
 
-fn hooks(fatal: mpsc::Sender<String>, changes: Changes) -> Hooks {
+/// The disk's room, read once: where it is full, its reserve is given up for what is opened next.
+fn watch(config: &Config, space: &Space, changes: &Changes) -> Watch {
+    let bytes = match config.origins.contains_key("disk.reserve_bytes") {
+        true => config.disk.reserve_bytes,
+        false => config.disk.reserve_bytes.min(reserve::disk_bytes(&config.data_dir).1 / 16),
+    };
+    let mut watch = Watch::new(&config.data_dir, bytes, space.clone(), changes.clone());
+    watch.look_first();
+    watch
+}
+
+fn hooks(fatal: mpsc::Sender<String>, changes: Changes, space: Space) -> Hooks {
     Hooks {
         // One message is enough; later ones say the same.
         fatal: Arc::new(move |why| drop(fatal.try_send(why))),
         changed: Arc::new(move |text| changes.add(text)),
+        no_space: Arc::new(move || space.ran_out()),
     }
+}
+
+async fn open_databases(config: &Config) -> Result<(Ledger, ErrorStore), StartError> {
+    let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
+    let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
+    number_letters(&ledger, &errors).await?;
+    Ok((ledger, errors))
 }
 
 /// The ledger knows letters by their numbers alone: one that it knows is never another's.

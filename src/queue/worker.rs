@@ -29,6 +29,8 @@ pub struct Hooks {
     pub fatal: Arc<dyn Fn(String) + Send + Sync>,
     /// Something changed that an operator wants to see in the list of changes.
     pub changed: Arc<dyn Fn(String) + Send + Sync>,
+    /// The disk is full: what can make room should. The worker tries again.
+    pub no_space: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// One stream's worker.
@@ -198,7 +200,11 @@ impl Worker {
         mut attempt: impl FnMut(&Self) -> Result<T, SqliteError>,
     ) -> Result<T, Ended> {
         loop {
-            match attempt(self).map_err(Setback::from) {
+            let tried = attempt(self);
+            if let Err(SqliteError::Full { .. }) = &tried {
+                (self.hooks.no_space)();
+            }
+            match tried.map_err(Setback::from) {
                 Ok(value) => return Ok(value),
                 Err(Setback::Final(error)) => {
                     (self.hooks.fatal)(format!("can't {what}: {error}"));

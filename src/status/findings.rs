@@ -1,6 +1,7 @@
 //! Findings: where an operator should look, worst first.
 
 use super::{Finding, Severity, Snapshot, StreamStatus, View};
+use crate::space::Level;
 
 /// A partition this many times the mean is a warning, and twice as many critical.
 const SKEW_WARNING: f64 = 2.0;
@@ -119,11 +120,12 @@ pub(super) fn skew_note(streams: &[StreamStatus]) -> String {
 
 fn disk(snapshot: &Snapshot) -> Option<Finding> {
     let capacity = &snapshot.capacity;
-    let free = capacity.disk_free_bytes as f64 / capacity.disk_bytes.max(1) as f64;
-    if capacity.disk_bytes == 0 || free >= 0.10 {
-        return None;
-    }
-    let severity = if free < 0.05 { Severity::Critical } else { Severity::Warning };
-    let text = format!("disk {:.1}% free", free * 100.0);
+    let free = capacity.disk_free_bytes as f64 / capacity.disk_bytes.max(1) as f64 * 100.0;
+    let (severity, what) = match capacity.disk_level {
+        Level::Ok => return None,
+        Level::Low => (Severity::Warning, ""),
+        Level::Full => (Severity::Critical, "; no events are taken until there is room"),
+    };
+    let text = format!("disk {free:.1}% free{what}");
     Some(Finding { severity, view: View::Overview, text, stream: None })
 }

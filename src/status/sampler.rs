@@ -1,7 +1,6 @@
 //! Builds the snapshot, once a second, from the counters.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::{
 };
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
+use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
 
@@ -50,8 +50,8 @@ pub struct Sources {
     pub store: String,
     /// The last changes.
     pub changes: Changes,
-    /// Where the disk is looked at.
-    pub data_dir: PathBuf,
+    /// The disk's room.
+    pub space: Space,
     /// Where events come in.
     pub listen: String,
     /// What was found at the start and holds until the next: one sentence each.
@@ -294,12 +294,13 @@ impl Sampler {
             }
             self.cpu_cores.push_back(self.cpu.cores());
         }
-        let (disk_free_bytes, disk_bytes) = process::disk_bytes(&self.sources.data_dir);
+        let room = self.sources.space.room();
         Capacity {
             wal_bytes: rows.iter().map(|r| r.wal.bytes).sum(),
             wal_bytes_max: rows.iter().map(|r| r.wal.bytes_max).sum(),
-            disk_free_bytes,
-            disk_bytes,
+            disk_free_bytes: room.free_bytes,
+            disk_bytes: room.bytes,
+            disk_level: room.level,
             memory_bytes: process::memory_bytes(),
             memory_bytes_max: process::memory_bytes_max(),
             cpu_cores: self.cpu_cores.iter().sum::<f64>() / self.cpu_cores.len().max(1) as f64,

@@ -33,6 +33,7 @@ pub async fn with_configured<S: EventStore, F: Future>(
     let mut config = Config::with_data_dir(dir);
     // Temporary directories are in memory on many machines.
     config.disk.allow_any_filesystem = true;
+    config.disk.reserve_bytes = 1 << 20;
     change(&mut config);
     config.listen = "127.0.0.1:0".parse().unwrap();
     config.metrics_listen = "127.0.0.1:0".parse().unwrap();

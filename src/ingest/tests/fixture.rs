@@ -18,6 +18,7 @@ use crate::config::{Config, Sources, load};
 use crate::errors::{ErrorStore, Letter, LetterFilter};
 use crate::event::{Receipt, StreamName};
 use crate::ingest::{Dependency, Edge, Readiness, router};
+use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
 
@@ -31,6 +32,7 @@ pub struct Fixture {
     pub stats: Arc<EdgeStats>,
     pub ready: Arc<AtomicBool>,
     pub errors: ErrorStore,
+    pub space: Space,
     _dir: tempfile::TempDir,
 }
 
@@ -88,11 +90,18 @@ impl Fixture {
             }
         };
         let limits = config.ingest.clone();
-        let edge =
-            Edge::new(streams.clone(), errors.clone(), limits, Arc::clone(&stats), readiness);
+        let space = Space::new(config.disk.clone());
+        let edge = Edge::new(
+            streams.clone(),
+            errors.clone(),
+            space.clone(),
+            limits,
+            Arc::clone(&stats),
+            readiness,
+        );
         let edge = Arc::new(edge);
         let router = router(Arc::clone(&edge));
-        Self { edge, router, streams, stats, ready, errors, _dir: dir }
+        Self { edge, router, streams, stats, ready, errors, space, _dir: dir }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
