@@ -9,13 +9,16 @@
 //! and the cursor are one transaction; a refused row is in the error store before its position
 //! counts as done; the cursor never passes a position that is not done.
 
+mod breaker;
 mod budget;
 mod deliver;
 
 pub use budget::{Budget, Share};
 pub use deliver::{Delivered, Delivery, Outcome};
 
-use std::collections::{BTreeMap, HashMap};
+use breaker::{Breaker, Verdict};
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,7 +53,11 @@ pub struct EventLoader {
     open: BTreeMap<(PartitionId, i64), Open>,
     resumed: Vec<Resumed>,
     resumed_seqs: RoaringTreemap,
+    /// Planned and not finished: under way, or held.
     flying: HashMap<BatchId, Arc<Batch>>,
+    breaker: Breaker,
+    /// What is not sent while the breaker is open: before the others what was refused.
+    held: VecDeque<Arc<Batch>>,
     /// Positions that were read and are neither stored nor dead-lettered.
     pending: RoaringTreemap,
     read_to: Seq,
@@ -91,6 +98,8 @@ impl EventLoader {
             resumed: Vec::new(),
             resumed_seqs: RoaringTreemap::new(),
             flying: HashMap::new(),
+            breaker: Breaker::default(),
+            held: VecDeque::new(),
             pending: RoaringTreemap::new(),
             read_to: 0,
         }
@@ -164,7 +173,7 @@ impl EventLoader {
     #[must_use]
     pub fn has_room(&self) -> bool {
         // A plan of an earlier process can only be put once its last event was read.
-        !self.resumed.is_empty() || self.share.has_room(self.stream.stats.store_failing.get() > 0)
+        !self.resumed.is_empty() || self.share.has_room(self.stream.stats.is_store_in_trouble())
     }
 
     /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
@@ -213,12 +222,34 @@ impl EventLoader {
         batches.iter().map(|batch| batch.plan(self.delivery.object(batch), key)).collect()
     }
 
-    /// Sends batches whose plans are durable on their way to the store.
+    /// Sends batches whose plans are durable on their way to the store, or holds them.
     pub fn deliver(&mut self, batches: Vec<Arc<Batch>>) {
         for batch in batches {
             self.flying.insert(batch.id, Arc::clone(&batch));
+            match self.breaker.is_open() {
+                true => self.held.push_back(batch),
+                false => self.delivery.start(batch),
+            }
+        }
+    }
+
+    /// Sends what is held: all where the store works again, one where it is time to try, of those
+    /// that were not refused if there are any.
+    pub fn send_held(&mut self, now: Instant) {
+        if !self.breaker.is_open() {
+            self.held.drain(..).for_each(|batch| self.delivery.start(batch));
+        } else if self.breaker.may_try(now)
+            && let Some(batch) = self.held.pop_back()
+        {
+            self.breaker.tries(batch.id);
             self.delivery.start(batch);
         }
+    }
+
+    /// Somebody says that the store works again: what is held is tried with the next
+    /// [`send_held`](Self::send_held).
+    pub fn try_held(&mut self, now: Instant) {
+        self.breaker.try_at(now);
     }
 
     /// Makes attempts that wait for their time start now.
@@ -228,34 +259,81 @@ impl EventLoader {
 
     /// What the ends of deliveries ask for.
     #[must_use]
-    pub fn settle(&self, ended: Vec<Delivered>) -> Settlement {
+    pub fn settle(&mut self, ended: Vec<Delivered>, now: Instant) -> Settlement {
         let mut settlement = Settlement::default();
         for Delivered { batch, outcome } in ended {
             match outcome {
                 Outcome::Stored(stored) => {
+                    self.breaker.stored(batch.id);
                     settlement.done |= batch.seqs();
                     let letters: Vec<LetterId> = batch.letters();
                     settlement.commits.push(Commit { id: batch.id, stored, letters });
                 }
-                Outcome::Rows(rows) => {
-                    let rows: BTreeMap<usize, RowRejection> = rows
-                        .into_iter()
-                        .filter(|r| r.row < batch.len())
-                        .map(|r| (r.row, r))
-                        .collect();
-                    if rows.is_empty() {
-                        settlement.bisect(&batch, "refused rows that it does not have");
-                        continue;
+                Outcome::Rows(rows) => self.refused(&batch, rows, now, &mut settlement),
+                Outcome::Refused(why) => {
+                    if self.may_part(&batch, 1, &why, now) {
+                        settlement.bisect(&batch, &why);
+                        self.parted(&settlement);
                     }
-                    let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
-                    settlement.refuse(&batch, rows.into_values());
-                    let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
-                    settlement.replaced.push((batch.id, rest));
                 }
-                Outcome::Refused(message) => settlement.bisect(&batch, &message),
             }
         }
+        if !self.breaker.is_open() {
+            self.stream.stats.resume_store();
+        }
         settlement
+    }
+
+    fn refused(
+        &mut self,
+        batch: &Arc<Batch>,
+        rows: Vec<RowRejection>,
+        now: Instant,
+        settlement: &mut Settlement,
+    ) {
+        let rows = rows.into_iter().filter(|r| r.row < batch.len()).map(|r| (r.row, r));
+        let rows: BTreeMap<usize, RowRejection> = rows.collect();
+        let why = rows.values().next().map_or_else(
+            || "refused rows that it does not have".to_owned(),
+            |first| format!("{} {}", first.rejection.reason, first.rejection.path),
+        );
+        if !self.may_part(batch, rows.len().max(1), &why, now) {
+            return;
+        }
+        if rows.is_empty() {
+            settlement.bisect(batch, &why);
+        } else {
+            let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
+            settlement.refuse(batch, rows.into_values());
+            let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
+            settlement.replaced.push((batch.id, rest));
+        }
+        self.parted(settlement);
+    }
+
+    /// Whether bad rows of a batch may become dead letters; else it is held.
+    fn may_part(&mut self, batch: &Arc<Batch>, bad: usize, why: &str, now: Instant) -> bool {
+        let verdict = self.breaker.refused(batch.id, batch.len(), bad, now);
+        if verdict == Verdict::Part {
+            return true;
+        }
+        self.held.push_front(Arc::clone(batch));
+        if self.stream.stats.stop_store(format!(
+            "it refuses too much, and batches are held ({why}): mend the store or what it is \
+             sent; one batch is tried at a time, at once with `eventkit flush`"
+        )) {
+            tracing::error!(stream = %self.stream.name, why, "the store refuses too much: \
+                batches are held, and their events stay in the log");
+        }
+        false
+    }
+
+    /// Tells the breaker of the last replacement.
+    fn parted(&mut self, settlement: &Settlement) {
+        if let Some((batch, parts)) = settlement.replaced.last() {
+            let parts: Vec<BatchId> = parts.iter().map(|part| part.id).collect();
+            self.breaker.parted(*batch, &parts);
+        }
     }
 
     /// All of a settlement is durable.

@@ -170,7 +170,7 @@ impl Sampler {
         let uptime_ms = millis(self.sources.started.elapsed());
         let since_ms = stats.pending_since_ms.get();
         let partitions = stats.partition_events.iter().zip(&stats.partition_pending);
-        let store_error = stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let store_error = stats.store_trouble();
         let mut row = StreamStatus {
             name: stream.name.clone(),
             state: State::Idle,
