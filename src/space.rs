@@ -7,6 +7,7 @@
 //! Levels are percentages of the file system, or of 40 GiB where it is larger: 5 % of that are
 //! 2 GiB, and a huge disk needs no more left alone than a large one.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -147,8 +148,16 @@ impl Space {
     }
 }
 
-fn share(bytes: u64, percent: u8) -> u64 {
+/// That percentage of a file system of so many bytes.
+pub(crate) fn share(bytes: u64, percent: u8) -> u64 {
     bytes.min(SIZE_BYTES_MAX) / 100 * u64::from(percent)
+}
+
+/// Free and all bytes of the file system that holds `path`; (0, 0) where it does not tell.
+#[must_use]
+pub fn disk_bytes(path: &Path) -> (u64, u64) {
+    rustix::fs::statvfs(path)
+        .map_or((0, 0), |fs| (fs.f_bavail * fs.f_frsize, fs.f_blocks * fs.f_frsize))
 }
 
 /// Bytes as people say them: `1.5 GiB`.

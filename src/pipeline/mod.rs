@@ -38,12 +38,13 @@ use crate::ingest::{self, Edge};
 use crate::ledger::Ledger;
 use crate::load::Budget;
 use crate::queue::{Hooks, Wake};
-use crate::space::Space;
+use crate::quota::{self, Disk, Quotas, TooSmall};
+use crate::space::{self, Space};
 use crate::sqlite::SqliteError;
 use crate::stats::EdgeStats;
 use crate::status::{Changes, Sampler, Sources};
 use crate::store::AnyStore;
-use crate::streams::Streams;
+use crate::streams::{self, Streams};
 use crate::wal::WalError;
 
 /// How long `flush` waits for the stores.
@@ -68,6 +69,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// What is configured does not fit the disk.
+    #[error(transparent)]
+    TooSmall(#[from] TooSmall),
     /// A socket.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -96,7 +100,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Directory(error) => error.exit_code(),
-            Self::Database(SqliteError::NewerFormat { .. }) => 78,
+            Self::Database(SqliteError::NewerFormat { .. }) | Self::TooSmall(_) => 78,
             _ => 74,
         }
     }
@@ -137,10 +141,7 @@ impl Service {
     pub async fn start(config: Config, store: Arc<AnyStore>) -> Result<Self, StartError> {
         let started = Instant::now();
         let config = Arc::new(config);
-        let directory = directory::open(&config.data_dir, config.disk.allow_any_filesystem)?;
-        for warning in &directory.warnings {
-            tracing::warn!("{warning}");
-        }
+        let (directory, quotas) = open_directory(&config)?;
         let (events, metrics, admin) = bind(&config).await?;
         let (changes, space) = (Changes::default(), Space::new(config.disk.clone()));
         let watch = watch(&config, &space, &changes);
@@ -162,7 +163,8 @@ impl Service {
             started,
         };
         let streams =
-            open_streams(Arc::clone(&config), ledger.clone(), errors.clone(), spawner).await?;
+            open_streams(Arc::clone(&config), quotas, ledger.clone(), errors.clone(), spawner)
+                .await?;
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(Err("not asked yet".to_owned()));
         let edge = Arc::new(Edge::new(
@@ -319,12 +321,32 @@ fn started_text(config: &Config) -> String {
     format!("eventkit {} started on {}", env!("CARGO_PKG_VERSION"), config.data_dir.display())
 }
 
+/// Takes the data directory and shares out its disk.
+fn open_directory(config: &Config) -> Result<(DataDir, Quotas), StartError> {
+    let mut directory = directory::open(&config.data_dir, config.disk.allow_any_filesystem)?;
+    let quotas = quotas(config, &mut directory.warnings)?;
+    for warning in &directory.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((directory, quotas))
+}
+
+/// Each log's share of the disk; what fits no more but has to do is a warning.
+fn quotas(config: &Config, warnings: &mut Vec<String>) -> Result<Quotas, StartError> {
+    let Some(disk) = Disk::of(&config.data_dir) else {
+        return Ok(Quotas::unbounded(config.wal.clone()));
+    };
+    let present = streams::present(&config.data_dir)
+        .map_err(|source| StartError::File { path: config.data_dir.join("wal"), source })?;
+    let names = streams::names(config, &present);
+    let (quotas, warning) = Quotas::plan(config, names.len(), !present.is_empty(), &disk)?;
+    warnings.extend(warning);
+    Ok(quotas)
+}
+
 /// The disk's room, read once: where it is full, its reserve is given up for what is opened next.
 fn watch(config: &Config, space: &Space, changes: &Changes) -> Watch {
-    let bytes = match config.origins.contains_key("disk.reserve_bytes") {
-        true => config.disk.reserve_bytes,
-        false => config.disk.reserve_bytes.min(reserve::disk_bytes(&config.data_dir).1 / 16),
-    };
+    let bytes = quota::reserve_bytes(config, space::disk_bytes(&config.data_dir).1);
     let mut watch = Watch::new(&config.data_dir, bytes, space.clone(), changes.clone());
     watch.look_first();
     watch
@@ -361,6 +383,7 @@ async fn number_letters(ledger: &Ledger, errors: &ErrorStore) -> Result<(), Star
 /// Opening logs reads them: off the runtime's threads.
 async fn open_streams(
     config: Arc<Config>,
+    quotas: Quotas,
     ledger: Ledger,
     errors: ErrorStore,
     spawner: Spawner,
@@ -372,7 +395,7 @@ async fn open_streams(
             let errors = errors.floor(name).map_err(io::Error::other)?;
             Ok(ledger.max(errors))
         };
-        Streams::open(config, floor, move |stream| spawner.spawn(stream))
+        Streams::open(config, quotas, floor, move |stream| spawner.spawn(stream))
     });
     let opened = opened.await;
     announce.store(true, Relaxed);
@@ -402,9 +425,9 @@ fn close(workers: &Workers, ledger: &Ledger, errors: &ErrorStore) {
 #[must_use]
 pub fn check(config: &Config) -> Vec<StartError> {
     let mut findings = Vec::new();
-    let held = match directory::open(&config.data_dir, config.disk.allow_any_filesystem) {
+    let held = match open_directory(config) {
         Ok(held) => held,
-        Err(error) => return vec![error.into()],
+        Err(error) => return vec![error],
     };
     findings.extend(
         Ledger::open(&config.data_dir.join("ledger.db"))

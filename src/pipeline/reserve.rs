@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::space::{Level, Space, human};
+use crate::space::{Level, Space, disk_bytes, human};
 use crate::status::Changes;
 
 /// As much is written at a time.
@@ -173,12 +173,6 @@ impl Watch {
         tracing::warn!("{text}");
         self.changes.add(text);
     }
-}
-
-/// Free and all bytes of the file system that holds `path`; (0, 0) where it does not tell.
-pub(super) fn disk_bytes(path: &Path) -> (u64, u64) {
-    rustix::fs::statvfs(path)
-        .map_or((0, 0), |fs| (fs.f_bavail * fs.f_frsize, fs.f_blocks * fs.f_frsize))
 }
 
 #[cfg(test)]

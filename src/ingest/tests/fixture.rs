@@ -18,6 +18,7 @@ use crate::config::{Config, Sources, load};
 use crate::errors::{ErrorStore, Letter, LetterFilter};
 use crate::event::{Receipt, StreamName};
 use crate::ingest::{Dependency, Edge, Readiness, router};
+use crate::quota::Quotas;
 use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
@@ -77,7 +78,8 @@ impl Fixture {
         let mut config = config(dir.path());
         change(&mut config);
         let config = Arc::new(config);
-        let streams = Streams::open(Arc::clone(&config), |_| Ok(0), |_| {}).unwrap();
+        let quotas = Quotas::unbounded(config.wal.clone());
+        let streams = Streams::open(Arc::clone(&config), quotas, |_| Ok(0), |_| {}).unwrap();
         let path = dir.path().join("errors.db");
         let errors = ErrorStore::open(&path, config.errors.clone()).unwrap();
         let stats = Arc::new(EdgeStats::default());
