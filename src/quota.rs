@@ -7,9 +7,9 @@
 //! Of the room, the reserve, the databases (256 MiB, or a sixteenth) and the free space below
 //! which no events are taken are set aside; the rest is the logs'. A `wal.bytes_max` that was set
 //! is each log's quota and has to fit. Unset, a quota is a 32nd of the logs' room, but no less
-//! than 32 MiB and no more than 4 GiB: sixteen busy streams fill half of it, and the lake has the
+//! than four segments (32 MiB) and no more than 4 GiB: sixteen busy streams fill half of it, and the lake has the
 //! other half. A stream that is made later gets as much, or a quarter of what is left where that
-//! is less, or 32 MiB at the least; where that does not fit either, it is not made.
+//! is less, or four segments at the least; where that does not fit either, it is not made.
 
 use std::path::Path;
 
@@ -20,8 +20,6 @@ use crate::space::{self, human};
 const DATABASES_BYTES: u64 = 256 << 20;
 /// A quota has so many segments at least.
 const SEGMENTS_MIN: u64 = 4;
-/// A segment that was not set shrinks with the quota to this, the size of a large frame twice.
-const SEGMENT_BYTES_MIN: u64 = 8 << 20;
 /// An unset quota is this part of the logs' room.
 const PART: u64 = 32;
 
@@ -125,10 +123,6 @@ impl Quotas {
         if !is_set {
             let each = (pool / PART).max(floor(&wal)).min(wal.bytes_max);
             wal.bytes_max = each.min(pool / streams);
-            if !config.origins.contains_key("wal.segment_bytes") {
-                let most = (wal.bytes_max / SEGMENTS_MIN).max(SEGMENT_BYTES_MIN);
-                wal.segment_bytes = wal.segment_bytes.min(most);
-            }
         }
         let logs = wal.bytes_max.saturating_mul(streams);
         let quotas = Self { is_set, left: pool.saturating_sub(logs), wal };
@@ -177,7 +171,7 @@ impl Quotas {
 
 /// The least that an unset quota may be.
 fn floor(wal: &WalConfig) -> u64 {
-    SEGMENTS_MIN * wal.segment_bytes.min(SEGMENT_BYTES_MIN)
+    SEGMENTS_MIN * wal.segment_bytes
 }
 
 /// Bytes held back on a file system of that many: unless set, at most a sixteenth of it.
@@ -230,16 +224,6 @@ mod tests {
         let fresh = disk(8 * GIB, 10 * GIB);
         let grown = Disk { free_bytes: 5 * GIB, used_bytes: 3 * GIB, ..fresh.clone() };
         assert_eq!(quota(&fresh), quota(&grown));
-    }
-
-    #[test]
-    fn segments_shrink_with_a_small_quota_unless_they_are_set() {
-        let small = disk(270 * MIB, 300 * MIB);
-        let plan = |config: &Config| Quotas::plan(config, 4, false, &small).unwrap().0.log();
-        assert_eq!(plan(&Config::default()).segment_bytes, 8 * MIB);
-        let mut config = Config::default();
-        config.origins.insert("wal.segment_bytes".to_owned(), Place::Option("x".to_owned()));
-        assert_eq!(plan(&config).segment_bytes, config.wal.segment_bytes);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::config::{Config, StreamConfig, WalConfig};
 use crate::event::{Seq, StreamName};
 use crate::quota::Quotas;
 use crate::stats::StreamStats;
-use crate::wal::{Recovered, Wal, WalError};
+use crate::wal::disk::OsDisk;
+use crate::wal::{Place, Recovered, Wal, WalError};
 
 /// One stream.
 pub struct Stream {
@@ -122,7 +123,7 @@ impl Streams {
         let dir = config.data_dir.join("wal");
         let fail = |what| {
             let path = dir.clone();
-            move |source| WalError { path, what, source }
+            move |source| WalError::io(&path, what, source)
         };
         std::fs::create_dir_all(&dir).map_err(fail("create directory"))?;
         let present = present(&config.data_dir).map_err(fail("list streams"))?;
@@ -185,12 +186,16 @@ impl Streams {
     fn make(&self, name: &StreamName, log: WalConfig) -> Result<Arc<Stream>, WalError> {
         let config = &self.0.config;
         let dir = self.0.dir.join(name.as_str());
-        let floor = (self.0.floor)(name).map_err(|source| WalError {
-            path: dir.clone(),
-            what: "learn its last position",
-            source,
-        })?;
-        let (wal, recovered) = Wal::open(&dir, log, floor)?;
+        let floor = (self.0.floor)(name)
+            .map_err(|source| WalError::io(&dir, "learn its last position", source))?;
+        let place = Place {
+            disk: OsDisk::shared(),
+            quarantine: config.data_dir.join("quarantine").join(name.as_str()),
+            dir,
+            floor,
+            ledger_tx: Arc::default(),
+        };
+        let (wal, recovered) = Wal::open(place, log)?;
         let config = config.streams.get(name).unwrap_or(&config.default_stream).clone();
         let stream = Arc::new(Stream {
             name: name.clone(),
