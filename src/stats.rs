@@ -75,6 +75,8 @@ pub struct StreamStats {
     pub damaged_records: Count,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: Count,
+    /// Events whose receive time is not believed.
+    pub undated_events: Count,
     /// Everything below this log position is stored or dead-lettered.
     pub cursor: Count,
     /// Everything below this log position was read, and is pending or done.
@@ -111,6 +113,7 @@ impl StreamStats {
             store_stopped: Mutex::default(),
             damaged_records: Count::default(),
             skewed_events: Count::default(),
+            undated_events: Count::default(),
             cursor: Count::default(),
             read_to: Count::default(),
             partition_events: counts(),

@@ -93,6 +93,7 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
         duplicate_events: 312,
         damaged_records: 0,
         skewed_events: 4,
+        undated_events: 0,
         stored_events: events - events / 50 - lag.min(events / 2),
         stored_bytes: events * 140,
         stored_batches: events / 10_000 + 1,

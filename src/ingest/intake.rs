@@ -56,7 +56,7 @@ pub(super) async fn take(
         form: if says_lines(&head.headers) { Form::Lines } else { intake.form() },
         intake,
         path: head.uri.path().to_owned(),
-        received_at: crate::time::now(),
+        received_at: edge.clock.now(),
         source: head.extensions.get::<Source>().map(|source| source.0),
         key: auth::key_id(&head.headers, &head.uri),
     };

@@ -62,6 +62,7 @@ use crate::errors::ErrorStore;
 use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::Streams;
+use crate::time::Clock;
 use body::Budget;
 use respond::json;
 use routes::Route;
@@ -100,6 +101,7 @@ pub struct Edge {
     limits: IngestConfig,
     stats: Arc<EdgeStats>,
     readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    clock: Clock,
     draining: AtomicBool,
     budget: Arc<Budget>,
     /// Turns for work on large bodies, which is the processor's.
@@ -126,10 +128,17 @@ impl Edge {
             limits,
             stats,
             readiness: Box::new(readiness),
+            clock: Clock::default(),
             draining: AtomicBool::new(false),
             budget: Budget::new(IN_FLIGHT_BYTES_MAX),
             large: Semaphore::new(cores),
         }
+    }
+
+    /// The same with another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// From now on new events are refused with 503 and `Connection: close`, and the service is

@@ -11,12 +11,14 @@
 
 mod breaker;
 mod budget;
+mod dating;
 mod deliver;
 
 pub use budget::{Budget, Share};
 pub use deliver::{Delivered, Delivery, Outcome};
 
 use breaker::{Breaker, Verdict};
+use dating::Dating;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -50,7 +52,9 @@ pub struct EventLoader {
     policy: LoadConfig,
     share: Share,
     delivery: Delivery,
-    open: BTreeMap<(PartitionId, i64), Open>,
+    /// By partition and hour of receipt, which is `None` where that is not believed.
+    open: BTreeMap<(PartitionId, Option<i64>), Open>,
+    dating: Dating,
     resumed: Vec<Resumed>,
     resumed_seqs: RoaringTreemap,
     /// Planned and not finished: under way, or held.
@@ -95,6 +99,7 @@ impl EventLoader {
             share,
             delivery,
             open: BTreeMap::new(),
+            dating: Dating::default(),
             resumed: Vec::new(),
             resumed_seqs: RoaringTreemap::new(),
             flying: HashMap::new(),
@@ -150,15 +155,14 @@ impl EventLoader {
             self.share.take(resumed.batch.bytes() - before);
             return added;
         }
-        let hour = crate::store::hour(raw.receipt.received_at);
-        let open = self.open.entry((partition, hour)).or_insert_with(|| Open {
-            batch: Batch::new(
-                uuid::Uuid::now_v7(),
-                self.stream.name.clone(),
-                self.stream.wal.log_uuid(),
-                partition,
-            ),
-            since: now,
+        let (at, is_replay) = (raw.receipt.received_at, raw.receipt.replay.is_some());
+        let hour = self.dating.believes(at, is_replay, now).then(|| crate::store::hour(at));
+        self.stream.stats.undated_events.add(u64::from(hour.is_none()));
+        let open = self.open.entry((partition, hour)).or_insert_with(|| {
+            let (id, name) = (uuid::Uuid::now_v7(), self.stream.name.clone());
+            let mut batch = Batch::new(id, name, self.stream.wal.log_uuid(), partition);
+            batch.is_undated = hour.is_none();
+            Open { batch, since: now }
         });
         let before = open.batch.bytes();
         let added = open.batch.push(raw.seq, raw.payload, event);
@@ -179,7 +183,7 @@ impl EventLoader {
     /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
     /// (then the largest first, until it is not).
     pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Arc<Batch>> {
-        let mut due: Vec<(PartitionId, i64)> = self
+        let mut due: Vec<(PartitionId, Option<i64>)> = self
             .open
             .iter()
             .filter(|(_, open)| all || self.is_due(open, now))
@@ -212,7 +216,12 @@ impl EventLoader {
         for resumed in batches.iter().chain(&empty) {
             self.resumed_seqs -= &resumed.plan.seqs;
         }
-        let batches = batches.into_iter().map(|r| Arc::new(r.batch)).collect();
+        let batches = batches.into_iter().map(|mut resumed| {
+            // Its name tells whether its date was believed when it was planned.
+            resumed.batch.is_undated = self.delivery.object(&resumed.batch) != resumed.plan.object;
+            Arc::new(resumed.batch)
+        });
+        let batches = batches.collect();
         (batches, empty.into_iter().map(|r| r.plan.id).collect())
     }
 

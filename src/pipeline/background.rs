@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reserve::Watch;
 use crate::ingest::{Dependency, Readiness};
-use crate::space::Space;
+use crate::space::{Level, Space};
 use crate::stats::EdgeStats;
 use crate::status::{Prometheus, Sampler, Snapshot};
 use crate::store::AnyStore;
@@ -70,13 +70,20 @@ pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Result<(), 
 }
 
 /// Looks after the disk's room, off the runtime's threads: a full disk may take its time.
-pub(super) async fn watch_disk(mut watch: Watch) {
+pub(super) async fn watch_disk(mut watch: Watch, streams: Streams) {
     let mut ticks = tokio::time::interval(ROOM_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        let streams = streams.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            watch.look();
+            if watch.look() == Level::Full {
+                // What a log keeps of stored events is worth less than room for new ones.
+                let freed: u64 = streams.all().iter().map(|stream| stream.wal.shrink()).sum();
+                if freed > 0 {
+                    tracing::warn!(freed, "the disk is full: logs gave up what is stored already");
+                }
+            }
             watch
         });
         let Ok(looked) = looked.await else { return };

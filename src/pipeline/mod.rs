@@ -45,6 +45,7 @@ use crate::stats::EdgeStats;
 use crate::status::{Changes, Sampler, Sources};
 use crate::store::AnyStore;
 use crate::streams::{self, Streams};
+use crate::time::Clock;
 use crate::wal::WalError;
 
 /// How long `flush` waits for the stores.
@@ -139,6 +140,18 @@ impl Service {
     /// # Errors
     /// [`StartError`]; nothing has been acknowledged or changed beyond recovery then.
     pub async fn start(config: Config, store: Arc<AnyStore>) -> Result<Self, StartError> {
+        Self::start_with(config, store, Clock::default()).await
+    }
+
+    /// The same with another clock than the system's.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub async fn start_with(
+        config: Config,
+        store: Arc<AnyStore>,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let started = Instant::now();
         let config = Arc::new(config);
         let (directory, quotas) = open_directory(&config)?;
@@ -161,20 +174,18 @@ impl Service {
             workers: Arc::clone(&workers),
             runtime: Handle::current(),
             started,
+            started_at: clock.now(),
         };
         let streams =
             open_streams(Arc::clone(&config), quotas, ledger.clone(), errors.clone(), spawner)
                 .await?;
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(Err("not asked yet".to_owned()));
-        let edge = Arc::new(Edge::new(
-            streams.clone(),
-            errors.clone(),
-            space.clone(),
-            config.ingest.clone(),
-            Arc::clone(&edge_stats),
-            readiness(streams.clone(), store.name().to_owned(), store_now, space.clone()),
-        ));
+        let ready = readiness(streams.clone(), store.name().to_owned(), store_now, space.clone());
+        let limits = config.ingest.clone();
+        let stats = Arc::clone(&edge_stats);
+        let edge = Edge::new(streams.clone(), errors.clone(), space.clone(), limits, stats, ready);
+        let edge = Arc::new(edge.with_clock(clock));
         let sampler = Sampler::new(Sources {
             streams: streams.clone(),
             errors: errors.clone(),
@@ -231,7 +242,7 @@ impl Service {
         let (refreshing, refreshes) = mpsc::channel(16);
         background.spawn(sample(self.sampler, refreshes, snapshot, json_sender));
         background.spawn(probe(Arc::clone(&self.store), self.store_state));
-        background.spawn(watch_disk(self.watch));
+        background.spawn(watch_disk(self.watch, self.streams.clone()));
         background.spawn(serve_metrics(self.metrics, snapshots, Arc::clone(&self.edge_stats)));
         let workers = Arc::clone(&self.workers);
         let changes = self.changes.clone();

@@ -103,9 +103,10 @@ impl Watch {
     }
 
     /// Takes a reading and does what it asks for. Blocks while the reserve is written.
-    pub(super) fn look(&mut self) {
+    pub(super) fn look(&mut self) -> Level {
         let (free, bytes) = disk_bytes(&self.data_dir);
         self.react(free, bytes, Instant::now());
+        self.level
     }
 
     fn react(&mut self, free: u64, bytes: u64, now: Instant) {

@@ -55,6 +55,8 @@ pub struct Worker {
     pub hooks: Hooks,
     /// When the process started.
     pub started: Instant,
+    /// What the wall clock said then: what it says later may have jumped.
+    pub started_at: Micros,
     /// For how long a message id is remembered.
     pub window: Duration,
     /// How many ids all streams remember together.
@@ -151,7 +153,8 @@ impl Worker {
     /// Ids stored before are not remembered.
     pub(super) fn window_start(&self) -> Micros {
         let window = Micros::try_from(self.window.as_micros()).unwrap_or(Micros::MAX);
-        crate::time::now().saturating_sub(window)
+        let passed = Micros::try_from(self.started.elapsed().as_micros()).unwrap_or(Micros::MAX);
+        self.started_at.saturating_add(passed).saturating_sub(window)
     }
 
     /// Closes the letters whose event an earlier process stored; returns those whose record has

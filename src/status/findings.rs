@@ -21,6 +21,7 @@ pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     findings.extend(snapshot.streams.iter().filter_map(log));
     findings.extend(snapshot.streams.iter().filter_map(skew));
     findings.extend(disk(snapshot));
+    findings.extend(snapshot.streams.iter().filter_map(undated));
     findings.extend(standing.iter().map(|text| Finding {
         severity: Severity::Warning,
         view: View::Overview,
@@ -37,6 +38,18 @@ fn damage(stream: &StreamStatus) -> Option<Finding> {
         severity: Severity::Critical,
         view: View::Wal,
         text: format!("{name}: {lost} records are damaged and lost; the service's log has where"),
+        stream: Some(name.clone()),
+    })
+}
+
+fn undated(stream: &StreamStatus) -> Option<Finding> {
+    let (name, undated) = (&stream.name, stream.undated_events);
+    (undated > 0).then(|| Finding {
+        severity: Severity::Warning,
+        view: View::Overview,
+        text: format!(
+            "{name}: {undated} events came when the clock had jumped; they are in date=unknown"
+        ),
         stream: Some(name.clone()),
     })
 }

@@ -193,6 +193,9 @@ pub struct StreamStatus {
     pub damaged_records: u64,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: u64,
+    /// Events whose receive time is not believed; they are below `date=unknown`.
+    #[serde(default)]
+    pub undated_events: u64,
     /// Events whose batch is committed.
     pub stored_events: u64,
     /// Bytes of the objects those became.

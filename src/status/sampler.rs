@@ -181,6 +181,7 @@ impl Sampler {
             duplicate_events: stats.duplicate_events.get(),
             damaged_records: stats.damaged_records.get(),
             skewed_events: stats.skewed_events.get(),
+            undated_events: stats.undated_events.get(),
             stored_events: stats.stored_events.get(),
             stored_bytes: stats.stored_bytes.get(),
             stored_batches: stats.stored_batches.get(),
