@@ -4,12 +4,13 @@
 //! and what eventkit's own files have already. Out: each log's quota, or the sentence that says
 //! what does not fit. It allots; it does not measure what is used later (`space` does).
 //!
-//! Of the room, the reserve, the databases (256 MiB, or a sixteenth) and the free space below
-//! which no events are taken are set aside; the rest is the logs'. A `wal.bytes_max` that was set
-//! is each log's quota and has to fit. Unset, a quota is a 32nd of the logs' room, but no less
-//! than four segments (32 MiB) and no more than 4 GiB: sixteen busy streams fill half of it, and the lake has the
-//! other half. A stream that is made later gets as much, or a quarter of what is left where that
-//! is less, or four segments at the least; where that does not fit either, it is not made.
+//! The reserve, the databases (256 MiB, or a sixteenth) and the free space below which no events
+//! are taken are set aside; the rest is the logs'. A `wal.bytes_max` that was set is each log's
+//! quota, and has to fit into the room there is. Unset, a quota is a 32nd of the logs' part of the
+//! file system, but no less than four segments (32 MiB) and no more than 4 GiB: sixteen busy
+//! streams fill half of it, and the lake has the other half. A stream that is made later gets as
+//! much, or a quarter of what is left where that is less, or four segments at the least; where that
+//! does not fit either, it is not made.
 
 use std::path::Path;
 
@@ -118,7 +119,9 @@ impl Quotas {
         let reserve = reserve_bytes(config, disk.bytes);
         let databases = DATABASES_BYTES.min(disk.bytes / 16);
         let free = space::share(disk.bytes, config.disk.refuse_below);
-        let pool = room.saturating_sub(reserve + databases + free);
+        let aside = reserve + databases + free;
+        // By its size and not by its room: a disk that is full now is not for good.
+        let pool = disk.bytes.saturating_sub(aside);
         let mut wal = config.wal.clone();
         if !is_set {
             let each = (pool / PART).max(floor(&wal)).min(wal.bytes_max);
@@ -126,10 +129,10 @@ impl Quotas {
         }
         let logs = wal.bytes_max.saturating_mul(streams);
         let quotas = Self { is_set, left: pool.saturating_sub(logs), wal };
-        if logs <= pool {
+        let asked = logs.saturating_add(aside);
+        if !is_set || asked <= room {
             return Ok((quotas, None));
         }
-        let asked = logs.saturating_add(reserve + databases + free);
         let log_bytes = quotas.wal.bytes_max;
         let place = disk.place.clone();
         let error = TooSmall { place, room, asked, streams, log_bytes, reserve, databases, free };
@@ -212,18 +215,23 @@ mod tests {
     fn an_unset_quota_follows_the_disk() {
         assert_eq!(quota(&disk(900 * GIB, 1000 * GIB)), 4 * GIB);
         let of_a_small_vm = quota(&disk(8 * GIB, 10 * GIB));
-        assert!((200 * MIB..256 * MIB).contains(&of_a_small_vm), "{of_a_small_vm}");
+        assert!((256 * MIB..320 * MIB).contains(&of_a_small_vm), "{of_a_small_vm}");
         assert_eq!(quota(&disk(270 * MIB, 300 * MIB)), 32 * MIB);
-        // Far too small a disk is no reason not to start, and neither is a full one.
-        assert!((MIB..8 * MIB).contains(&quota(&disk(32 * MIB, 40 * MIB))));
-        assert_eq!(quota(&disk(0, 10 * GIB)), 0);
+        // Far too small a disk is no reason not to start.
+        assert!((MIB..16 * MIB).contains(&quota(&disk(32 * MIB, 40 * MIB))));
+    }
+
+    #[test]
+    fn a_disk_that_is_full_at_the_start_leaves_the_quotas_as_they_are() {
+        assert_eq!(quota(&disk(0, 10 * GIB)), quota(&disk(8 * GIB, 10 * GIB)));
     }
 
     #[test]
     fn what_eventkit_has_already_is_room() {
-        let fresh = disk(8 * GIB, 10 * GIB);
-        let grown = Disk { free_bytes: 5 * GIB, used_bytes: 3 * GIB, ..fresh.clone() };
-        assert_eq!(quota(&fresh), quota(&grown));
+        let full = disk(2 * GIB, 20 * GIB);
+        let of_ours = Disk { used_bytes: 6 * GIB, ..full.clone() };
+        assert!(Quotas::plan(&set_to(GIB), 4, false, &full).is_err());
+        assert!(Quotas::plan(&set_to(GIB), 4, false, &of_ours).is_ok());
     }
 
     #[test]
@@ -243,7 +251,7 @@ mod tests {
         let full = disk(GIB, 40 * GIB);
         let (quotas, warning) = Quotas::plan(&set_to(4 * GIB), 4, true, &full).unwrap();
         assert!(warning.unwrap().contains("18.3 GiB are asked for"));
-        assert_eq!((quotas.log().bytes_max, quotas.grant().is_none()), (4 * GIB, true));
+        assert_eq!(quotas.log().bytes_max, 4 * GIB);
         // What never fits is a mistake, whatever is there.
         assert!(Quotas::plan(&set_to(20 * GIB), 4, true, &full).is_err());
     }
@@ -262,7 +270,7 @@ mod tests {
             granted.len() >= 8 && granted.iter().all(|bytes| *bytes >= 32 * MIB),
             "{granted:?}"
         );
-        assert!(logs <= GIB, "{logs}");
+        assert!(logs <= 4 * GIB, "{logs}");
     }
 
     #[test]
