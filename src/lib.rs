@@ -15,6 +15,10 @@ pub mod config;
 pub mod damage;
 /// A SQLite file behind a thread of its own: what ledger and error store stand on.
 pub mod sqlite;
+/// How much room the disk has, and whether events are taken.
+pub mod space;
+/// How the disk's room is shared out among the logs.
+pub mod quota;
 /// The counters that every stage bumps, and from which metrics and the console are fed.
 pub mod stats;
 /// HTTP in: routes, encodings, limits, one log record per event, the answer after the sync.

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
-use crate::event::StreamName;
+use crate::event::{Micros, StreamName};
 use crate::ledger::Ledger;
 use crate::load::{Budget, Delivery, EventLoader};
 use crate::queue::{Hooks, Inbox, Wake, Worker};
@@ -41,6 +41,7 @@ pub(super) struct Spawner {
     pub(super) workers: Workers,
     pub(super) runtime: Handle,
     pub(super) started: Instant,
+    pub(super) started_at: Micros,
 }
 
 impl Spawner {
@@ -74,6 +75,7 @@ impl Spawner {
             messages,
             hooks: self.hooks.clone(),
             started: self.started,
+            started_at: self.started_at,
             window: self.config.dedupe.window,
             memory: Arc::clone(&self.memory),
         };

@@ -214,6 +214,7 @@ impl Running {
     }
 
     fn send_due(&mut self) -> Result<(), Ended> {
+        self.worker.loader.send_held(Instant::now());
         let (resumed, empty) = self.worker.loader.take_resumed();
         for plan in empty {
             self.worker.insist("replace a plan", |w| w.ledger.replace(plan, vec![]))?;
@@ -231,7 +232,7 @@ impl Running {
     }
 
     fn settle(&mut self, ended: Vec<Delivered>) -> Result<(), Ended> {
-        let settlement = self.worker.loader.settle(ended);
+        let settlement = self.worker.loader.settle(ended, Instant::now());
         for Refused { batch, row } in &settlement.refused {
             self.dedupe.forget(&batch.event(row.row).message_id);
         }
@@ -317,6 +318,7 @@ impl Running {
         let stats = &self.worker.stream.stats;
         let before =
             FlushReport { events: stats.stored_events.get(), batches: stats.stored_batches.get() };
+        self.worker.loader.try_held(Instant::now());
         self.flushes.push(Flush { target: self.worker.stream.wal.head(), before, reply });
     }
 

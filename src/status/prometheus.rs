@@ -74,6 +74,7 @@ fn of_stream(stream: &super::StreamStatus) {
         ("eventkit_events_failed_total", stream.rejected_events),
         ("eventkit_events_duplicate_total", stream.duplicate_events),
         ("eventkit_events_skewed_total", stream.skewed_events),
+        ("eventkit_events_undated_total", stream.undated_events),
         ("eventkit_wal_damaged_records_total", stream.damaged_records),
         ("eventkit_wal_torn_tails_total", stream.torn_tails),
         ("eventkit_events_stored_total", stream.stored_events),
