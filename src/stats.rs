@@ -71,6 +71,10 @@ pub struct StreamStats {
     pub store_error: Mutex<Option<String>>,
     /// Records that could not be read from the log any more.
     pub damaged_records: Count,
+    /// Objects of the store that could not be read when it was listed.
+    pub unreadable_objects: Count,
+    /// Dead letters that neither the error store nor the log has any more.
+    pub lost_letters: Count,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: Count,
     /// Everything below this log position is stored or dead-lettered.
@@ -107,6 +111,8 @@ impl StreamStats {
             store_ms_last: Count::default(),
             store_error: Mutex::default(),
             damaged_records: Count::default(),
+            unreadable_objects: Count::default(),
+            lost_letters: Count::default(),
             skewed_events: Count::default(),
             cursor: Count::default(),
             read_to: Count::default(),

@@ -92,6 +92,8 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
         rejected_events: events / 50,
         duplicate_events: 312,
         damaged_records: 0,
+        unreadable_objects: 0,
+        lost_letters: 0,
         skewed_events: 4,
         stored_events: events - events / 50 - lag.min(events / 2),
         stored_bytes: events * 140,
@@ -167,6 +169,7 @@ fn streams() -> Vec<StreamStatus> {
 /// The service.
 pub fn snapshot() -> Snapshot {
     Snapshot {
+        damages: Vec::new(),
         api: API_VERSION,
         version: "0.9.2".to_owned(),
         boot_id: "boot-1".to_owned(),

@@ -133,11 +133,12 @@ impl Service {
             address: config.admin_socket.display().to_string(),
             source,
         })?;
-        let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
-        let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
-        number_letters(&ledger, &errors).await?;
+        let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
         let changes = Changes::default();
         changes.add(started_text(&config));
+        let damages = [ledger.damage(), errors.damage()];
+        let damages: Vec<String> = damages.into_iter().flatten().map(ToString::to_string).collect();
+        damages.iter().for_each(|damage| changes.add(damage.clone()));
         let (fatal_sender, fatal) = mpsc::channel(16);
         let workers = Workers::default();
         let spawner = Spawner {
@@ -170,6 +171,7 @@ impl Service {
             edge: Arc::clone(&edge_stats),
             store: store.name().to_owned(),
             changes: changes.clone(),
+            damages,
             data_dir: config.data_dir.clone(),
             listen: events.local_addr().unwrap_or(config.listen).to_string(),
             started,
@@ -325,14 +327,19 @@ fn hooks(fatal: mpsc::Sender<String>, changes: Changes) -> Hooks {
     }
 }
 
-/// The ledger knows letters by their numbers alone: one that it knows is never another's.
-async fn number_letters(ledger: &Ledger, errors: &ErrorStore) -> Result<(), StartError> {
-    let (ledger, errors) = (ledger.clone(), errors.clone());
-    let numbered = tokio::task::spawn_blocking(move || errors.number_above(ledger.last_letter()?));
-    match numbered.await {
-        Ok(numbered) => Ok(numbered?),
+/// Opening databases checks every row of them: off the runtime's threads.
+async fn open_databases(config: Arc<Config>) -> Result<(Ledger, ErrorStore), StartError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
+        let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
+        // The ledger knows letters by their numbers alone: one that it knows is never another's.
+        errors.number_above(ledger.last_letter()?)?;
+        Ok((ledger, errors))
+    });
+    match opened.await {
+        Ok(opened) => opened,
         Err(error) => {
-            Err(StartError::File { path: "errors.db".into(), source: io::Error::other(error) })
+            Err(StartError::File { path: "ledger.db".into(), source: io::Error::other(error) })
         }
     }
 }

@@ -85,6 +85,7 @@ impl Spawner {
             started: self.started,
             window: self.config.dedupe.window,
             memory: Arc::clone(&self.memory),
+            data_dir: self.config.data_dir.clone(),
         };
         let name = format!("load {}", stream.name).chars().take(15).collect();
         match std::thread::Builder::new().name(name).spawn(move || worker.run()) {

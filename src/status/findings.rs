@@ -14,7 +14,10 @@ const REJECTED_RATE_CRITICAL: f64 = 1.0;
 /// Everything worth a look, worst first.
 pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
+    findings.extend(snapshot.damages.iter().map(|damage| database(damage)));
     findings.extend(snapshot.streams.iter().filter_map(damage));
+    findings.extend(snapshot.streams.iter().filter_map(lost_letters));
+    findings.extend(snapshot.streams.iter().filter_map(unreadable));
     findings.extend(snapshot.streams.iter().filter_map(store));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
@@ -30,6 +33,33 @@ fn damage(stream: &StreamStatus) -> Option<Finding> {
         severity: Severity::Critical,
         view: View::Wal,
         text: format!("{name}: {lost} records are damaged and lost; the service's log has where"),
+        stream: Some(name.clone()),
+    })
+}
+
+fn database(damage: &str) -> Finding {
+    let (severity, view) = (Severity::Critical, View::Overview);
+    Finding { severity, view, text: damage.to_owned(), stream: None }
+}
+
+fn lost_letters(stream: &StreamStatus) -> Option<Finding> {
+    let (name, lost) = (&stream.name, stream.lost_letters);
+    (lost > 0).then(|| Finding {
+        severity: Severity::Critical,
+        view: View::DeadLetters,
+        text: format!(
+            "{name}: {lost} dead letters are lost; quarantine/letters-{name}-… has which"
+        ),
+        stream: Some(name.clone()),
+    })
+}
+
+fn unreadable(stream: &StreamStatus) -> Option<Finding> {
+    let (name, objects) = (&stream.name, stream.unreadable_objects);
+    (objects > 0).then(|| Finding {
+        severity: Severity::Critical,
+        view: View::Overview,
+        text: format!("{name}: {objects} objects can't be read; the service's log has which"),
         stream: Some(name.clone()),
     })
 }

@@ -59,6 +59,9 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// The last things that changed, newest first, at most 20.
     pub changes: Vec<Change>,
+    /// Databases that were damaged at the start and begin anew, a sentence each.
+    #[serde(default)]
+    pub damages: Vec<String>,
 }
 
 /// How bad a finding is.
@@ -191,6 +194,12 @@ pub struct StreamStatus {
     pub duplicate_events: u64,
     /// Log records that could not be read any more.
     pub damaged_records: u64,
+    /// Objects of the store that could not be read when it was listed at the start.
+    #[serde(default)]
+    pub unreadable_objects: u64,
+    /// Dead letters that neither the error store nor the log has any more.
+    #[serde(default)]
+    pub lost_letters: u64,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: u64,
     /// Events whose batch is committed.

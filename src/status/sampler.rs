@@ -50,6 +50,8 @@ pub struct Sources {
     pub store: String,
     /// The last changes.
     pub changes: Changes,
+    /// Databases that were damaged at the start, a sentence each.
+    pub damages: Vec<String>,
     /// Where the disk is looked at.
     pub data_dir: PathBuf,
     /// Where events come in.
@@ -141,6 +143,7 @@ impl Sampler {
             streams: rows,
             dead_letters,
             changes: self.sources.changes.list(),
+            damages: self.sources.damages.clone(),
         };
         snapshot.findings = findings::of(&snapshot);
         snapshot
@@ -178,6 +181,8 @@ impl Sampler {
             rejected_events: stats.rejected_events.get(),
             duplicate_events: stats.duplicate_events.get(),
             damaged_records: stats.damaged_records.get(),
+            unreadable_objects: stats.unreadable_objects.get(),
+            lost_letters: stats.lost_letters.get(),
             skewed_events: stats.skewed_events.get(),
             stored_events: stats.stored_events.get(),
             stored_bytes: stats.stored_bytes.get(),

@@ -42,6 +42,8 @@ pub struct Plan {
     pub digest: Digest,
     /// The receipt of its first and last event, in order of time.
     pub received: (Micros, Micros),
+    /// The ledger's transaction that made it durable; 0 until then.
+    pub ledger_tx: u64,
 }
 
 /// Where a text lies in the batch's buffer; `NONE` for no text.
@@ -80,6 +82,9 @@ pub struct Batch {
     pub log_uuid: u128,
     /// Its partition.
     pub partition: PartitionId,
+    /// The ledger's transaction that made its plan durable; 0 until then. What a store keeps of
+    /// it shows later whether the ledger has gone back in time.
+    pub ledger_tx: u64,
     text: String,
     rows: Vec<Row>,
 }
@@ -88,7 +93,15 @@ impl Batch {
     /// An empty batch.
     #[must_use]
     pub fn new(id: BatchId, stream: StreamName, log_uuid: u128, partition: PartitionId) -> Self {
-        Self { id, stream, log_uuid, partition, text: String::new(), rows: Vec::new() }
+        Self {
+            id,
+            stream,
+            log_uuid,
+            partition,
+            ledger_tx: 0,
+            text: String::new(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds an event; its position must be above those it has. Returns false, adding nothing,
@@ -253,6 +266,7 @@ impl Batch {
             ids: self.events().map(|(_, event)| key.hash(&event.message_id)).collect(),
             digest: self.digest(),
             received: self.received(),
+            ledger_tx: self.ledger_tx,
         }
     }
 
