@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::database::{Database, Ring};
-use super::group::Tally;
+use super::group::{GroupId, Tally};
 use super::letter::{NewLetter, Status};
 use super::row::{Changing, Fixed, Kind, json, seq_to_row};
 use crate::event::{LetterId, Micros, Phase, Rejection};
@@ -92,6 +92,26 @@ impl Database {
         if let Some(known) = self.same_event(&row, letter)? {
             return Ok(known);
         }
+        if !self.insert(id, group, &row, &letter.payload)? {
+            return self
+                .connection
+                .prepare_cached("SELECT id FROM letters WHERE stream = ?1 AND seq = ?2")?
+                .query_row(params![row.stream, letter.seq.map(seq_to_row)], |row| row.get(0));
+        }
+        tally.change(group, None, Some(Status::Open));
+        tally.bytes(group, row.payload_bytes);
+        tally.rejected(group, at);
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    /// Inserts an open letter with its checksums; `false` where its position has one.
+    fn insert(
+        &self,
+        id: Option<LetterId>,
+        group: GroupId,
+        row: &Fixed<'_>,
+        payload: &[u8],
+    ) -> rusqlite::Result<bool> {
         let inserted = self
             .connection
             .prepare_cached(
@@ -118,22 +138,16 @@ impl Database {
                 row.payload_crc,
                 row.preview,
                 row.crc(),
-                letter.payload
+                payload
             ])?;
         if inserted == 0 {
-            return self
-                .connection
-                .prepare_cached("SELECT id FROM letters WHERE stream = ?1 AND seq = ?2")?
-                .query_row(params![row.stream, letter.seq.map(seq_to_row)], |row| row.get(0));
+            return Ok(false);
         }
-        tally.change(group, None, Some(Status::Open));
-        tally.bytes(group, row.payload_bytes);
-        tally.rejected(group, at);
         let id = self.connection.last_insert_rowid();
         self.connection
             .prepare_cached("UPDATE letters SET state_crc = ?2 WHERE id = ?1")?
             .execute(params![id, Changing::of_new(id, row.crc()).crc()])?;
-        Ok(id)
+        Ok(true)
     }
 
     /// The letter of the same message and payload, unless it was discarded: a client that got no

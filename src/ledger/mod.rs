@@ -11,6 +11,7 @@
 //! store, which knows what it has ([`Ledger::adopt`]); until then a stream has no cursor here.
 
 mod counter;
+mod cursor;
 mod letters;
 mod open;
 mod row;
@@ -23,7 +24,8 @@ use roaring::RoaringTreemap;
 use rusqlite::{Connection, params};
 
 pub use counter::Counter;
-use row::{BATCH, BatchRow, IDS, SEQS, State, cursor_crc, unseal};
+use cursor::{progress, set_cursor};
+use row::{BATCH, BatchRow, IDS, State, unseal};
 
 use crate::dedupe::{IdHash, IdKey};
 use crate::event::{LetterId, Micros, Seq, StreamName};
@@ -452,64 +454,4 @@ fn adopt(
     row.insert(c, &found.seqs, ids, true)?;
     let batch = found.id.as_bytes();
     found.letters.iter().try_for_each(|letter| letters::stored(c, *letter, batch))
-}
-
-fn set_cursor(
-    c: &Connection,
-    stream: &StreamName,
-    log_uuid: u128,
-    next_seq: Seq,
-) -> rusqlite::Result<()> {
-    let known = row::cursor(c, stream, log_uuid)?;
-    let next_seq = known.map_or(next_seq, |known| known.max(next_seq)) as i64;
-    let (name, log) = (stream.as_str(), log_uuid.to_be_bytes());
-    c.prepare_cached(
-        "INSERT OR REPLACE INTO cursors (stream, log_uuid, next_seq, crc) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute(params![name, log, next_seq, cursor_crc(name, &log, next_seq)])?;
-    // What the cursor has passed is never asked for again.
-    c.prepare_cached(
-        "UPDATE batches SET seqs = NULL
-         WHERE stream = ?1 AND last_seq < ?2 AND state = 'stored' AND seqs IS NOT NULL",
-    )?
-    .execute(params![name, next_seq])?;
-    Ok(())
-}
-
-fn progress(c: &Connection, stream: &StreamName, log_uuid: u128) -> rusqlite::Result<Progress> {
-    let next_seq = row::cursor(c, stream, log_uuid)?;
-    let mut progress = Progress { next_seq, ..Progress::default() };
-    // What is chosen is read again from the row itself: an index may be damaged too.
-    let mut batches = c.prepare(&format!(
-        "SELECT {BATCH}, seqs FROM batches WHERE stream = ?1 AND state = 'planned'
-         UNION ALL
-         SELECT {BATCH}, seqs FROM batches
-         WHERE stream = ?1 AND state = 'stored' AND last_seq >= ?2 AND seqs IS NOT NULL"
-    ))?;
-    let mut rows = batches.query(params![stream.as_str(), next_seq.unwrap_or(0) as i64])?;
-    while let Some(row) = rows.next()? {
-        let batch = BatchRow::read(row)?;
-        if batch.log_uuid != log_uuid || batch.stream != stream.as_str() {
-            continue;
-        }
-        let seqs = batch.seqs(row, SEQS)?;
-        match batch.state {
-            State::Stored => progress.stored |= seqs,
-            State::Planned => progress.open.push(Plan {
-                id: batch.id,
-                stream: stream.clone(),
-                log_uuid,
-                partition: batch.partition,
-                object: batch.object,
-                seqs,
-                ids: Vec::new(),
-                digest: batch.digest,
-                received: batch.received,
-                ledger_tx: batch.ledger_tx as u64,
-            }),
-            State::Replaced => {}
-        }
-    }
-    progress.open.sort_by_key(|plan| plan.id);
-    Ok(progress)
 }

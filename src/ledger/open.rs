@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 use rusqlite_migration::{HookResult, M};
 
 use super::row::{self, BATCH, BatchRow, IDS, SEQS, State, named_crc, seal, unseal};
-use super::{counter, letters};
+use super::{counter, cursor, letters};
 use crate::sqlite::damaged;
 use crate::store::BatchId;
 
@@ -46,7 +46,7 @@ fn checksums(c: &Transaction<'_>) -> HookResult {
         .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
         .collect::<Result<_, _>>()?;
     for (stream, log, next_seq) in cursors {
-        let crc = row::cursor_crc(&stream, &log, next_seq);
+        let crc = cursor::cursor_crc(&stream, &log, next_seq);
         c.execute("UPDATE cursors SET crc = ?2 WHERE stream = ?1", params![stream, crc])?;
     }
     let replayed: Vec<(i64, Vec<u8>)> = c
@@ -73,7 +73,7 @@ pub(super) fn check(c: &Connection) -> rusqlite::Result<()> {
     let mut rows = cursors.query([])?;
     while let Some(found) = rows.next()? {
         let stream = found.get_ref(3)?.as_str().map_err(|_| damaged("a cursor"))?;
-        row::read_cursor(stream, found)?;
+        cursor::read_cursor(stream, found)?;
     }
     let mut open = c.prepare("SELECT stream, seq, letter, log_uuid, crc FROM letters")?;
     let mut rows = open.query([])?;

@@ -6,7 +6,7 @@
 use roaring::RoaringTreemap;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use crate::event::{Micros, Seq, StreamName};
+use crate::event::Micros;
 use crate::sqlite::{Checksum, damaged};
 use crate::store::{BatchId, Digest, Plan};
 
@@ -241,11 +241,6 @@ pub(super) fn unseal(id: BatchId, sealed: &[u8]) -> rusqlite::Result<&[u8]> {
     if found == u32::from_le_bytes(*crc) { Ok(bytes) } else { Err(fail()) }
 }
 
-/// The checksum of a stream's cursor.
-pub(super) fn cursor_crc(stream: &str, log_uuid: &[u8], next_seq: i64) -> u32 {
-    Checksum::default().text(Some(stream)).bytes(Some(log_uuid)).number(next_seq).value()
-}
-
 /// The checksum of a named value.
 pub(super) fn named_crc(name: &str, value: &[u8]) -> u32 {
     Checksum::default().text(Some(name)).bytes(Some(value)).value()
@@ -259,28 +254,4 @@ pub(super) fn replayed_crc(letter: i64, batch: &[u8]) -> u32 {
 /// The checksum of a letter that waits.
 pub(super) fn letter_crc(stream: &str, seq: i64, letter: i64, log_uuid: &[u8]) -> u32 {
     Checksum::default().text(Some(stream)).number(seq).number(letter).bytes(Some(log_uuid)).value()
-}
-
-/// The cursor of that stream in that log.
-pub(super) fn cursor(
-    c: &Connection,
-    stream: &StreamName,
-    log_uuid: u128,
-) -> rusqlite::Result<Option<Seq>> {
-    let found = c
-        .prepare_cached("SELECT log_uuid, next_seq, crc FROM cursors WHERE stream = ?1")?
-        .query_row([stream.as_str()], |row| read_cursor(stream.as_str(), row))
-        .optional()?;
-    Ok(found.filter(|(uuid, _)| *uuid == log_uuid).map(|(_, next_seq)| next_seq as Seq))
-}
-
-/// A cursor's log and position, from the columns `log_uuid, next_seq, crc`.
-pub(super) fn read_cursor(stream: &str, row: &Row<'_>) -> rusqlite::Result<(u128, i64)> {
-    let read = || {
-        let uuid: [u8; 16] = row.get(0).ok()?;
-        let next_seq: i64 = row.get(1).ok()?;
-        let whole = row.get::<_, i64>(2).ok()? == i64::from(cursor_crc(stream, &uuid, next_seq));
-        whole.then_some((u128::from_be_bytes(uuid), next_seq))
-    };
-    read().ok_or_else(|| damaged("a cursor"))
 }

@@ -33,7 +33,7 @@ use crate::ingest::{self, Edge};
 use crate::ledger::Ledger;
 use crate::load::Budget;
 use crate::queue::{Hooks, Wake};
-use crate::sqlite::SqliteError;
+use crate::sqlite::{Damage, SqliteError};
 use crate::stats::EdgeStats;
 use crate::status::{Changes, Sampler, Sources};
 use crate::store::AnyStore;
@@ -135,10 +135,7 @@ impl Service {
         })?;
         let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
         let changes = Changes::default();
-        changes.add(started_text(&config));
-        let damages = [ledger.damage(), errors.damage()];
-        let damages: Vec<String> = damages.into_iter().flatten().map(ToString::to_string).collect();
-        damages.iter().for_each(|damage| changes.add(damage.clone()));
+        let damages = note_start(&changes, &config, [ledger.damage(), errors.damage()]);
         let (fatal_sender, fatal) = mpsc::channel(16);
         let workers = Workers::default();
         let spawner = Spawner {
@@ -315,8 +312,13 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     socket.listen(BACKLOG).map_err(fail)
 }
 
-fn started_text(config: &Config) -> String {
-    format!("eventkit {} started on {}", env!("CARGO_PKG_VERSION"), config.data_dir.display())
+/// Says that the service has started, and which of its databases were damaged.
+fn note_start(changes: &Changes, config: &Config, damages: [Option<&Damage>; 2]) -> Vec<String> {
+    let (version, dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.display());
+    changes.add(format!("eventkit {version} started on {dir}"));
+    let damages: Vec<String> = damages.into_iter().flatten().map(ToString::to_string).collect();
+    damages.iter().for_each(|damage| changes.add(damage.clone()));
+    damages
 }
 
 fn hooks(fatal: mpsc::Sender<String>, changes: Changes) -> Hooks {

@@ -123,7 +123,10 @@ fn a_newer_format_is_refused_and_left_untouched() {
     let path = directory.path().join("errors.db");
     let store = open_at(&path);
     put(&store, vec![letter("a", 1, "r")]);
-    wait(store.write(0, |db| db.connection.execute_batch("PRAGMA user_version = 99"))).unwrap();
+    wait(store.write(0, |db| {
+        db.connection.execute_batch("PRAGMA user_version = 99; PRAGMA application_id = 1162543203")
+    }))
+    .unwrap();
     drop(store);
     let before = fs::read(&path).unwrap();
     let error = ErrorStore::open(&path, LIMITS).err().unwrap();
