@@ -11,6 +11,8 @@ pub mod event;
 pub mod time;
 /// Raw settings from file, environment and options become final types, once.
 pub mod config;
+/// What was found damaged: a report each, until an operator has seen it.
+pub mod damage;
 /// A SQLite file behind a thread of its own: what ledger and error store stand on.
 pub mod sqlite;
 /// The counters that every stage bumps, and from which metrics and the console are fed.

@@ -75,6 +75,8 @@ pub struct StreamStats {
     pub unreadable_objects: Count,
     /// Dead letters that neither the error store nor the log has any more.
     pub lost_letters: Count,
+    /// Torn tails that a start has set aside.
+    pub suspect_tails: Count,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: Count,
     /// Everything below this log position is stored or dead-lettered.
@@ -113,6 +115,7 @@ impl StreamStats {
             damaged_records: Count::default(),
             unreadable_objects: Count::default(),
             lost_letters: Count::default(),
+            suspect_tails: Count::default(),
             skewed_events: Count::default(),
             cursor: Count::default(),
             read_to: Count::default(),

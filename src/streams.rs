@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::config::{Config, StreamConfig};
 use crate::event::{Seq, StreamName};
 use crate::stats::StreamStats;
-use crate::wal::{Recovered, Wal, WalError};
+use crate::wal::disk::OsDisk;
+use crate::wal::{Place, Recovered, Wal, WalError};
 
 /// One stream.
 pub struct Stream {
@@ -70,12 +72,14 @@ struct Table {
     open: RwLock<HashMap<StreamName, Arc<Stream>>>,
     /// Held while a stream is made, so that two first uses make one log.
     making: Mutex<()>,
+    ledger_tx: Arc<AtomicU64>,
     floor: Floor,
     on_new: OnNew,
 }
 
 impl Streams {
-    /// Opens the declared streams and those with a log on disk. `floor` says which position a log
+    /// Opens the declared streams and those with a log on disk, which note `ledger_tx`, the
+    /// ledger's counter, in their segments. `floor` says which position a log
     /// may hand out next at the lowest ([`Wal::open`]). `on_new` is called for each of
     /// these and for every later one, before anything can be appended to it.
     ///
@@ -83,13 +87,14 @@ impl Streams {
     /// The first log that can't be opened.
     pub fn open(
         config: Arc<Config>,
+        ledger_tx: Arc<AtomicU64>,
         floor: impl Fn(&StreamName) -> io::Result<Seq> + Send + Sync + 'static,
         on_new: impl Fn(&Arc<Stream>) + Send + Sync + 'static,
     ) -> Result<Self, WalError> {
         let dir = config.data_dir.join("wal");
         let fail = |what| {
             let path = dir.clone();
-            move |source| WalError { path, what, source }
+            move |source| WalError::io(&path, what, source)
         };
         std::fs::create_dir_all(&dir).map_err(fail("create directory"))?;
         let mut names: Vec<StreamName> = config.streams.keys().cloned().collect();
@@ -106,6 +111,7 @@ impl Streams {
             dir: dir.clone(),
             open: RwLock::default(),
             making: Mutex::default(),
+            ledger_tx,
             floor: Box::new(floor),
             on_new: Box::new(on_new),
         }));
@@ -155,12 +161,16 @@ impl Streams {
     fn make(&self, name: &StreamName) -> Result<Arc<Stream>, WalError> {
         let config = &self.0.config;
         let dir = self.0.dir.join(name.as_str());
-        let floor = (self.0.floor)(name).map_err(|source| WalError {
-            path: dir.clone(),
-            what: "learn its last position",
-            source,
-        })?;
-        let (wal, recovered) = Wal::open(&dir, config.wal.clone(), floor)?;
+        let floor = (self.0.floor)(name)
+            .map_err(|source| WalError::io(&dir, "learn its last position", source))?;
+        let place = Place {
+            disk: OsDisk::shared(),
+            quarantine: config.data_dir.join("quarantine").join(name.as_str()),
+            dir,
+            floor,
+            ledger_tx: Arc::clone(&self.0.ledger_tx),
+        };
+        let (wal, recovered) = Wal::open(place, config.wal.clone())?;
         let config = config.streams.get(name).unwrap_or(&config.default_stream).clone();
         let stream = Arc::new(Stream {
             name: name.clone(),

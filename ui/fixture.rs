@@ -6,8 +6,8 @@ use std::time::Duration;
 use eventkit::errors::{Attempt, Counts, Group, Letter, LetterSummary, Page, Status};
 use eventkit::event::{Kind, LetterId, Micros, Phase, Receipt, Rejection, StreamName};
 use eventkit::status::{
-    API_VERSION, Capacity, Change, Finding, PartitionStatus, Severity, Sink, Snapshot, Stage,
-    State, StreamStatus, View, WalStatus,
+    API_VERSION, Capacity, Change, Damage, Finding, PartitionStatus, Severity, Sink, Snapshot,
+    Stage, State, StreamStatus, View, WalStatus,
 };
 
 use super::Options;
@@ -94,6 +94,7 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
         damaged_records: 0,
         unreadable_objects: 0,
         lost_letters: 0,
+        torn_tails: 0,
         skewed_events: 4,
         stored_events: events - events / 50 - lag.min(events / 2),
         stored_bytes: events * 140,
@@ -169,7 +170,6 @@ fn streams() -> Vec<StreamStatus> {
 /// The service.
 pub fn snapshot() -> Snapshot {
     Snapshot {
-        damages: Vec::new(),
         api: API_VERSION,
         version: "0.9.2".to_owned(),
         boot_id: "boot-1".to_owned(),
@@ -211,6 +211,7 @@ pub fn snapshot() -> Snapshot {
             cpu_cores_max: 4,
             errors_bytes: 38 << 20,
         },
+        damage: Damage::default(),
         changes: [
             (27, "lake put failed, try 3: timed out after 30s"),
             (245, "first validate.missing_field in checkout"),

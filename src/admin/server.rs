@@ -18,11 +18,12 @@ use serde_json::json;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{Flushed, ListLetters, Replay, Replayed};
+use super::{Acknowledged, Flushed, ListLetters, Replay, Replayed};
+use crate::damage::{Report, Reports};
 use crate::errors::{Claim, ErrorStore, ErrorStoreError, LetterFilter};
 use crate::event::{LetterId, ReplayOrigin};
 use crate::streams::{Stream, Streams};
-use crate::wal::Records;
+use crate::wal::{PAYLOAD_BYTES_MAX, Records};
 
 /// Letters claimed and appended at a time: bounds memory, not the replay.
 const CLAIM_MAX: u32 = 500;
@@ -46,6 +47,8 @@ pub struct Admin {
     pub errors: ErrorStore,
     /// The streams that letters are replayed into.
     pub streams: Streams,
+    /// What was found damaged.
+    pub reports: Reports,
     /// Stores everything that is in the logs.
     pub flush: Flush,
     /// Notes what operators did.
@@ -125,6 +128,8 @@ pub async fn serve(listener: UnixListener, admin: Admin) -> io::Result<()> {
         .route("/v1/groups", get(groups))
         .route("/v1/replay", post(replay))
         .route("/v1/flush", post(flush))
+        .route("/v1/damage", get(damage))
+        .route("/v1/damage/acknowledge", post(acknowledge))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .fallback(|| async { Refusal(StatusCode::NOT_FOUND, "not_found", "no such route".into()) })
         .with_state(admin);
@@ -167,6 +172,34 @@ async fn flush(
 ) -> Result<Json<Flushed>, Refusal> {
     allowed(&peer)?;
     Ok(Json((admin.flush)().await))
+}
+
+async fn damage(State(admin): State<Admin>) -> Json<Vec<Report>> {
+    Json(admin.reports.all())
+}
+
+async fn acknowledge(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Acknowledged>, Refusal> {
+    allowed(&peer)?;
+    let reports = admin.reports.clone();
+    let acknowledged = tokio::task::spawn_blocking(move || reports.acknowledge()).await;
+    match acknowledged.map_err(io::Error::other).flatten() {
+        Ok(reports) => {
+            if reports > 0 {
+                (admin.changed)(format!(
+                    "{reports} damage reports acknowledged by {}",
+                    peer.name()
+                ));
+            }
+            Ok(Json(Acknowledged { reports }))
+        }
+        Err(error) => {
+            let message = format!("a report can't be written: {error}");
+            Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, "io", message))
+        }
+    }
 }
 
 fn allowed(peer: &Peer) -> Result<(), Refusal> {
@@ -227,7 +260,11 @@ async fn append(admin: &Admin, claims: Vec<Claim>, done: &mut Replayed) -> Vec<L
     while let Some(first) = claims.next() {
         let name = first.stream.clone();
         let mut run = vec![first];
-        while let Some(next) = claims.next_if(|claim| claim.stream == name) {
+        // A payload that no record can have is refused alone.
+        let fits = |claim: &Claim| claim.payload.len() <= PAYLOAD_BYTES_MAX;
+        while let Some(next) =
+            claims.next_if(|claim| claim.stream == name && fits(claim) && fits(&run[0]))
+        {
             run.push(next);
         }
         // To make a stream is work on the disk.
@@ -258,7 +295,12 @@ async fn append_run(stream: &Stream, run: &[Claim]) -> Result<(), String> {
         for claim in run {
             let mut receipt = claim.receipt.clone();
             receipt.replay = Some(ReplayOrigin { letter: claim.id, replayed_at });
-            records.push(&receipt, &claim.payload);
+            if !records.push(&receipt, &claim.payload) {
+                let bytes = claim.payload.len();
+                return Err(format!(
+                    "the payload has {bytes} bytes, and a log's record may have {PAYLOAD_BYTES_MAX}"
+                ));
+            }
         }
         let appended = match stream.wal.append(records) {
             Ok(appending) => appending.await.map(drop),

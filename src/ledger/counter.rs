@@ -16,12 +16,16 @@ const TRANSACTIONS: &str = "transactions";
 
 /// The number of the last transaction that is durable; cheap to clone and to read.
 #[derive(Clone, Debug, Default)]
-pub struct Counter(Arc<AtomicU64>);
+pub(super) struct Counter(Arc<AtomicU64>);
 
 impl Counter {
+    /// For those who record it often.
+    pub(super) fn handle(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0)
+    }
+
     /// The number.
-    #[must_use]
-    pub fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 

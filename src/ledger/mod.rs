@@ -19,11 +19,13 @@ mod row;
 mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use roaring::RoaringTreemap;
 use rusqlite::{Connection, params};
 
-pub use counter::Counter;
+use counter::Counter;
 use cursor::{progress, set_cursor};
 use row::{BATCH, BatchRow, IDS, State, unseal};
 
@@ -138,8 +140,8 @@ impl Ledger {
 
     /// The same as a handle, for those who record it often.
     #[must_use]
-    pub fn counter(&self) -> Counter {
-        self.counter.clone()
+    pub fn counter(&self) -> Arc<AtomicU64> {
+        self.counter.handle()
     }
 
     /// Whether somebody has seen, before this process, a later transaction than there was when

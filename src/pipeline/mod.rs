@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, Admin};
 use crate::config::Config;
+use crate::damage::Reports;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
@@ -111,6 +112,7 @@ pub struct Service {
     admin: UnixListener,
     sampler: Sampler,
     changes: Changes,
+    reports: Reports,
     store: Arc<AnyStore>,
     store_state: watch::Sender<Result<(), String>>,
     fatal: mpsc::Receiver<String>,
@@ -135,7 +137,8 @@ impl Service {
         })?;
         let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
         let changes = Changes::default();
-        let damages = note_start(&changes, &config, [ledger.damage(), errors.damage()]);
+        let reports = Reports::open(&config.data_dir.join("quarantine"));
+        note_start(&changes, &config, [ledger.damage(), errors.damage()]);
         let (fatal_sender, fatal) = mpsc::channel(16);
         let workers = Workers::default();
         let spawner = Spawner {
@@ -146,7 +149,7 @@ impl Service {
             ledger: ledger.clone(),
             errors: errors.clone(),
             store: Arc::clone(&store),
-            hooks: hooks(fatal_sender, changes.clone()),
+            hooks: hooks(fatal_sender, changes.clone(), reports.clone()),
             workers: Arc::clone(&workers),
             runtime: Handle::current(),
             started,
@@ -168,7 +171,7 @@ impl Service {
             edge: Arc::clone(&edge_stats),
             store: store.name().to_owned(),
             changes: changes.clone(),
-            damages,
+            reports: reports.clone(),
             data_dir: config.data_dir.clone(),
             listen: events.local_addr().unwrap_or(config.listen).to_string(),
             started,
@@ -186,6 +189,7 @@ impl Service {
             admin,
             sampler,
             changes,
+            reports,
             store,
             store_state,
             fatal,
@@ -224,6 +228,7 @@ impl Service {
             snapshot: json,
             errors: self.errors.clone(),
             streams: self.streams.clone(),
+            reports: self.reports,
             flush: Arc::new(move || {
                 let (workers, refreshing) = (Arc::clone(&workers), refreshing.clone());
                 Box::pin(async move {
@@ -313,16 +318,15 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// Says that the service has started, and which of its databases were damaged.
-fn note_start(changes: &Changes, config: &Config, damages: [Option<&Damage>; 2]) -> Vec<String> {
+fn note_start(changes: &Changes, config: &Config, damages: [Option<&Damage>; 2]) {
     let (version, dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.display());
     changes.add(format!("eventkit {version} started on {dir}"));
-    let damages: Vec<String> = damages.into_iter().flatten().map(ToString::to_string).collect();
-    damages.iter().for_each(|damage| changes.add(damage.clone()));
-    damages
+    damages.into_iter().flatten().for_each(|damage| changes.add(damage.to_string()));
 }
 
-fn hooks(fatal: mpsc::Sender<String>, changes: Changes) -> Hooks {
+fn hooks(fatal: mpsc::Sender<String>, changes: Changes, reports: Reports) -> Hooks {
     Hooks {
+        reports,
         // One message is enough; later ones say the same.
         fatal: Arc::new(move |why| drop(fatal.try_send(why))),
         changed: Arc::new(move |text| changes.add(text)),
@@ -354,13 +358,14 @@ async fn open_streams(
     spawner: Spawner,
 ) -> Result<Streams, StartError> {
     let announce = Arc::clone(&spawner.announce);
+    let ledger_tx = ledger.counter();
     let opened = tokio::task::spawn_blocking(move || {
         let floor = move |name: &StreamName| {
             let ledger = ledger.floor(name).map_err(io::Error::other)?;
             let errors = errors.floor(name).map_err(io::Error::other)?;
             Ok(ledger.max(errors))
         };
-        Streams::open(config, floor, move |stream| spawner.spawn(stream))
+        Streams::open(config, ledger_tx, floor, move |stream| spawner.spawn(stream))
     });
     let opened = opened.await;
     announce.store(true, Relaxed);

@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
+use crate::damage::Report;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
@@ -45,16 +46,8 @@ pub(super) struct Spawner {
 
 impl Spawner {
     pub(super) fn spawn(&self, stream: &Arc<Stream>) {
-        if stream.recovered.torn_bytes > 0 {
-            tracing::warn!(stream = %stream.name, bytes = stream.recovered.torn_bytes,
-                "the log had a torn tail of unacknowledged bytes; it is in its quarantine");
-        }
-        if let Some((end, known)) = stream.recovered.missing {
-            let name = &stream.name;
-            tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
-                are known elsewhere; what of them was not stored is lost");
-            (self.hooks.changed)(format!("log of {name} has lost its end, from record {end} on"));
-        }
+        self.tell(stream);
+        self.check_ledger(stream);
         if self.announce.load(Relaxed) {
             (self.hooks.changed)(format!("stream {} created on first use", stream.name));
         }
@@ -85,7 +78,6 @@ impl Spawner {
             started: self.started,
             window: self.config.dedupe.window,
             memory: Arc::clone(&self.memory),
-            data_dir: self.config.data_dir.clone(),
         };
         let name = format!("load {}", stream.name).chars().take(15).collect();
         match std::thread::Builder::new().name(name).spawn(move || worker.run()) {
@@ -95,6 +87,50 @@ impl Spawner {
                 workers.insert(stream.name.clone(), running);
             }
             Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
+        }
+    }
+
+    /// A ledger that a log has seen further on has gone back in time.
+    fn check_ledger(&self, stream: &Stream) {
+        let (name, seen) = (&stream.name, stream.recovered.ledger_tx);
+        if !self.ledger.is_behind(seen) {
+            return;
+        }
+        let report = Report {
+            what: "ledger".to_owned(),
+            text: format!(
+                "the ledger has gone back in time: the log of {name} has seen its transaction \
+                 {seen}; the store is asked for everything"
+            ),
+            found_at: crate::time::now(),
+            ..Report::default()
+        };
+        (self.hooks.changed)(report.text.clone());
+        if let Err(error) = self.hooks.reports.add(report) {
+            tracing::error!(%error, "the report can't be kept");
+        }
+        if let Err(error) = self.ledger.distrust(seen) {
+            (self.hooks.fatal)(format!("the ledger can't be made to forget: {error}"));
+        }
+    }
+
+    /// Says what the log found when it was opened. Which records are lost with a segment, or at
+    /// the log's end, is told when they are missed.
+    fn tell(&self, stream: &Stream) {
+        let (name, recovered) = (&stream.name, &stream.recovered);
+        if let Some(tail) = &recovered.suspect_tail {
+            tracing::warn!(stream = %name, bytes = tail.bytes, kept = ?tail.kept,
+                "the log had a torn tail of unacknowledged bytes; it is in quarantine");
+            stream.stats.suspect_tails.add(1);
+        }
+        for segment in &recovered.lost_segments {
+            tracing::error!(stream = %name, segment, "no header of this segment of the log can be \
+                read; it is in quarantine");
+            (self.hooks.changed)(format!("log of {name}: {segment} is in quarantine"));
+        }
+        if let Some((end, known)) = recovered.missing {
+            tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
+                are known elsewhere");
         }
     }
 }

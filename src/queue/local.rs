@@ -18,6 +18,7 @@ use super::inbox::{FlushReport, Wake};
 use super::recall::Recall;
 use super::worker::{Ended, IDLE, Worker};
 use crate::adapt::Adapter;
+use crate::damage::Report;
 use crate::dedupe::{Dedupe, IdKey};
 use crate::errors::NewLetter;
 use crate::event::{LetterId, Seq};
@@ -65,6 +66,18 @@ pub(super) struct Running {
     pub(super) saved_cursor: Seq,
     pub(super) saved_at: Instant,
     pub(super) forgot_at: Instant,
+}
+
+/// Positions that follow each other: the first, and the one behind the last.
+fn ranges(positions: &RoaringTreemap) -> Vec<(Seq, Seq)> {
+    let mut ranges: Vec<(Seq, Seq)> = Vec::new();
+    for seq in positions {
+        match ranges.last_mut() {
+            Some((_, to)) if *to == seq => *to += 1,
+            _ => ranges.push((seq, seq + 1)),
+        }
+    }
+    ranges
 }
 
 impl Running {
@@ -132,13 +145,12 @@ impl Running {
                 return self.worker.pause(IDLE);
             }
         };
-        let end = chunk.first_seq + Seq::from(chunk.count);
         if chunk.first_seq < self.head_at_start {
             let recalled = self.recall.of_chunk(&mut self.worker, &chunk, &self.finished)?;
             self.finished |= recalled.seqs;
             self.dedupe.remember(recalled.ids, Instant::now());
         }
-        self.worker.loader.read(from.max(chunk.first_seq), end);
+        self.worker.loader.read(from.max(chunk.first_seq), chunk.end_seq());
         let passage = Passage {
             adapter: &self.adapter,
             dedupe: &mut self.dedupe,
@@ -155,8 +167,7 @@ impl Running {
         };
         let passed = passage.run(&chunk);
         for damage in passed.lost {
-            // A frame may begin below what was asked for; that part was told before.
-            self.give_up(Damage { from: damage.from.max(from), ..damage })?;
+            self.give_up(damage)?;
         }
         self.bury(passed.letters, passed.failed_again)?;
         self.close(passed.stored_before, "stored before a restart")?;
@@ -165,32 +176,35 @@ impl Running {
         Ok(())
     }
 
-    /// Says which records are lost, and goes on behind them.
+    /// Says which records are lost, and goes on behind them. What an earlier process had finished
+    /// is none of them.
     fn give_up(&mut self, damage: Damage) -> Result<(), Ended> {
-        let Damage { from, to } = damage;
-        if from >= to {
-            return Ok(());
-        }
+        let Damage { from, to, evidence } = damage;
+        let mut all = RoaringTreemap::new();
+        all.insert_range(from..to);
+        let mut lost = &all - &self.finished;
+        lost.remove_range(..self.cursor_at_start);
+        let lost = ranges(&lost);
         let stream = &self.worker.stream;
-        tracing::error!(stream = %stream.name, from, to, "log records are damaged and lost");
-        stream.stats.damaged_records.add(to - from);
-        let name = &stream.name;
-        let last = to - 1;
-        let text = format!("log of {name} damaged: records {from} to {last} are lost");
-        (self.worker.hooks.changed)(text);
-        let mut seqs = RoaringTreemap::new();
-        seqs.insert_range(from..to);
-        self.worker.loader.done(&seqs);
+        if !lost.is_empty() {
+            let evidence = serde_json::to_value(&evidence).unwrap_or_default();
+            let report = Report::of_log(stream.name.as_str(), lost, evidence);
+            stream.stats.damaged_records.add(report.lost);
+            (self.worker.hooks.changed)(report.text.clone());
+            if let Err(error) = self.worker.hooks.reports.add(report) {
+                tracing::error!(stream = %stream.name, %error, "the report can't be kept");
+            }
+        }
+        self.worker.loader.done(&all);
         // A letter that the error store has lost, and now the log too.
-        let log_uuid = self.worker.stream.wal.log_uuid();
-        let stream = self.worker.stream.name.clone();
-        let lost: Vec<OpenLetter> = self
+        let (log_uuid, stream) = (self.worker.stream.wal.log_uuid(), stream.name.clone());
+        let letters: Vec<OpenLetter> = self
             .missing
             .range(from..to)
             .map(|(&seq, &letter)| OpenLetter { stream: stream.clone(), seq, letter, log_uuid })
             .collect();
         self.missing.retain(|seq, _| !(from..to).contains(seq));
-        self.worker.report_lost(&lost)
+        self.worker.report_lost(&letters)
     }
 
     /// Closes letters whose event is stored; the ledger forgets them with the next commit.

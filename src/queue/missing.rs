@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::worker::{Ended, Worker};
+use crate::damage::Report;
 use crate::event::{LetterId, Seq};
 use crate::ledger::OpenLetter;
 
@@ -65,26 +66,28 @@ impl Worker {
             tracing::error!(stream = %name, seq, letter, "a dead letter is lost: neither the error \
                 store nor the log has it");
         }
-        let letters: Vec<_> =
-            lost.iter().map(|l| json!({"seq": l.seq, "letter": l.letter})).collect();
-        let report = json!({
-            "stream": name,
-            "why": "dead letters that neither the error store nor the log has",
-            "at": crate::time::format(crate::time::now()),
-            "lost": letters,
-        });
-        let text = format!("{report:#}\n");
-        self.insist("report lost dead letters", |w| {
-            let beside = w.data_dir.join(format!("letters-{name}"));
-            let written = crate::sqlite::quarantine_dir(&beside)
-                .and_then(|dir| crate::sqlite::write(&dir, "report.json", text.as_bytes()));
-            written.map_err(|e| crate::sqlite::SqliteError::io(&beside, e))
-        })?;
-        self.stream.stats.lost_letters.add(lost.len() as u64);
-        (self.hooks.changed)(format!(
-            "{} dead letters of {name} are lost; quarantine/letters-{name}-… has which",
-            lost.len()
-        ));
+        let report = Report {
+            what: "dead letters".to_owned(),
+            stream: Some(name.to_string()),
+            from: lost.first().map(|letter| letter.seq),
+            to: lost.last().map(|letter| letter.seq + 1),
+            ranges: lost.iter().map(|letter| (letter.seq, letter.seq + 1)).collect(),
+            lost: lost.len() as u64,
+            text: format!(
+                "{} dead letters of {name} are in neither error store nor log",
+                lost.len()
+            ),
+            evidence: json!({"letters": lost.iter().map(|l| l.letter).collect::<Vec<_>>()}),
+            found_at: crate::time::now(),
+            ..Report::default()
+        };
+        self.stream.stats.lost_letters.add(report.lost);
+        (self.hooks.changed)(report.text.clone());
+        if let Err(error) = self.hooks.reports.add(report) {
+            // They are missed again at the next start.
+            tracing::error!(stream = %name, %error, "the report can't be kept");
+            return Ok(());
+        }
         let numbers: Vec<LetterId> = lost.iter().map(|letter| letter.letter).collect();
         self.insist("forget letters", |w| w.ledger.forget_letters(numbers.clone()))
     }

@@ -18,7 +18,7 @@ use crate::dedupe::{IdHash, IdKey};
 use crate::event::Seq;
 use crate::ledger::{Adopted, Known};
 use crate::store::{Found, Listing, StoreError, hour};
-use crate::wal::{self, Chunk};
+use crate::wal::Chunk;
 
 /// One stream's memory of what it has asked.
 pub(super) struct Recall {
@@ -80,18 +80,9 @@ impl Recall {
         done: &RoaringTreemap,
     ) -> Result<Recalled, Ended> {
         let mut recalled = Recalled::default();
-        let end = (chunk.first_seq + Seq::from(chunk.count)).min(self.until);
-        let mut body = chunk.body;
-        for seq in chunk.first_seq..end {
-            if !self.lists {
-                break;
-            }
-            let Some((receipt, _, rest)) = wal::take(body) else {
-                let Some(rest) = wal::pass_over(body, end - seq) else { break };
-                body = rest;
-                continue;
-            };
-            body = rest;
+        let until = self.until;
+        for (seq, record) in chunk.records().take_while(|(seq, _)| *seq < until) {
+            let Some((receipt, _)) = record.filter(|_| self.lists) else { continue };
             let hour = hour(receipt.received_at);
             if seq >= self.from && !done.contains(seq) && !self.asked.contains(&hour) {
                 recalled.add(self.hour(worker, hour, self.from)?);

@@ -2,7 +2,6 @@
 //! it insists on what has to be durable.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use super::inbox::{Inbox, Wake};
 use super::local::Running;
 use super::recall::Recall;
 use crate::adapt::Adapter;
+use crate::damage::Reports;
 use crate::dedupe::{Dedupe, Memory};
 use crate::errors::{ErrorStore, Status};
 use crate::event::{LetterId, Micros, Seq};
@@ -31,6 +31,8 @@ pub(super) const IDLE: Duration = Duration::from_secs(1);
 pub struct Hooks {
     /// The process can't go on: a sentence for the log. The worker ends after it.
     pub fatal: Arc<dyn Fn(String) + Send + Sync>,
+    /// Where losses are told.
+    pub reports: Reports,
     /// Something changed that an operator wants to see in the list of changes.
     pub changed: Arc<dyn Fn(String) + Send + Sync>,
 }
@@ -61,8 +63,6 @@ pub struct Worker {
     pub window: Duration,
     /// How many ids all streams remember together.
     pub memory: Arc<Memory>,
-    /// Reports go into the quarantine below it.
-    pub data_dir: PathBuf,
 }
 
 /// The worker has to end: it was told to, or the process can't go on.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::SqliteError;
+use crate::damage::Report;
 
 /// What was wrong with a database at the start, and where its files are now.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,13 +49,15 @@ impl Damage {
 
     /// Writes the report, in the place of an earlier one.
     pub(crate) fn report(&self, found: Value) -> io::Result<()> {
-        let report = json!({
-            "database": self.database,
-            "why": self.why,
-            "at": crate::time::format(crate::time::now()),
-            "found": found,
-        });
-        write(&self.quarantine, "report.json", format!("{report:#}\n").as_bytes())
+        let report = Report {
+            what: self.database.clone(),
+            text: self.to_string(),
+            evidence: json!({"why": self.why, "found": found}),
+            found_at: crate::time::now(),
+            ..Report::default()
+        };
+        let text = serde_json::to_vec_pretty(&report).map_err(io::Error::other)?;
+        write(&self.quarantine, "report.json", &text)
     }
 
     fn take_files(&self, path: &Path) -> io::Result<()> {
@@ -72,7 +75,7 @@ impl Damage {
 }
 
 /// Makes a new directory below `quarantine`, beside the database, named after it and the time.
-pub(crate) fn quarantine_dir(path: &Path) -> io::Result<PathBuf> {
+fn quarantine_dir(path: &Path) -> io::Result<PathBuf> {
     let below = parent(path).join("quarantine");
     fs::create_dir_all(&below)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();

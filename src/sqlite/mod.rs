@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use checksum::{Checksum, damaged};
 pub use damage::Damage;
-pub(crate) use damage::{quarantine_dir, with_suffix, write};
+pub(crate) use damage::{with_suffix, write};
 pub use error::SqliteError;
 pub(crate) use open::connect;
 

@@ -1,6 +1,7 @@
 //! Findings: where an operator should look, worst first.
 
-use super::{Finding, Severity, Snapshot, StreamStatus, View};
+use super::{Damage, Finding, Severity, Snapshot, StreamStatus, View};
+use crate::event::StreamName;
 
 /// A partition this many times the mean is a warning, and twice as many critical.
 const SKEW_WARNING: f64 = 2.0;
@@ -14,9 +15,7 @@ const REJECTED_RATE_CRITICAL: f64 = 1.0;
 /// Everything worth a look, worst first.
 pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(snapshot.damages.iter().map(|damage| database(damage)));
-    findings.extend(snapshot.streams.iter().filter_map(damage));
-    findings.extend(snapshot.streams.iter().filter_map(lost_letters));
+    findings.extend(damage(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(unreadable));
     findings.extend(snapshot.streams.iter().filter_map(store));
     findings.extend(dead_letters(snapshot));
@@ -27,30 +26,20 @@ pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
     findings
 }
 
-fn damage(stream: &StreamStatus) -> Option<Finding> {
-    let (name, lost) = (&stream.name, stream.damaged_records);
-    (lost > 0).then(|| Finding {
+/// Stays until an operator says that they have seen it.
+fn damage(snapshot: &Snapshot) -> Option<Finding> {
+    let Damage { reports, lost, newest } = &snapshot.damage;
+    let newest = newest.first()?;
+    let more = if *reports > 1 {
+        format!(" ({reports} reports, {lost} events lost in all)")
+    } else {
+        String::new()
+    };
+    Some(Finding {
         severity: Severity::Critical,
         view: View::Wal,
-        text: format!("{name}: {lost} records are damaged and lost; the service's log has where"),
-        stream: Some(name.clone()),
-    })
-}
-
-fn database(damage: &str) -> Finding {
-    let (severity, view) = (Severity::Critical, View::Overview);
-    Finding { severity, view, text: damage.to_owned(), stream: None }
-}
-
-fn lost_letters(stream: &StreamStatus) -> Option<Finding> {
-    let (name, lost) = (&stream.name, stream.lost_letters);
-    (lost > 0).then(|| Finding {
-        severity: Severity::Critical,
-        view: View::DeadLetters,
-        text: format!(
-            "{name}: {lost} dead letters are lost; quarantine/letters-{name}-… has which"
-        ),
-        stream: Some(name.clone()),
+        text: format!("{}{more}; `eventkit wal damage` has more", newest.text),
+        stream: newest.stream.as_deref().and_then(|name| StreamName::new(name).ok()),
     })
 }
 

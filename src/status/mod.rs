@@ -17,7 +17,7 @@ pub use sampler::{Changes, Sampler, Sources};
 use serde::{Deserialize, Serialize};
 
 use crate::errors::Counts;
-use crate::event::{Micros, StreamName};
+use crate::event::{Micros, Seq, StreamName};
 
 /// The version of the snapshot and of the admin routes; a console of another version only looks.
 pub const API_VERSION: u32 = 1;
@@ -59,9 +59,36 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// The last things that changed, newest first, at most 20.
     pub changes: Vec<Change>,
-    /// Databases that were damaged at the start and begin anew, a sentence each.
-    #[serde(default)]
-    pub damages: Vec<String>,
+    /// Reports of damage that nobody has acknowledged.
+    pub damage: Damage,
+}
+
+/// Damage that was found and that no operator has acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Damage {
+    /// How many reports there are.
+    pub reports: u64,
+    /// How many events are lost by them.
+    pub lost: u64,
+    /// The newest of them, newest first, at most 20.
+    pub newest: Vec<DamageNote>,
+}
+
+/// A report of damage, in short.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DamageNote {
+    /// One sentence.
+    pub text: String,
+    /// Whose it was.
+    pub stream: Option<String>,
+    /// The first position that is lost.
+    pub from: Option<Seq>,
+    /// The position behind the last that is lost.
+    pub to: Option<Seq>,
+    /// How many events are lost.
+    pub lost: u64,
+    /// When it was found.
+    pub found_at: Micros,
 }
 
 /// How bad a finding is.
@@ -200,6 +227,8 @@ pub struct StreamStatus {
     /// Dead letters that neither the error store nor the log has any more.
     #[serde(default)]
     pub lost_letters: u64,
+    /// Torn tails of its log that a start has set aside.
+    pub torn_tails: u64,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: u64,
     /// Events whose batch is committed.

@@ -57,7 +57,6 @@ fn service(snapshot: &Snapshot, edge: &EdgeStats) {
         metrics::gauge!("eventkit_dead_letters", "status" => status).set(value as f64);
     }
     count("eventkit_malformed_dropped_total", letters.malformed_dropped);
-    count("eventkit_databases_damaged_total", snapshot.damages.len() as u64);
     let capacity = &snapshot.capacity;
     level("eventkit_disk_free_bytes", capacity.disk_free_bytes as f64);
     level("eventkit_memory_bytes", capacity.memory_bytes as f64);
@@ -78,6 +77,7 @@ fn of_stream(stream: &super::StreamStatus) {
         ("eventkit_wal_damaged_records_total", stream.damaged_records),
         ("eventkit_store_unreadable_objects_total", stream.unreadable_objects),
         ("eventkit_dead_letters_lost_total", stream.lost_letters),
+        ("eventkit_wal_torn_tails_total", stream.torn_tails),
         ("eventkit_events_stored_total", stream.stored_events),
         ("eventkit_bytes_stored_total", stream.stored_bytes),
         ("eventkit_batches_stored_total", stream.stored_batches),

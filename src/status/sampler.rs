@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use super::history::History;
 use super::process::{self, Cpu};
 use super::{
-    API_VERSION, Capacity, Change, PartitionStatus, Sink, Snapshot, Stage, State, StreamStatus,
-    WalStatus, findings,
+    API_VERSION, Capacity, Change, Damage, DamageNote, PartitionStatus, Sink, Snapshot, Stage,
+    State, StreamStatus, WalStatus, findings,
 };
+use crate::damage::Reports;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
 use crate::stats::EdgeStats;
@@ -18,6 +19,8 @@ use crate::streams::{Stream, Streams};
 
 /// Changes that a snapshot holds.
 const CHANGES: usize = 20;
+/// Reports of damage that a snapshot holds.
+const REPORTS: usize = 20;
 /// Streams whose history a snapshot holds.
 const CHARTED: usize = 16;
 
@@ -50,8 +53,8 @@ pub struct Sources {
     pub store: String,
     /// The last changes.
     pub changes: Changes,
-    /// Databases that were damaged at the start, a sentence each.
-    pub damages: Vec<String>,
+    /// What was found damaged.
+    pub reports: Reports,
     /// Where the disk is looked at.
     pub data_dir: PathBuf,
     /// Where events come in.
@@ -143,7 +146,7 @@ impl Sampler {
             streams: rows,
             dead_letters,
             changes: self.sources.changes.list(),
-            damages: self.sources.damages.clone(),
+            damage: damage(&self.sources.reports),
         };
         snapshot.findings = findings::of(&snapshot);
         snapshot
@@ -183,6 +186,7 @@ impl Sampler {
             damaged_records: stats.damaged_records.get(),
             unreadable_objects: stats.unreadable_objects.get(),
             lost_letters: stats.lost_letters.get(),
+            torn_tails: stats.suspect_tails.get(),
             skewed_events: stats.skewed_events.get(),
             stored_events: stats.stored_events.get(),
             stored_bytes: stats.stored_bytes.get(),
@@ -340,4 +344,21 @@ fn state_of(row: &StreamStatus, stream: &Stream) -> State {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn damage(reports: &Reports) -> Damage {
+    let news = reports.news();
+    let note = |report: &crate::damage::Report| DamageNote {
+        text: report.text.clone(),
+        stream: report.stream.clone(),
+        from: report.from,
+        to: report.to,
+        lost: report.lost,
+        found_at: report.found_at,
+    };
+    Damage {
+        reports: news.len() as u64,
+        lost: news.iter().map(|report| report.lost).sum(),
+        newest: news.iter().rev().take(REPORTS).map(note).collect(),
+    }
 }

@@ -50,7 +50,7 @@ fn a_letter_with_a_flipped_bit_is_kept_as_bytes_and_reported_and_the_others_go_o
         assert_eq!(store.counts().open, 4);
         let [aside] = &quarantined(&directory)[..] else { panic!("one directory") };
         let report = report(aside);
-        assert_eq!(report["found"]["letters_damaged"][0]["letter"], ids[0]);
+        assert_eq!(report["evidence"]["found"]["letters_damaged"][0]["letter"], ids[0]);
         let kept = fs::read(aside.join(format!("letter-{}.bin", ids[0]))).unwrap();
         assert_eq!(kept.len(), 212);
         // No other letter answers to its number.
@@ -91,7 +91,7 @@ fn a_damaged_file_goes_to_quarantine_whole() {
     assert!(name.starts_with("errors-20") && name.ends_with('Z'), "{name}");
     assert!(fs::read(aside.join("errors.db")).unwrap().starts_with(b"this is not"));
     assert!(aside.join("errors.db-wal").exists());
-    assert_eq!(report(aside)["database"], "errors.db");
+    assert_eq!(report(aside)["what"], "errors.db");
     // Replays in the log may name letters of the old file.
     assert!(id > 1_000_000_000_000_000, "{id}");
     drop(store);
