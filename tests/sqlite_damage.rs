@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use support::{Gate, send, send_events, until};
 
 /// Damaged copies per database.
-const VARIANTS: usize = 110;
+const VARIANTS: usize = 100;
 
 fn good(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{name}-{n}")).collect()
@@ -33,6 +33,8 @@ fn bad(from: usize, to: usize) -> Vec<Value> {
 fn small(config: &mut Config) {
     config.load.age_max = Duration::from_millis(20);
     config.load.events_max = 10;
+    // Hundreds of logs are copied and prefilled.
+    config.wal.segment_bytes = 128 << 10;
     config.shutdown_timeout = Duration::from_millis(200);
 }
 
@@ -263,14 +265,7 @@ async fn letters_that_neither_error_store_nor_log_has_are_reported_once() {
         client.flush().await.unwrap();
     })
     .await;
-    // The log goes on in a new file; what the old one held is done.
-    for round in 0..2 {
-        support::with_configured(dir, small, store(), |listen, client| async move {
-            send(listen, good(&format!("more-{round}"), 3)).await;
-            client.flush().await.unwrap();
-        })
-        .await;
-    }
+    fs::remove_dir_all(dir.join("wal")).unwrap();
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(dir.join(format!("errors.db{suffix}")));
     }

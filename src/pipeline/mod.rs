@@ -136,9 +136,8 @@ impl Service {
             source,
         })?;
         let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
-        let changes = Changes::default();
+        let changes = note_start(&config, [ledger.damage(), errors.damage()]);
         let reports = Reports::open(&config.data_dir.join("quarantine"));
-        note_start(&changes, &config, [ledger.damage(), errors.damage()]);
         let (fatal_sender, fatal) = mpsc::channel(16);
         let workers = Workers::default();
         let spawner = Spawner {
@@ -318,10 +317,12 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// Says that the service has started, and which of its databases were damaged.
-fn note_start(changes: &Changes, config: &Config, damages: [Option<&Damage>; 2]) {
+fn note_start(config: &Config, damages: [Option<&Damage>; 2]) -> Changes {
+    let changes = Changes::default();
     let (version, dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.display());
     changes.add(format!("eventkit {version} started on {dir}"));
     damages.into_iter().flatten().for_each(|damage| changes.add(damage.to_string()));
+    changes
 }
 
 fn hooks(fatal: mpsc::Sender<String>, changes: Changes, reports: Reports) -> Hooks {
