@@ -73,6 +73,10 @@ pub struct StreamStats {
     pub store_stopped: Mutex<Option<String>>,
     /// Records that could not be read from the log any more.
     pub damaged_records: Count,
+    /// Objects of the store that could not be read when it was listed.
+    pub unreadable_objects: Count,
+    /// Dead letters that neither the error store nor the log has any more.
+    pub lost_letters: Count,
     /// Torn tails that a start has set aside.
     pub suspect_tails: Count,
     /// Events whose client's clock is more than 24 h away from ours.
@@ -114,6 +118,8 @@ impl StreamStats {
             store_error: Mutex::default(),
             store_stopped: Mutex::default(),
             damaged_records: Count::default(),
+            unreadable_objects: Count::default(),
+            lost_letters: Count::default(),
             suspect_tails: Count::default(),
             skewed_events: Count::default(),
             undated_events: Count::default(),

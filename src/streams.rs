@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::config::{Config, StreamConfig, WalConfig};
@@ -75,6 +76,7 @@ struct Table {
     open: RwLock<HashMap<StreamName, Arc<Stream>>>,
     /// Held while a stream is made, so that two first uses make one log, and take one quota.
     making: Mutex<Quotas>,
+    ledger_tx: Arc<AtomicU64>,
     floor: Floor,
     on_new: OnNew,
 }
@@ -108,7 +110,8 @@ pub fn names(config: &Config, present: &[StreamName]) -> Vec<StreamName> {
 }
 
 impl Streams {
-    /// Opens the declared streams and those with a log on disk, whose quotas were planned. `floor` says which position a log
+    /// Opens the declared streams and those with a log on disk, whose quotas were planned; their
+    /// segments note `ledger_tx`, the ledger's counter. `floor` says which position a log
     /// may hand out next at the lowest ([`Wal::open`]). `on_new` is called for each of
     /// these and for every later one, before anything can be appended to it.
     ///
@@ -117,6 +120,7 @@ impl Streams {
     pub fn open(
         config: Arc<Config>,
         quotas: Quotas,
+        ledger_tx: Arc<AtomicU64>,
         floor: impl Fn(&StreamName) -> io::Result<Seq> + Send + Sync + 'static,
         on_new: impl Fn(&Arc<Stream>) + Send + Sync + 'static,
     ) -> Result<Self, WalError> {
@@ -133,6 +137,7 @@ impl Streams {
             dir: dir.clone(),
             open: RwLock::default(),
             making: Mutex::new(quotas),
+            ledger_tx,
             floor: Box::new(floor),
             on_new: Box::new(on_new),
         }));
@@ -193,7 +198,7 @@ impl Streams {
             quarantine: config.data_dir.join("quarantine").join(name.as_str()),
             dir,
             floor,
-            ledger_tx: Arc::default(),
+            ledger_tx: Arc::clone(&self.0.ledger_tx),
         };
         let (wal, recovered) = Wal::open(place, log)?;
         let config = config.streams.get(name).unwrap_or(&config.default_stream).clone();

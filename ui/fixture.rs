@@ -92,6 +92,8 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
         rejected_events: events / 50,
         duplicate_events: 312,
         damaged_records: 0,
+        unreadable_objects: 0,
+        lost_letters: 0,
         torn_tails: 0,
         skewed_events: 4,
         undated_events: 0,

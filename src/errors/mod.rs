@@ -18,7 +18,9 @@ mod group;
 mod letter;
 mod mend;
 mod put;
+mod open;
 mod query;
+mod rescue;
 mod row;
 mod store;
 #[cfg(test)]
@@ -28,7 +30,7 @@ mod worker;
 pub use crate::sqlite::SqliteError as ErrorStoreError;
 pub use letter::{
     Attempt, AuditEntry, Claim, Counts, Group, Letter, LetterFilter, LetterSummary, NewLetter,
-    Page, Status,
+    Page, Position, Status,
 };
 pub use row::DAMAGED_ROW;
 pub use store::ErrorStore;

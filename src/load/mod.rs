@@ -46,6 +46,15 @@ struct Resumed {
     batch: Batch,
 }
 
+/// What has become of the plans of an earlier process whose last event was read.
+#[derive(Debug, Default)]
+pub struct Refilled {
+    /// Those that hold what was planned.
+    pub whole: Vec<Batch>,
+    /// Those of which something was done or lost meanwhile, with what is left, if anything is.
+    pub replaced: Vec<(BatchId, Vec<Batch>)>,
+}
+
 /// One stream's buffers and everything it has read and not finished.
 pub struct EventLoader {
     stream: Arc<Stream>,
@@ -73,7 +82,7 @@ pub struct Settlement {
     /// Refused rows: dead letters first.
     pub refused: Vec<Refused>,
     /// Then plans that are replaced by what is left of them.
-    pub replaced: Vec<(BatchId, Vec<Arc<Batch>>)>,
+    pub replaced: Vec<(BatchId, Vec<Batch>)>,
     /// Then commits.
     pub commits: Vec<Commit>,
     /// Positions that are done once all of this is durable.
@@ -113,7 +122,8 @@ impl EventLoader {
     /// Takes over a plan that an earlier process left: its events are put under its name.
     pub fn resume(&mut self, plan: Plan) {
         self.resumed_seqs |= &plan.seqs;
-        let batch = Batch::new(plan.id, plan.stream.clone(), plan.log_uuid, plan.partition);
+        let mut batch = Batch::new(plan.id, plan.stream.clone(), plan.log_uuid, plan.partition);
+        batch.ledger_tx = plan.ledger_tx;
         self.resumed.push(Resumed { plan, batch });
     }
 
@@ -182,7 +192,7 @@ impl EventLoader {
 
     /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
     /// (then the largest first, until it is not).
-    pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Arc<Batch>> {
+    pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Batch> {
         let mut due: Vec<(PartitionId, Option<i64>)> = self
             .open
             .iter()
@@ -194,7 +204,7 @@ impl EventLoader {
             due.extend(largest.map(|(key, _)| *key));
         }
         let taken: Vec<Open> = due.iter().filter_map(|key| self.open.remove(key)).collect();
-        taken.into_iter().map(|open| Arc::new(open.batch)).collect()
+        taken.into_iter().map(|open| open.batch).collect()
     }
 
     fn is_due(&self, open: &Open, now: Instant) -> bool {
@@ -203,37 +213,41 @@ impl EventLoader {
             || now.saturating_duration_since(open.since) >= self.policy.age_max
     }
 
-    /// Takes the plans of an earlier process whose last event was read: their batches, and the
-    /// plans of which nothing is left.
-    pub fn take_resumed(&mut self) -> (Vec<Arc<Batch>>, Vec<BatchId>) {
+    /// Takes the plans of an earlier process whose last event was read.
+    pub fn take_resumed(&mut self) -> Refilled {
         let read_to = self.read_to;
         let (complete, rest) = std::mem::take(&mut self.resumed)
             .into_iter()
             .partition(|r: &Resumed| r.plan.seqs.max().is_none_or(|last| last < read_to));
         self.resumed = rest;
-        let (batches, empty): (Vec<Resumed>, Vec<Resumed>) =
-            complete.into_iter().partition(|r| !r.batch.is_empty());
-        for resumed in batches.iter().chain(&empty) {
-            self.resumed_seqs -= &resumed.plan.seqs;
-        }
-        let batches = batches.into_iter().map(|mut resumed| {
+        let mut refilled = Refilled::default();
+        for Resumed { plan, mut batch } in complete {
+            self.resumed_seqs -= &plan.seqs;
             // Its name tells whether its date was believed when it was planned.
-            resumed.batch.is_undated = self.delivery.object(&resumed.batch) != resumed.plan.object;
-            Arc::new(resumed.batch)
-        });
-        let batches = batches.collect();
-        (batches, empty.into_iter().map(|r| r.plan.id).collect())
+            let dir = |object: &str| object.rsplit_once('/').map(|(dir, _)| dir.to_owned());
+            batch.is_undated = dir(&self.delivery.object(&batch)) != dir(&plan.object);
+            if batch.is_empty() {
+                refilled.replaced.push((plan.id, vec![]));
+            } else if batch.digest() == plan.digest {
+                refilled.whole.push(batch);
+            } else {
+                // Its name belongs to what was planned.
+                batch.id = uuid::Uuid::now_v7();
+                refilled.replaced.push((plan.id, vec![batch]));
+            }
+        }
+        refilled
     }
 
     /// The plans of batches, for the ledger.
     #[must_use]
-    pub fn plans(&self, batches: &[Arc<Batch>], key: &IdKey) -> Vec<Plan> {
+    pub fn plans(&self, batches: &[Batch], key: &IdKey) -> Vec<Plan> {
         batches.iter().map(|batch| batch.plan(self.delivery.object(batch), key)).collect()
     }
 
     /// Sends batches whose plans are durable on their way to the store, or holds them.
-    pub fn deliver(&mut self, batches: Vec<Arc<Batch>>) {
-        for batch in batches {
+    pub fn deliver(&mut self, batches: Vec<Batch>) {
+        for batch in batches.into_iter().map(Arc::new) {
             self.flying.insert(batch.id, Arc::clone(&batch));
             match self.breaker.is_open() {
                 true => self.held.push_back(batch),
@@ -314,7 +328,7 @@ impl EventLoader {
         } else {
             let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
             settlement.refuse(batch, rows.into_values());
-            let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
+            let rest = if rest.is_empty() { vec![] } else { vec![rest] };
             settlement.replaced.push((batch.id, rest));
         }
         self.parted(settlement);
@@ -360,7 +374,7 @@ impl EventLoader {
             if let Some(batch) = self.flying.remove(&parent) {
                 self.share.give_back(batch.bytes());
             }
-            self.share.take(children.iter().map(|child| child.bytes()).sum());
+            self.share.take(children.iter().map(Batch::bytes).sum());
             self.deliver(children);
         }
     }
@@ -417,6 +431,6 @@ impl Settlement {
             batch.part(uuid::Uuid::now_v7(), |row| row < middle),
             batch.part(uuid::Uuid::now_v7(), |row| row >= middle),
         ];
-        self.replaced.push((batch.id, halves.map(Arc::new).to_vec()));
+        self.replaced.push((batch.id, halves.into()));
     }
 }

@@ -41,7 +41,7 @@ use crate::load::Budget;
 use crate::queue::{Hooks, Wake};
 use crate::quota::{self, Disk, Quotas, TooSmall};
 use crate::space::{self, Space};
-use crate::sqlite::SqliteError;
+use crate::sqlite::{Damage, SqliteError};
 use crate::stats::EdgeStats;
 use crate::status::{Changes, Sampler, Sources};
 use crate::store::AnyStore;
@@ -157,7 +157,8 @@ impl Service {
         let doors = bind(&config).await?;
         let (changes, space) = (Changes::default(), Space::new(config.disk.clone()));
         let watch = watch(&config, &space, &changes);
-        let (ledger, errors) = open_databases(&config).await?;
+        let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
+        note_start(&config, &changes, [ledger.damage(), errors.damage()]);
         let (fatal_sender, fatal) = mpsc::channel(16);
         let reports = Reports::open(&config.data_dir.join("quarantine"));
         let hooks = hooks(fatal_sender, changes.clone(), reports, space.clone());
@@ -182,8 +183,7 @@ impl Service {
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(Err("not asked yet".to_owned()));
         let ready = readiness(streams.clone(), store.name().to_owned(), store_now, space.clone());
-        let limits = config.ingest.clone();
-        let stats = Arc::clone(&edge_stats);
+        let (limits, stats) = (config.ingest.clone(), Arc::clone(&edge_stats));
         let edge = Edge::new(streams.clone(), errors.clone(), space.clone(), limits, stats, ready);
         let edge = Arc::new(edge.with_clock(clock));
         let sampler = Sampler::new(Sources {
@@ -333,8 +333,11 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     socket.listen(BACKLOG).map_err(fail)
 }
 
-fn started_text(config: &Config) -> String {
-    format!("eventkit {} started on {}", env!("CARGO_PKG_VERSION"), config.data_dir.display())
+/// Says that the service has started, and which of its databases were damaged.
+fn note_start(config: &Config, changes: &Changes, damages: [Option<&Damage>; 2]) {
+    let (version, dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.display());
+    changes.add(format!("eventkit {version} started on {dir}"));
+    damages.into_iter().flatten().for_each(|damage| changes.add(damage.to_string()));
 }
 
 /// Takes the data directory and shares out its disk.
@@ -364,7 +367,6 @@ fn quotas(config: &Config, warnings: &mut Vec<String>) -> Result<Quotas, StartEr
 fn watch(config: &Config, space: &Space, changes: &Changes) -> Watch {
     let bytes = quota::reserve_bytes(config, space::disk_bytes(&config.data_dir).1);
     let mut watch = Watch::new(&config.data_dir, bytes, space.clone(), changes.clone());
-    changes.add(started_text(config));
     watch.look_first();
     watch
 }
@@ -379,21 +381,19 @@ fn hooks(fatal: mpsc::Sender<String>, changes: Changes, reports: Reports, space:
     }
 }
 
-async fn open_databases(config: &Config) -> Result<(Ledger, ErrorStore), StartError> {
-    let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
-    let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
-    number_letters(&ledger, &errors).await?;
-    Ok((ledger, errors))
-}
-
-/// The ledger knows letters by their numbers alone: one that it knows is never another's.
-async fn number_letters(ledger: &Ledger, errors: &ErrorStore) -> Result<(), StartError> {
-    let (ledger, errors) = (ledger.clone(), errors.clone());
-    let numbered = tokio::task::spawn_blocking(move || errors.number_above(ledger.last_letter()?));
-    match numbered.await {
-        Ok(numbered) => Ok(numbered?),
+/// Opening databases checks every row of them: off the runtime's threads.
+async fn open_databases(config: Arc<Config>) -> Result<(Ledger, ErrorStore), StartError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
+        let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
+        // The ledger knows letters by their numbers alone: one that it knows is never another's.
+        errors.number_above(ledger.last_letter()?)?;
+        Ok((ledger, errors))
+    });
+    match opened.await {
+        Ok(opened) => opened,
         Err(error) => {
-            Err(StartError::File { path: "errors.db".into(), source: io::Error::other(error) })
+            Err(StartError::File { path: "ledger.db".into(), source: io::Error::other(error) })
         }
     }
 }
@@ -407,13 +407,14 @@ async fn open_streams(
     spawner: Spawner,
 ) -> Result<Streams, StartError> {
     let announce = Arc::clone(&spawner.announce);
+    let ledger_tx = ledger.counter();
     let opened = tokio::task::spawn_blocking(move || {
         let floor = move |name: &StreamName| {
             let ledger = ledger.floor(name).map_err(io::Error::other)?;
             let errors = errors.floor(name).map_err(io::Error::other)?;
             Ok(ledger.max(errors))
         };
-        Streams::open(config, quotas, floor, move |stream| spawner.spawn(stream))
+        Streams::open(config, quotas, ledger_tx, floor, move |stream| spawner.spawn(stream))
     });
     let opened = opened.await;
     announce.store(true, Relaxed);

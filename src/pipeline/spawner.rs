@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
+use crate::damage::Report;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::{Micros, StreamName};
@@ -47,6 +48,7 @@ pub(super) struct Spawner {
 impl Spawner {
     pub(super) fn spawn(&self, stream: &Arc<Stream>) {
         self.tell(stream);
+        self.check_ledger(stream);
         if self.announce.load(Relaxed) {
             (self.hooks.changed)(format!("stream {} created on first use", stream.name));
         }
@@ -87,6 +89,30 @@ impl Spawner {
                 workers.insert(stream.name.clone(), running);
             }
             Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
+        }
+    }
+
+    /// A ledger that a log has seen further on has gone back in time.
+    fn check_ledger(&self, stream: &Stream) {
+        let (name, seen) = (&stream.name, stream.recovered.ledger_tx);
+        if !self.ledger.is_behind(seen) {
+            return;
+        }
+        let report = Report {
+            what: "ledger".to_owned(),
+            text: format!(
+                "the ledger has gone back in time: the log of {name} has seen its transaction \
+                 {seen}; the store is asked for everything"
+            ),
+            found_at: crate::time::now(),
+            ..Report::default()
+        };
+        (self.hooks.changed)(report.text.clone());
+        if let Err(error) = self.hooks.reports.add(report) {
+            tracing::error!(%error, "the report can't be kept");
+        }
+        if let Err(error) = self.ledger.distrust(seen) {
+            (self.hooks.fatal)(format!("the ledger can't be made to forget: {error}"));
         }
     }
 

@@ -6,6 +6,8 @@
 mod chunk;
 mod inbox;
 mod local;
+mod missing;
+mod recall;
 mod worker;
 
 pub use inbox::{FlushReport, Inbox, Wake};

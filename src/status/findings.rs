@@ -17,6 +17,7 @@ const REJECTED_RATE_CRITICAL: f64 = 1.0;
 pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(damage(snapshot));
+    findings.extend(snapshot.streams.iter().filter_map(unreadable));
     findings.extend(snapshot.streams.iter().filter_map(store));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
@@ -58,6 +59,16 @@ fn undated(stream: &StreamStatus) -> Option<Finding> {
         text: format!(
             "{name}: {undated} events came when the clock had jumped; they are in date=unknown"
         ),
+        stream: Some(name.clone()),
+    })
+}
+
+fn unreadable(stream: &StreamStatus) -> Option<Finding> {
+    let (name, objects) = (&stream.name, stream.unreadable_objects);
+    (objects > 0).then(|| Finding {
+        severity: Severity::Critical,
+        view: View::Overview,
+        text: format!("{name}: {objects} objects can't be read; the service's log has which"),
         stream: Some(name.clone()),
     })
 }

@@ -221,6 +221,12 @@ pub struct StreamStatus {
     pub duplicate_events: u64,
     /// Log records that could not be read any more.
     pub damaged_records: u64,
+    /// Objects of the store that could not be read when it was listed at the start.
+    #[serde(default)]
+    pub unreadable_objects: u64,
+    /// Dead letters that neither the error store nor the log has any more.
+    #[serde(default)]
+    pub lost_letters: u64,
     /// Torn tails of its log that a start has set aside.
     pub torn_tails: u64,
     /// Events whose client's clock is more than 24 h away from ours.

@@ -76,6 +76,8 @@ fn of_stream(stream: &super::StreamStatus) {
         ("eventkit_events_skewed_total", stream.skewed_events),
         ("eventkit_events_undated_total", stream.undated_events),
         ("eventkit_wal_damaged_records_total", stream.damaged_records),
+        ("eventkit_store_unreadable_objects_total", stream.unreadable_objects),
+        ("eventkit_dead_letters_lost_total", stream.lost_letters),
         ("eventkit_wal_torn_tails_total", stream.torn_tails),
         ("eventkit_events_stored_total", stream.stored_events),
         ("eventkit_bytes_stored_total", stream.stored_bytes),

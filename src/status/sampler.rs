@@ -186,6 +186,8 @@ impl Sampler {
             rejected_events: stats.rejected_events.get(),
             duplicate_events: stats.duplicate_events.get(),
             damaged_records: stats.damaged_records.get(),
+            unreadable_objects: stats.unreadable_objects.get(),
+            lost_letters: stats.lost_letters.get(),
             torn_tails: stats.suspect_tails.get(),
             skewed_events: stats.skewed_events.get(),
             undated_events: stats.undated_events.get(),

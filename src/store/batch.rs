@@ -43,6 +43,8 @@ pub struct Plan {
     pub digest: Digest,
     /// The receipt of its first and last event, in order of time.
     pub received: (Micros, Micros),
+    /// The ledger's transaction that made it durable; 0 until then.
+    pub ledger_tx: u64,
 }
 
 /// Where a text lies in the batch's buffer; `NONE` for no text.
@@ -83,6 +85,9 @@ pub struct Batch {
     pub partition: PartitionId,
     /// Its receive times are not believed: they name no date.
     pub is_undated: bool,
+    /// The ledger's transaction that made its plan durable; 0 until then. What a store keeps of
+    /// it shows later whether the ledger has gone back in time.
+    pub ledger_tx: u64,
     text: String,
     rows: Vec<Row>,
 }
@@ -97,6 +102,7 @@ impl Batch {
             log_uuid,
             partition,
             is_undated: false,
+            ledger_tx: 0,
             text: String::new(),
             rows: Vec::new(),
         }
@@ -264,6 +270,7 @@ impl Batch {
             ids: self.events().map(|(_, event)| key.hash(&event.message_id)).collect(),
             digest: self.digest(),
             received: self.received(),
+            ledger_tx: self.ledger_tx,
         }
     }
 

@@ -79,7 +79,8 @@ impl Fixture {
         change(&mut config);
         let config = Arc::new(config);
         let quotas = Quotas::unbounded(config.wal.clone());
-        let streams = Streams::open(Arc::clone(&config), quotas, |_| Ok(0), |_| {}).unwrap();
+        let opened = Streams::open(Arc::clone(&config), quotas, Arc::default(), |_| Ok(0), |_| {});
+        let streams = opened.unwrap();
         let path = dir.path().join("errors.db");
         let errors = ErrorStore::open(&path, config.errors.clone()).unwrap();
         let stats = Arc::new(EdgeStats::default());
