@@ -53,6 +53,12 @@ impl Ledger {
         Sqlite::open(path, MIGRATIONS).map(Self)
     }
 
+    /// A ledger of the simulation.
+    #[cfg(test)]
+    pub(crate) fn in_memory(machine: crate::sim::Machine) -> Self {
+        Self(Sqlite::in_memory(MIGRATIONS, machine))
+    }
+
     /// From where to read that stream's log.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use roaring::RoaringTreemap;
 
+use crate::ambient;
 use crate::config::LoadConfig;
 use crate::dedupe::IdKey;
 use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
@@ -144,7 +145,7 @@ impl EventLoader {
         let hour = crate::store::hour(raw.receipt.received_at);
         let open = self.open.entry((partition, hour)).or_insert_with(|| Open {
             batch: Batch::new(
-                uuid::Uuid::now_v7(),
+                ambient::new_id(),
                 self.stream.name.clone(),
                 self.stream.wal.log_uuid(),
                 partition,
@@ -247,7 +248,7 @@ impl EventLoader {
                         settlement.bisect(&batch, "refused rows that it does not have");
                         continue;
                     }
-                    let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
+                    let rest = batch.part(ambient::new_id(), |row| !rows.contains_key(&row));
                     settlement.refuse(&batch, rows.into_values());
                     let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
                     settlement.replaced.push((batch.id, rest));
@@ -327,8 +328,8 @@ impl Settlement {
         }
         let middle = batch.len() / 2;
         let halves = [
-            batch.part(uuid::Uuid::now_v7(), |row| row < middle),
-            batch.part(uuid::Uuid::now_v7(), |row| row >= middle),
+            batch.part(ambient::new_id(), |row| row < middle),
+            batch.part(ambient::new_id(), |row| row >= middle),
         ];
         self.replaced.push((batch.id, halves.map(Arc::new).to_vec()));
     }

@@ -17,6 +17,7 @@ use super::chunk::{Passage, Passed, letter_of_row};
 use super::inbox::{FlushReport, Wake};
 use super::worker::{Ended, IDLE, Worker};
 use crate::adapt::Adapter;
+use crate::ambient;
 use crate::dedupe::{Dedupe, IdKey};
 use crate::errors::NewLetter;
 use crate::event::{LetterId, Seq};
@@ -75,7 +76,7 @@ impl Running {
         let mut ended = Vec::new();
         let mut wait = if reads { Duration::ZERO } else { self.sleep_time() };
         loop {
-            let message = match self.worker.messages.recv_timeout(wait) {
+            let message = match ambient::receive(&self.worker.messages, wait) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return Err(Ended),
@@ -95,7 +96,7 @@ impl Running {
     }
 
     fn sleep_time(&self) -> Duration {
-        let now = Instant::now();
+        let now = ambient::now();
         let due = self.worker.loader.next_deadline();
         due.map_or(IDLE, |at| at.saturating_duration_since(now)).min(IDLE)
     }
@@ -130,7 +131,7 @@ impl Running {
             unseen: &mut self.unseen,
             loader: &mut self.worker.loader,
             stream: &stream,
-            now: Instant::now(),
+            now: ambient::now(),
             from,
             passed: Passed::default(),
         };
@@ -206,7 +207,7 @@ impl Running {
         }
         self.worker.loader.deliver(resumed);
         let all = self.flushes.iter().any(|f| self.reader.position() >= f.target);
-        let due = self.worker.loader.take_due(Instant::now(), all);
+        let due = self.worker.loader.take_due(ambient::now(), all);
         if due.is_empty() {
             return Ok(());
         }
@@ -251,15 +252,15 @@ impl Running {
 
     /// Saves progress that no commit saves: dead letters and duplicates move the cursor too.
     fn save_cursor(&mut self) -> Result<(), Ended> {
-        if self.forgot_at.elapsed() >= FORGET_IDS {
-            self.forgot_at = Instant::now();
+        if ambient::now().duration_since(self.forgot_at) >= FORGET_IDS {
+            self.forgot_at = ambient::now();
             self.dedupe.expire(self.forgot_at);
             self.worker.insist("forget message ids", |w| {
                 w.ledger.forget_ids(&w.stream.name, w.window_start(), w.memory.ids_max())
             })?;
         }
         let low = self.worker.loader.low();
-        if low <= self.saved_cursor || self.saved_at.elapsed() < SAVE_CURSOR {
+        if low <= self.saved_cursor || ambient::now().duration_since(self.saved_at) < SAVE_CURSOR {
             return Ok(());
         }
         self.commit(&Settlement::default())
@@ -278,7 +279,7 @@ impl Running {
 
     fn cursor_saved(&mut self, low: Seq) {
         self.saved_cursor = low;
-        self.saved_at = Instant::now();
+        self.saved_at = ambient::now();
         if self.finished.max().is_some_and(|last| last < low) {
             self.finished.clear();
         }

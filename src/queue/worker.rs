@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::inbox::{Inbox, Wake};
 use super::local::Running;
 use crate::adapt::Adapter;
+use crate::ambient;
 use crate::dedupe::{Dedupe, Memory};
 use crate::errors::ErrorStore;
 use crate::event::{LetterId, Micros};
@@ -128,7 +129,7 @@ impl Worker {
         let ids = self.insist("read the ledger", |w| {
             w.ledger.ids(&w.stream.name, w.window_start(), w.memory.ids_max())
         })?;
-        dedupe.remember(ids, Instant::now());
+        dedupe.remember(ids, ambient::now());
         Ok(Running {
             dedupe,
             id_key,
@@ -140,8 +141,8 @@ impl Worker {
             head_at_start: head,
             flushes: Vec::new(),
             saved_cursor: next_seq,
-            saved_at: Instant::now(),
-            forgot_at: Instant::now(),
+            saved_at: ambient::now(),
+            forgot_at: ambient::now(),
             worker: self,
         })
     }
@@ -214,11 +215,11 @@ impl Worker {
 
     /// Sleeps, but ends when told to. Everything else that arrives meanwhile is put back.
     pub(super) fn pause(&mut self, time: Duration) -> Result<(), Ended> {
-        let until = Instant::now() + time;
+        let until = ambient::now() + time;
         let mut kept = Vec::new();
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.messages.recv_timeout(left) {
+            let left = until.saturating_duration_since(ambient::now());
+            match ambient::receive(&self.messages, left) {
                 Ok(Wake::Stop) => return Err(Ended),
                 Ok(other) => kept.push(other),
                 Err(RecvTimeoutError::Timeout) => break,
