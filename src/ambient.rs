@@ -43,11 +43,11 @@ pub(crate) fn part_of(whole: Duration) -> Duration {
 /// As [`Receiver::recv_timeout`].
 pub(crate) fn receive<T>(from: &Receiver<T>, patience: Duration) -> Result<T, RecvTimeoutError> {
     #[cfg(test)]
-    if simulated::with(|_| ()).is_some() {
+    if let Some(ends) = simulated::with(|world| world.is_over()) {
         // Nobody else runs while this thread waits: either it is there, or time passes.
         return from.try_recv().map_err(|_| {
             simulated::with(|world| world.pass(patience));
-            RecvTimeoutError::Timeout
+            if ends { RecvTimeoutError::Disconnected } else { RecvTimeoutError::Timeout }
         });
     }
     from.recv_timeout(patience)
@@ -62,7 +62,7 @@ pub(crate) mod simulated {
     use uuid::Uuid;
 
     use crate::event::Micros;
-    use crate::sim::Chance;
+    use crate::sim::{Chance, Machine};
 
     thread_local! {
         static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
@@ -73,6 +73,7 @@ pub(crate) mod simulated {
         begun: Instant,
         passed: Duration,
         chance: Chance,
+        machine: Machine,
     }
 
     /// Leaves the simulated world when it is dropped.
@@ -85,8 +86,9 @@ pub(crate) mod simulated {
     }
 
     /// From now on this thread lives in a simulated world.
-    pub(crate) fn enter(seed: u64) -> Entered {
-        let world = World { begun: Instant::now(), passed: Duration::ZERO, chance: Chance(seed) };
+    pub(crate) fn enter(seed: u64, machine: Machine) -> Entered {
+        let (begun, passed, chance) = (Instant::now(), Duration::ZERO, Chance(seed));
+        let world = World { begun, passed, chance, machine };
         WORLD.set(Some(world));
         Entered(())
     }
@@ -105,6 +107,11 @@ pub(crate) mod simulated {
     impl World {
         pub(crate) fn now(&self) -> Instant {
             self.begun + self.passed
+        }
+
+        /// Whoever waits on a dead machine waits for nothing.
+        pub(super) fn is_over(&self) -> bool {
+            !self.machine.is_alive()
         }
 
         /// What has passed since the world began.

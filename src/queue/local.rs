@@ -36,7 +36,7 @@ pub(super) struct Flush {
     reply: oneshot::Sender<FlushReport>,
 }
 
-pub(super) struct Running {
+pub(crate) struct Running {
     pub(super) worker: Worker,
     pub(super) adapter: Adapter,
     pub(super) dedupe: Dedupe,
@@ -57,7 +57,7 @@ pub(super) struct Running {
 
 impl Running {
     /// One turn: take messages, read a chunk, send what is due.
-    pub(super) fn turn(&mut self) -> Result<(), Ended> {
+    pub(crate) fn turn(&mut self) -> Result<(), Ended> {
         let has_more = self.reader.position() < self.worker.stream.wal.head();
         let reads = has_more && self.worker.loader.has_room();
         self.take_messages(reads)?;

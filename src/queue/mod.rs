@@ -9,4 +9,6 @@ mod local;
 mod worker;
 
 pub use inbox::{FlushReport, Inbox, Wake};
+#[cfg(test)]
+pub(crate) use local::Running;
 pub use worker::{Hooks, Worker};

@@ -61,7 +61,7 @@ pub struct Worker {
 }
 
 /// The worker has to end: it was told to, or the process can't go on.
-pub(super) struct Ended;
+pub(crate) struct Ended;
 
 /// Why something is not durable yet.
 enum Setback {
@@ -90,7 +90,7 @@ impl Worker {
     }
 
     /// Learns from ledger, error store and store what earlier processes have finished.
-    fn recover(mut self) -> Result<Running, Ended> {
+    pub(crate) fn recover(mut self) -> Result<Running, Ended> {
         let Progress { next_seq, stored, open } = self.insist("read the ledger", |w| {
             w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
         })?;

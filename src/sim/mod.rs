@@ -20,12 +20,15 @@
 //! far the long run goes (`tests/run`).
 
 mod chance;
+mod client;
 mod disk;
 mod file;
+mod life;
 mod machine;
 mod store;
 #[cfg(test)]
 mod tests;
+mod world;
 
 pub(crate) use chance::Chance;
 pub(crate) use machine::Machine;
