@@ -98,6 +98,11 @@ pub(crate) mod simulated {
         WORLD.with_borrow_mut(|world| world.as_mut().map(ask))
     }
 
+    /// What has passed since the world began.
+    pub(crate) fn passed() -> Duration {
+        with(|world| world.passed).unwrap_or_default()
+    }
+
     /// The wall clock: a summer's day in 2025, and what has passed since.
     pub(crate) fn wall() -> Option<Micros> {
         const BEGUN: Micros = 1_751_371_200_000_000;
@@ -112,11 +117,6 @@ pub(crate) mod simulated {
         /// Whoever waits on a dead machine waits for nothing.
         pub(super) fn is_over(&self) -> bool {
             !self.machine.is_alive()
-        }
-
-        /// What has passed since the world began.
-        pub(crate) fn passed(&self) -> Duration {
-            self.passed
         }
 
         pub(crate) fn pass(&mut self, time: Duration) {

@@ -105,7 +105,9 @@ impl Client {
         }
         let mut records = Records::default();
         let receipt = Receipt { received_at, ..Receipt::default() };
-        ids.iter().for_each(|id| records.push(&receipt, payload(*id).as_bytes()));
+        for id in &ids {
+            let _ = records.push(&receipt, payload(*id).as_bytes());
+        }
         if let Ok(appending) = wal.append(records) {
             self.waiting.push(Waiting { ids, log_uuid: wal.log_uuid(), appending });
         }
@@ -126,7 +128,7 @@ impl Client {
         for (letter, receipt, payload) in claims {
             let replay = Some(ReplayOrigin { letter, replayed_at: receipt.received_at });
             let mut records = Records::default();
-            records.push(&Receipt { replay, ..receipt }, &payload);
+            let _ = records.push(&Receipt { replay, ..receipt }, &payload);
             // Whether it is in the log or not: its letter says how it ends.
             drop(wal.append(records));
         }
@@ -198,7 +200,11 @@ impl Client {
         for (id, sent) in &self.sent {
             let count = |of: &BTreeMap<u64, u32>| of.get(id).copied().unwrap_or(0);
             let problem = sent.judge(count(&rows), count(&open), lost);
-            self.problems.extend(problem.map(|what| format!("event {id} ({sent:?}) {what}")));
+            self.problems.extend(problem.map(|what| {
+                let its: Vec<_> =
+                    letters.iter().filter(|letter| id_of_letter(letter) == Some(*id)).collect();
+                format!("event {id} ({:?}, {sent:?}, letters {its:?}) {what}", kind(*id))
+            }));
         }
     }
 }

@@ -24,7 +24,32 @@ pub(crate) struct Content {
     names: BTreeMap<PathBuf, u64>,
     /// Names that would be there after power was lost.
     durable_names: BTreeMap<PathBuf, u64>,
+    /// What was done to names since their directories were synced.
+    changes: Vec<Change>,
     next: u64,
+}
+
+/// A change of names, which happens as a whole or not at all.
+#[derive(Clone, Debug)]
+struct Change {
+    gone: Option<PathBuf>,
+    new: Option<(PathBuf, u64)>,
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+        if let Some(gone) = &self.gone {
+            names.remove(gone);
+        }
+        if let Some((path, file)) = &self.new {
+            names.insert(path.clone(), *file);
+        }
+    }
+
+    fn is_in(&self, dir: &Path) -> bool {
+        let paths = self.gone.iter().chain(self.new.iter().map(|(path, _)| path));
+        paths.into_iter().any(|path| path.parent() == Some(dir))
+    }
 }
 
 #[derive(Debug)]
@@ -104,22 +129,21 @@ impl Content {
         chance: &mut Chance,
         mut persists: impl FnMut(u64, usize, &mut Chance) -> Persisted,
     ) {
-        let mut names = self.durable_names.clone();
-        let touched: Vec<PathBuf> = self.names.keys().chain(names.keys()).cloned().collect();
-        for path in touched {
-            if self.names.get(&path) == self.durable_names.get(&path) || chance.one_in(2) {
-                continue;
+        for change in std::mem::take(&mut self.changes) {
+            if chance.one_in(2) {
+                change.apply(&mut self.durable_names);
             }
-            match self.names.get(&path) {
-                Some(file) => names.insert(path, *file),
-                None => names.remove(&path),
-            };
         }
-        self.names.clone_from(&names);
-        self.durable_names = names;
+        self.names.clone_from(&self.durable_names);
         for (number, file) in &mut self.files {
             file.lose_power(|sector| persists(*number, sector, chance));
         }
+    }
+
+    fn change(&mut self, gone: Option<PathBuf>, new: Option<(PathBuf, u64)>) {
+        let change = Change { gone, new };
+        change.apply(&mut self.names);
+        self.changes.push(change);
     }
 
     fn write_back_any(&mut self, chance: &mut Chance) {
@@ -135,22 +159,33 @@ impl Content {
         self.files.retain(|file, _| is_named(file));
     }
 
-    /// Every unsynced sector, as (file, sector).
-    pub fn dirty(&self) -> Vec<(u64, usize)> {
-        let sectors = |(number, file): (&u64, &SimFile)| {
-            file.dirty().map(|sector| (*number, sector)).collect::<Vec<_>>()
-        };
-        self.files.iter().flat_map(sectors).collect()
+    /// How many sectors and names would be in doubt if power was lost now.
+    pub fn unsynced(&self) -> usize {
+        self.changes.len() + self.files.values().map(|file| file.in_doubt().len()).sum::<usize>()
     }
 
-    /// Every file with its content, as a process would read it.
-    pub fn read_all(&self) -> impl Iterator<Item = (&Path, Vec<u8>)> {
-        self.names.iter().filter_map(|(path, number)| {
-            let file = self.files.get(number)?;
-            let mut bytes = vec![0; file.length()];
-            file.read(&mut bytes, 0, false);
-            Some((path.as_path(), bytes))
-        })
+    /// Power is lost, and of what is in doubt just that `subset` is on the disk; it is repeated
+    /// where there is more.
+    pub fn keep(&mut self, subset: u64) {
+        let mut number = 0;
+        let mut keeps = || {
+            number += 1;
+            subset >> ((number - 1) % 64) & 1 == 1
+        };
+        for change in std::mem::take(&mut self.changes) {
+            if keeps() {
+                change.apply(&mut self.durable_names);
+            }
+        }
+        self.names.clone_from(&self.durable_names);
+        for file in self.files.values_mut() {
+            let in_doubt = file.in_doubt();
+            file.lose_power(|sector| match !in_doubt.contains(&sector) || keeps() {
+                true => Persisted::New,
+                false => Persisted::Old,
+            });
+        }
+        self.forget_nameless();
     }
 
     /// Flips some bit of some file that `of` chooses; returns which.
@@ -187,7 +222,7 @@ impl Disk for SimDisk {
                 let file = self.content().next;
                 self.whole(Operation::Create, file, |content| {
                     content.next += 1;
-                    content.names.insert(path.to_owned(), file);
+                    content.change(None, Some((path.to_owned(), file)));
                     content.files.insert(file, SimFile::default());
                 })?;
                 file
@@ -204,14 +239,28 @@ impl Disk for SimDisk {
         let Some(file) = self.content().names.get(path).copied() else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        self.whole(Operation::Remove, file, |content| drop(content.names.remove(path)))
+        self.whole(Operation::Remove, file, |content| content.change(Some(path.to_owned()), None))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let Some(file) = self.content().names.get(from).copied() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        self.whole(Operation::Rename, file, |content| {
+            content.change(Some(from.to_owned()), Some((to.to_owned(), file)));
+        })
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.whole(Operation::SyncDir, 0, |content| {
-            content.durable_names.retain(|path, _| path.parent() != Some(dir));
-            let here = content.names.iter().filter(|(path, _)| path.parent() == Some(dir));
-            content.durable_names.extend(here.map(|(path, file)| (path.clone(), *file)));
+            let Content { changes, durable_names, .. } = content;
+            changes.retain(|change| {
+                let is_here = change.is_in(dir);
+                if is_here {
+                    change.apply(durable_names);
+                }
+                !is_here
+            });
         })
     }
 

@@ -92,8 +92,13 @@ impl SimFile {
         }
     }
 
-    pub fn dirty(&self) -> impl Iterator<Item = usize> {
-        self.dirty.iter().copied()
+    /// Unsynced sectors that differ from what is on the disk.
+    pub fn in_doubt(&self) -> BTreeSet<usize> {
+        let differs = |sector: &usize| {
+            let range = self.range(*sector);
+            self.disk.get(range.clone()) != self.cache.get(range)
+        };
+        self.dirty.iter().copied().filter(differs).collect()
     }
 
     fn range(&self, sector: usize) -> std::ops::Range<usize> {

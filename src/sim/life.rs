@@ -1,6 +1,5 @@
 //! One process, from its start to its death, step by step in an order that chance decides.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::store::SimStore;
 use super::world::World;
 use crate::adapt::StreamRules;
 use crate::ambient;
-use crate::config::{LoadConfig, StreamConfig, WalConfig};
+use crate::config::{LoadConfig, StreamConfig};
 use crate::dedupe::Memory;
 use crate::errors::{ErrorStore, LetterFilter, LetterSummary, Status};
 use crate::event::{Seq, StreamName};
@@ -23,7 +22,7 @@ use crate::queue::{Hooks, Inbox, Running, Wake, Worker};
 use crate::stats::StreamStats;
 use crate::store::AnyStore;
 use crate::streams::Stream;
-use crate::wal::{Wal, Writer};
+use crate::wal::{Place, Wal, Writer};
 
 /// A process that lives.
 pub(crate) struct Life {
@@ -38,7 +37,9 @@ pub(crate) struct Life {
     /// The process has said that it can't go on.
     failed: Arc<AtomicBool>,
     /// What it has told the operator.
-    pub told: Arc<Mutex<Vec<String>>>,
+    told: Arc<Mutex<Vec<String>>>,
+    /// The position of its first record.
+    began_at: Seq,
     /// How much of the world's time the runtime knows of.
     ticked: Duration,
 }
@@ -67,9 +68,14 @@ impl Life {
         errors.number_above(world.ledger.last_letter()?)?;
         let name = stream_name();
         let floor = world.ledger.floor(&name)?.max(errors.floor(&name)?);
-        let disk = Arc::new(world.disk.clone());
-        let dir = Path::new("/wal/events");
-        let (wal, writer, recovered) = Wal::prepare(disk, dir, world.wal_config.clone(), floor)
+        let place = Place {
+            disk: Arc::new(world.disk.clone()),
+            dir: "/wal/events".into(),
+            quarantine: QUARANTINE.into(),
+            floor,
+            ledger_tx: Arc::default(),
+        };
+        let (wal, writer, recovered) = Wal::prepare(place, world.wal_config.clone())
             .map_err(|error| Stillborn(error.to_string()))?;
         let stream = Arc::new(Stream {
             name,
@@ -126,8 +132,8 @@ impl Life {
         };
         let worker = worker.recover().map_err(|_| Stillborn("the worker ended".to_owned()))?;
         let (machine, store) = (world.machine.clone(), world.store.clone());
-        let ticked = Duration::ZERO;
-        let mut life = Self {
+        let began_at = stream.wal.head();
+        Ok(Self {
             runtime,
             machine,
             stream,
@@ -138,14 +144,9 @@ impl Life {
             store,
             failed,
             told,
-            ticked,
-        };
-        life.ticked = life.passed();
-        Ok(life)
-    }
-
-    fn passed(&self) -> Duration {
-        ambient::simulated::with(|world| world.passed()).unwrap_or_default()
+            began_at,
+            ticked: ambient::simulated::passed(),
+        })
     }
 
     pub fn is_alive(&self) -> bool {
@@ -178,7 +179,7 @@ impl Life {
 
     /// Deliveries go on, as far as they can until now.
     fn deliver(&mut self, turns: u64) {
-        let now = self.passed();
+        let now = ambient::simulated::passed();
         let time = now - self.ticked;
         self.ticked = now;
         self.runtime.block_on(async {
@@ -237,6 +238,24 @@ impl Life {
         self.stream.stats.cursor.get()
     }
 
+    /// Ranges of positions that it has reported as lost, from and up to.
+    pub fn reported(&self) -> Vec<(Seq, Seq)> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let range = |text: &String| {
+            let (_, range) = text.split_once("records ")?;
+            let (from, rest) = range.split_once(" to ")?;
+            let (last, _) = rest.split_once(' ')?;
+            Some((from.parse().ok()?, last.parse::<Seq>().ok()? + 1))
+        };
+        told.iter().filter_map(range).collect()
+    }
+
+    /// The positions that a tail found at its start may have had, if bits can rot.
+    pub fn suspects(&self) -> Option<(Seq, Seq)> {
+        let found = self.stream.recovered.suspect_tail.is_some();
+        found.then(|| (self.began_at.saturating_sub(SUSPECTS), self.began_at))
+    }
+
     /// Every letter there is.
     pub fn letters(&self) -> Vec<LetterSummary> {
         let (mut letters, mut before) = (Vec::new(), None);
@@ -250,13 +269,12 @@ impl Life {
             }
         }
     }
-
-    /// Whether nothing is on its way from a letter into the log.
-    pub fn has_replays(&self) -> bool {
-        self.letters().iter().any(|letter| letter.status == Status::Replaying)
-    }
 }
 
+/// Where damaged bytes of the log go.
+pub(crate) const QUARANTINE: &str = "/quarantine/events";
+/// Positions that are left out behind a tail that may have been acknowledged.
+const SUSPECTS: Seq = 1 << 20;
 const PARTITIONS: u16 = 2;
 
 fn hooks(failed: &Arc<AtomicBool>, told: &Arc<Mutex<Vec<String>>>) -> Hooks {

@@ -11,6 +11,7 @@ use super::Chance;
 pub(crate) enum Operation {
     Create,
     Remove,
+    Rename,
     SyncDir,
     Write,
     Sync,

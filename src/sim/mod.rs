@@ -26,6 +26,7 @@ mod file;
 mod life;
 mod machine;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod world;

@@ -125,11 +125,11 @@ impl SimStore {
 
     /// It is away for that long.
     pub fn go_away(&self, time: Duration) {
-        self.content().back_at = passed() + time;
+        self.content().back_at = ambient::simulated::passed() + time;
     }
 
     fn is_away(&self) -> bool {
-        passed() < self.content().back_at
+        ambient::simulated::passed() < self.content().back_at
     }
 
     fn happens(&self) -> bool {
@@ -167,10 +167,6 @@ impl SimStore {
             tokio::time::sleep(Duration::from_millis(chance.below(30_000))).await;
         }
     }
-}
-
-fn passed() -> Duration {
-    ambient::simulated::with(|world| world.passed()).unwrap_or_default()
 }
 
 fn unavailable(message: &str) -> StoreError {

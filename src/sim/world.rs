@@ -1,12 +1,14 @@
 //! What outlives a process: the disk, the databases, the store, the client; and the lives in it.
 
+use std::time::Duration;
+
 use super::Chance;
 use super::client::{Client, Lost};
 use super::disk::SimDisk;
 use super::life::{Life, Stillborn};
 use super::machine::{Crash, Death, Fate, Faults, Machine};
 use super::store::SimStore;
-use crate::ambient;
+use crate::ambient::{self, simulated::Entered};
 use crate::config::WalConfig;
 use crate::errors::InMemory;
 use crate::ledger::Ledger;
@@ -17,16 +19,26 @@ const STEPS_MAX: u64 = 400;
 /// What a run is like.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
+    pub name: &'static str,
     /// Lives before the one that drains.
-    pub lives: u64,
+    lives: u64,
     /// Whether disk and store do worse than die.
-    pub faults: bool,
+    faults: bool,
     /// Whether a bit of the log is flipped at each restart.
-    pub rot: bool,
+    rot: bool,
+}
+
+impl Scenario {
+    /// Kills and losses of power, and a store that is slow and away.
+    pub const DEATHS: Self = Self { name: "deaths", lives: 12, faults: false, rot: false };
+    /// Also failed and short writes, failed syncs, lost answers.
+    pub const FAULTS: Self = Self { name: "faults", lives: 12, faults: true, rot: false };
+    /// Also a flipped bit at each restart.
+    pub const ROT: Self = Self { name: "rot", lives: 8, faults: false, rot: true };
 }
 
 /// What a run came to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub crashes: u64,
     pub operations: u64,
@@ -50,62 +62,75 @@ pub(crate) struct World {
     scenario: Scenario,
     lost: Vec<Lost>,
     tally: Tally,
+    #[expect(dead_code, reason = "dropping it leaves the simulated world")]
+    entered: Entered,
 }
 
 /// Runs a seed.
 pub(crate) fn run(seed: u64, scenario: Scenario) -> Tally {
-    let mut chance = Chance(seed);
-    let machine = Machine::new(chance.fork());
-    let _entered = ambient::simulated::enter(chance.next(), machine.clone());
-    let mut world = World {
-        disk: SimDisk::new(machine.clone()),
-        ledger: Ledger::in_memory(machine.clone()),
-        errors: InMemory::new(machine.clone()),
-        store: SimStore::new(machine.clone()),
-        wal_config: WalConfig {
-            bytes_max: 1 << 20,
-            segment_bytes: 64 << 10,
-            queue_bytes_max: 64 << 10,
-        },
-        client: Client::new(chance.fork()),
-        machine,
-        chance,
-        scenario,
-        lost: Vec::new(),
-        tally: Tally::default(),
-    };
+    let mut world = World::new(seed, scenario);
     for _ in 0..scenario.lives {
-        world.live();
+        let death = if world.chance.one_in(2) { Death::Kill } else { Death::PowerLoss };
+        let fate = [Fate::Before, Fate::Within, Fate::After][world.chance.below(3) as usize];
+        // A third of the deaths fall into the start.
+        let most = if world.chance.one_in(3) { 30 } else { 300 };
+        let crash = Crash { at: 1 + world.chance.below(most), fate, death };
+        world.live(Some(crash), STEPS_MAX);
+        world.die(death, None);
     }
-    // The second time finds what the first has left undone.
-    world.drain();
-    world.drain();
-    world.judge()
+    world.end()
 }
 
 impl World {
-    /// One life and its end.
-    fn live(&mut self) {
-        let death = if self.chance.one_in(2) { Death::Kill } else { Death::PowerLoss };
-        let fate = [Fate::Before, Fate::Within, Fate::After][self.chance.below(3) as usize];
-        // A third of the deaths fall into the start.
-        let most = if self.chance.one_in(3) { 30 } else { 400 };
-        let crash = Crash { at: 1 + self.chance.below(most), fate, death };
+    /// An empty world; this thread is in it from now on.
+    pub fn new(seed: u64, scenario: Scenario) -> Self {
+        let mut chance = Chance(seed);
+        let machine = Machine::new(chance.fork());
+        Self {
+            entered: ambient::simulated::enter(chance.next(), machine.clone()),
+            disk: SimDisk::new(machine.clone()),
+            ledger: Ledger::in_memory(machine.clone()),
+            errors: InMemory::new(machine.clone()),
+            store: SimStore::new(machine.clone()),
+            wal_config: WalConfig {
+                bytes_max: 192 << 10,
+                segment_bytes: 32 << 10,
+                queue_bytes_max: 64 << 10,
+                retention: Duration::from_secs(24 * 3600),
+            },
+            client: Client::new(chance.fork()),
+            machine,
+            chance,
+            scenario,
+            lost: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// One life, until it ends or has taken so many steps.
+    pub fn live(&mut self, crash: Option<Crash>, steps: u64) {
         let faults = self.faults();
-        self.machine.switch_on(Some(crash), faults);
+        self.machine.switch_on(crash, faults);
         match Life::begin(self) {
             Ok(mut life) => {
-                for _ in 0..STEPS_MAX {
+                for _ in 0..steps {
                     life.step(&mut self.client, &mut self.chance);
                     if !life.is_alive() {
                         break;
                     }
                 }
-                self.end(&life);
+                self.hear_reports(&life);
             }
             Err(Stillborn(why)) => self.stillborn(&why, faults),
         }
-        self.die(death);
+    }
+
+    /// Everything is brought to its end, and judged.
+    pub fn end(mut self) -> Tally {
+        // The second time finds what the first has left undone.
+        self.drain();
+        self.drain();
+        self.judge()
     }
 
     fn faults(&mut self) -> Faults {
@@ -124,10 +149,15 @@ impl World {
         }
     }
 
-    fn die(&mut self, death: Death) {
+    /// The process is dead, and its machine will be switched on again; `persists` says of each
+    /// unsynced sector and name whether it is there then, where chance does not.
+    pub fn die(&mut self, death: Death, persists: Option<u64>) {
         self.machine.die();
         self.client.hang_up();
-        self.disk.survive(death, &mut self.chance);
+        match persists {
+            None => self.disk.survive(death, &mut self.chance),
+            Some(subset) => self.disk.content().keep(subset),
+        }
         self.store.new_life(&mut self.chance);
         self.tally.crashes += 1;
         if self.scenario.rot {
@@ -144,11 +174,16 @@ impl World {
         }
     }
 
-    /// What a life has reported.
-    fn end(&mut self, life: &Life) {
-        if !self.scenario.rot && life.stream.stats.damaged_records.get() > 0 {
-            let told = life.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            self.tally.problems.push(format!("damage without bit rot: {told:?}"));
+    /// What a life has told its operator about records that are lost.
+    fn hear_reports(&mut self, life: &Life) {
+        let log_uuid = life.stream.wal.log_uuid();
+        let reported = life.reported();
+        if self.scenario.rot {
+            // A flipped bit in the last frame, before it had a successor, is a suspect tail.
+            let lost = reported.into_iter().chain(life.suspects());
+            self.lost.extend(lost.map(|(from, to)| (log_uuid, from, to)));
+        } else if !reported.is_empty() {
+            self.tally.problems.push(format!("damage without bit rot: {reported:?}"));
         }
     }
 
@@ -161,12 +196,10 @@ impl World {
                     let (low, head) = (life.low(), life.stream.wal.head());
                     self.tally.problems.push(format!("drained to {low} of {head}"));
                 }
-                self.end(&life);
-                self.tally.letters = life.letters().len() as u64;
-                if !self.scenario.rot || self.tally.problems.is_empty() {
-                    let letters = life.letters();
-                    self.client.check(&self.store.content(), &letters, &self.lost);
-                }
+                self.hear_reports(&life);
+                let letters = life.letters();
+                self.tally.letters = letters.len() as u64;
+                self.client.check(&self.store.content(), &letters, &self.lost);
             }
             Err(Stillborn(why)) => self.stillborn(&why, Faults::default()),
         }
