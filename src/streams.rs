@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crate::config::{Config, StreamConfig};
 use crate::event::{Seq, StreamName};
 use crate::stats::StreamStats;
-use crate::wal::{Recovered, Wal, WalError};
+use crate::wal::disk::OsDisk;
+use crate::wal::{Place, Recovered, Wal, WalError};
 
 /// One stream.
 pub struct Stream {
@@ -89,7 +90,7 @@ impl Streams {
         let dir = config.data_dir.join("wal");
         let fail = |what| {
             let path = dir.clone();
-            move |source| WalError { path, what, source }
+            move |source| WalError::io(&path, what, source)
         };
         std::fs::create_dir_all(&dir).map_err(fail("create directory"))?;
         let mut names: Vec<StreamName> = config.streams.keys().cloned().collect();
@@ -155,12 +156,16 @@ impl Streams {
     fn make(&self, name: &StreamName) -> Result<Arc<Stream>, WalError> {
         let config = &self.0.config;
         let dir = self.0.dir.join(name.as_str());
-        let floor = (self.0.floor)(name).map_err(|source| WalError {
-            path: dir.clone(),
-            what: "learn its last position",
-            source,
-        })?;
-        let (wal, recovered) = Wal::open(&dir, config.wal.clone(), floor)?;
+        let floor = (self.0.floor)(name)
+            .map_err(|source| WalError::io(&dir, "learn its last position", source))?;
+        let place = Place {
+            disk: OsDisk::shared(),
+            quarantine: config.data_dir.join("quarantine").join(name.as_str()),
+            dir,
+            floor,
+            ledger_tx: Arc::default(),
+        };
+        let (wal, recovered) = Wal::open(place, config.wal.clone())?;
         let config = config.streams.get(name).unwrap_or(&config.default_stream).clone();
         let stream = Arc::new(Stream {
             name: name.clone(),

@@ -22,7 +22,7 @@ use super::{Flushed, ListLetters, Replay, Replayed};
 use crate::errors::{Claim, ErrorStore, ErrorStoreError, LetterFilter};
 use crate::event::{LetterId, ReplayOrigin};
 use crate::streams::{Stream, Streams};
-use crate::wal::Records;
+use crate::wal::{PAYLOAD_BYTES_MAX, Records};
 
 /// Letters claimed and appended at a time: bounds memory, not the replay.
 const CLAIM_MAX: u32 = 500;
@@ -227,7 +227,11 @@ async fn append(admin: &Admin, claims: Vec<Claim>, done: &mut Replayed) -> Vec<L
     while let Some(first) = claims.next() {
         let name = first.stream.clone();
         let mut run = vec![first];
-        while let Some(next) = claims.next_if(|claim| claim.stream == name) {
+        // A payload that no record can have is refused alone.
+        let fits = |claim: &Claim| claim.payload.len() <= PAYLOAD_BYTES_MAX;
+        while let Some(next) =
+            claims.next_if(|claim| claim.stream == name && fits(claim) && fits(&run[0]))
+        {
             run.push(next);
         }
         // To make a stream is work on the disk.
@@ -258,7 +262,12 @@ async fn append_run(stream: &Stream, run: &[Claim]) -> Result<(), String> {
         for claim in run {
             let mut receipt = claim.receipt.clone();
             receipt.replay = Some(ReplayOrigin { letter: claim.id, replayed_at });
-            records.push(&receipt, &claim.payload);
+            if !records.push(&receipt, &claim.payload) {
+                let bytes = claim.payload.len();
+                return Err(format!(
+                    "the payload has {bytes} bytes, and a log's record may have {PAYLOAD_BYTES_MAX}"
+                ));
+            }
         }
         let appended = match stream.wal.append(records) {
             Ok(appending) => appending.await.map(drop),

@@ -1,7 +1,7 @@
 //! A service within this process: started, told to stop by signals, watched over by systemd.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eventkit::config::{Config, StoreConfig};
 use eventkit::pipeline::Service;
@@ -19,6 +19,8 @@ pub fn store(config: &Config) -> Arc<AnyStore> {
     }
 }
 
+/// Two signals within that time are one.
+const ONE_PRESS: Duration = Duration::from_millis(250);
 /// Files that logs, databases and the lake may have open beside the connections.
 const FILES_BESIDE: u64 = 256;
 
@@ -75,7 +77,7 @@ impl Stop {
         let mut hangup = signal(SignalKind::hangup())?;
         let stop = self.clone();
         tokio::spawn(async move {
-            let mut asked = false;
+            let mut asked: Option<Instant> = None;
             loop {
                 tokio::select! {
                     _ = hangup.recv() => {
@@ -85,11 +87,15 @@ impl Stop {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                if asked {
-                    std::process::exit(130);
+                match asked {
+                    // One key press may arrive twice: for the group, and from the parent.
+                    Some(at) if at.elapsed() < ONE_PRESS => {}
+                    Some(_) => std::process::exit(130),
+                    None => {
+                        asked = Some(Instant::now());
+                        stop.stop();
+                    }
                 }
-                asked = true;
-                stop.stop();
             }
         });
         Ok(())

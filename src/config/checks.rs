@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::draft::Draft;
 use super::streams::AdapterName;
 use super::value::show_size;
+use crate::wal::PAYLOAD_BYTES_MAX;
 
 /// `sun_path` of Linux, without its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -42,6 +43,10 @@ fn sizes(draft: &mut Draft) {
         (
             ("ingest.event_bytes_max", config.ingest.event_bytes_max as u64),
             ("wal.segment_bytes", config.wal.segment_bytes),
+        ),
+        (
+            ("ingest.event_bytes_max", config.ingest.event_bytes_max as u64),
+            ("what a log's record may have", PAYLOAD_BYTES_MAX as u64),
         ),
         (
             ("ingest.event_bytes_max", config.ingest.event_bytes_max as u64),

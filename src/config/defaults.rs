@@ -41,8 +41,9 @@ impl Default for Config {
             },
             wal: WalConfig {
                 bytes_max: 4 << 30,
-                segment_bytes: 16 << 20,
+                segment_bytes: 8 << 20,
                 queue_bytes_max: 8 << 20,
+                retention: Duration::from_secs(24 * 3600),
             },
             dedupe: DedupeConfig {
                 window: Duration::from_secs(24 * 3600),

@@ -95,6 +95,8 @@ pub struct WalConfig {
     pub segment_bytes: u64,
     /// Bytes waiting for the writer.
     pub queue_bytes_max: usize,
+    /// For how long stored records are retained, unless the log needs their segments.
+    pub retention: Duration,
 }
 
 /// What keeps a client's retry from becoming a second row.

@@ -233,14 +233,15 @@ fn a_file_that_is_no_configuration_is_told_so() {
 
 #[test]
 fn settings_that_contradict_each_other_are_mistakes() {
-    let text = "listen = \"0.0.0.0:80\"\nmetrics_listen = \"0.0.0.0:80\"\nmax_streams = 2\n[wal]\nbytes_max = \"8 MiB\"\n[ingest]\nevent_bytes_max = \"32 MiB\"\n[load]\nmemory_bytes_max = \"4 MiB\"\n[streams.a.json]\nkey = \"x\"\n";
+    let text = "listen = \"0.0.0.0:80\"\nmetrics_listen = \"0.0.0.0:80\"\nmax_streams = 2\n[wal]\nbytes_max = \"4 MiB\"\n[ingest]\nevent_bytes_max = \"32 MiB\"\n[load]\nmemory_bytes_max = \"4 MiB\"\n[streams.a.json]\nkey = \"x\"\n";
     assert_eq!(
         mistakes(text, &[], &[]),
         [
             "e.toml:1:10: listen: 0.0.0.0:80 is not a loopback address, and anyone who reaches it could send events; set ingest.allow_remote = true if that is meant",
             "e.toml:2:18: metrics_listen: 0.0.0.0:80 is taken by listen",
-            "e.toml:5:13: wal.bytes_max: 8 MiB is less than wal.segment_bytes = 16 MiB",
-            "e.toml:7:19: ingest.event_bytes_max: 32 MiB is more than wal.segment_bytes = 16 MiB",
+            "e.toml:5:13: wal.bytes_max: 4 MiB is less than wal.segment_bytes = 8 MiB",
+            "e.toml:7:19: ingest.event_bytes_max: 32 MiB is more than wal.segment_bytes = 8 MiB",
+            "e.toml:7:19: ingest.event_bytes_max: 32 MiB is more than what a log's record may have = 1 MiB",
             "e.toml:7:19: ingest.event_bytes_max: 32 MiB is more than wal.queue_bytes_max = 8 MiB",
             "e.toml:7:19: ingest.event_bytes_max: 32 MiB is more than ingest.inflated_bytes_max = 16 MiB",
             "e.toml:9:20: load.memory_bytes_max: 4 MiB is less than load.bytes_max = 8 MiB",

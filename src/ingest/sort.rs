@@ -159,8 +159,7 @@ impl Sorter<'_> {
             return Err(Refusal::TooLarge { what, max: self.limits.inflated_bytes_max });
         }
         let max = self.limits.event_bytes_max;
-        if payload.len() <= max {
-            lot.records.push(&receipt, payload.as_bytes());
+        if payload.len() <= max && lot.records.push(&receipt, payload.as_bytes()) {
             return Ok(());
         }
         let rejection = Rejection {

@@ -45,9 +45,13 @@ pub(super) struct Spawner {
 
 impl Spawner {
     pub(super) fn spawn(&self, stream: &Arc<Stream>) {
-        if stream.recovered.torn_bytes > 0 {
-            tracing::warn!(stream = %stream.name, bytes = stream.recovered.torn_bytes,
-                "the log had a torn tail of unacknowledged bytes; it is in its quarantine");
+        if let Some(tail) = &stream.recovered.suspect_tail {
+            tracing::warn!(stream = %stream.name, bytes = tail.bytes, kept = ?tail.kept,
+                "the log had a torn tail of unacknowledged bytes; it is in quarantine");
+        }
+        for segment in &stream.recovered.lost_segments {
+            tracing::error!(stream = %stream.name, segment, "no header of this segment of the log \
+                can be read; it is in quarantine, and the records that were in it are missed");
         }
         if let Some((end, known)) = stream.recovered.missing {
             let name = &stream.name;

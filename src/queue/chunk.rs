@@ -13,7 +13,7 @@ use crate::load::EventLoader;
 use crate::sequence::Sequencer;
 use crate::store::Batch;
 use crate::streams::Stream;
-use crate::wal::{self, Chunk, Damage};
+use crate::wal::{Chunk, Damage};
 
 /// One chunk's passage: the stages it goes through, and what comes of it.
 pub(super) struct Passage<'c> {
@@ -41,7 +41,7 @@ pub(super) struct Passed {
     pub already_stored: Vec<LetterId>,
     /// Letters whose replay was stored by an earlier process that could not close them.
     pub stored_before: Vec<LetterId>,
-    /// Records that are not what was written.
+    /// Records that make no sense.
     pub lost: Vec<Damage>,
     /// Positions that need nothing more once the letters are durable.
     pub done: RoaringTreemap,
@@ -53,18 +53,13 @@ pub(super) struct Passed {
 impl Passage<'_> {
     /// Brings each record of the chunk into a buffer or to the dead letters.
     pub(super) fn run(mut self, chunk: &Chunk<'_>) -> Passed {
-        let end = chunk.first_seq + Seq::from(chunk.count);
-        let mut body = chunk.body;
-        for seq in chunk.first_seq..end {
-            if let Some((receipt, payload, rest)) = wal::take(body) {
-                body = rest;
-                self.take(RawEvent { stream: &self.stream.name, seq, payload, receipt });
-            } else if let Some(rest) = wal::pass_over(body, end - seq) {
-                body = rest;
-                self.passed.lost.push(Damage { from: seq, to: seq + 1 });
-            } else {
-                self.passed.lost.push(Damage { from: seq, to: end });
-                break;
+        for (seq, record) in chunk.records() {
+            match record {
+                Some((receipt, payload)) => {
+                    self.take(RawEvent { stream: &self.stream.name, seq, payload, receipt });
+                }
+                None if seq < self.from => {}
+                None => self.passed.lost.push(Damage { from: seq, to: seq + 1, evidence: None }),
             }
         }
         let Self { stream, mut passed, .. } = self;

@@ -121,8 +121,7 @@ impl Running {
                 return self.worker.pause(IDLE);
             }
         };
-        let end = chunk.first_seq + Seq::from(chunk.count);
-        self.worker.loader.read(from.max(chunk.first_seq), end);
+        self.worker.loader.read(from.max(chunk.first_seq), chunk.end_seq());
         let passage = Passage {
             adapter: &self.adapter,
             dedupe: &mut self.dedupe,
@@ -137,8 +136,7 @@ impl Running {
         };
         let passed = passage.run(&chunk);
         for damage in passed.lost {
-            // A frame may begin below what was asked for; that part was told before.
-            self.give_up(Damage { from: damage.from.max(from), ..damage });
+            self.give_up(damage);
         }
         self.bury(passed.letters, passed.failed_again)?;
         self.worker.resolve(passed.stored_before, "stored before a restart")?;
@@ -149,10 +147,7 @@ impl Running {
 
     /// Says which records are lost, and goes on behind them.
     fn give_up(&mut self, damage: Damage) {
-        let Damage { from, to } = damage;
-        if from >= to {
-            return;
-        }
+        let Damage { from, to, .. } = damage;
         let stream = &self.worker.stream;
         tracing::error!(stream = %stream.name, from, to, "log records are damaged and lost");
         stream.stats.damaged_records.add(to - from);

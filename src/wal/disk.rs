@@ -6,7 +6,7 @@
 //!   sectors, until [`DiskFile::sync`] has returned success; after that it is.
 //! - After a failed `sync` nothing is known: neither what is on the disk, nor whether a later
 //!   `sync` tells the truth.
-//! - A name that was created or removed is certain after [`Disk::sync_dir`].
+//! - A name that was created, changed or removed is certain after [`Disk::sync_dir`].
 //! - A file opened [`How::Direct`] is read from the disk, not from what the system believes to
 //!   be there.
 
@@ -49,6 +49,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// # Errors
     /// What the system said.
     fn open(&self, path: &Path, how: How) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Gives a file another name, in a directory of the same disk.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file's name.
     ///
@@ -99,7 +105,7 @@ pub trait DiskFile: Debug + Send + Sync {
     fn drop_cache(&self) -> io::Result<()>;
 }
 
-impl dyn DiskFile {
+impl dyn DiskFile + '_ {
     /// Writes everything, going on after short writes.
     ///
     /// # Errors
@@ -202,6 +208,10 @@ impl Disk for OsDisk {
             }
         };
         Ok(Box::new(OsFile { file: options.open(path)?, direct: false }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

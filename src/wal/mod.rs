@@ -10,16 +10,20 @@
 //! would report success the next time: everybody waiting is refused, and the process is told to
 //! stop (exit 74).
 //!
-//! After a restart, everything behind the last whole frame of the last segment is a torn tail
-//! that nobody was promised: it is moved aside and cut. An earlier process's segment is never
-//! appended to. Whoever consumes the log keeps its own cursor (`ledger`); the log only learns
-//! what it may reclaim.
+//! An earlier process's segment is never appended to, and no position is ever given to a second
+//! record. Bytes that are not what was written go into quarantine, and the reader says which
+//! records are lost with them. Whoever consumes the log keeps its own cursor (`ledger`); the log
+//! only learns what is stored and may be used again.
 
 pub mod disk;
+mod format;
+mod quarantine;
 mod reader;
 mod record;
 mod recovery;
+mod scan;
 mod segment;
+mod slots;
 mod writer;
 #[cfg(test)]
 mod tests;
@@ -29,13 +33,24 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-pub use reader::{Chunk, Damage, Reader};
-pub use record::{Records, pass_over, take};
+use disk::Disk;
+use format::{Previous, SegmentKey};
+use quarantine::Quarantine;
+pub use quarantine::{Damage, Evidence};
+pub use reader::{Chunk, Reader};
+pub use record::{PAYLOAD_BYTES_MAX, Records};
+pub use recovery::Recovered;
+use slots::Spare;
+#[cfg(test)]
+pub(crate) use writer::Turn;
+pub(crate) use writer::Writer;
 
 use crate::config::WalConfig;
 use crate::event::Seq;
@@ -54,7 +69,7 @@ pub struct Durable {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
     /// The log has as many bytes as it may have; its consumer is behind.
-    #[error("the log is full: {bytes} of {bytes_max} bytes wait to be stored")]
+    #[error("the log is full: {bytes} bytes of at most {bytes_max} wait to be stored")]
     Full {
         /// Bytes it has.
         bytes: u64,
@@ -74,15 +89,48 @@ pub enum AppendError {
 
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("log {}: {what}: {source}", path.display())]
-pub struct WalError {
-    /// The log's directory or file.
-    pub path: PathBuf,
-    /// What was tried.
-    pub what: &'static str,
-    /// What the system said.
-    #[source]
-    pub source: io::Error,
+pub enum WalError {
+    /// A file or directory.
+    #[error("log {}: {what}: {source}", path.display())]
+    Io {
+        /// The log's directory or file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It was written by a newer eventkit; nothing of it was changed.
+    #[error("log {}: format version {version} is newer than this eventkit understands", path.display())]
+    NewerFormat {
+        /// The segment.
+        path: PathBuf,
+        /// Its format's version.
+        version: u16,
+    },
+}
+
+impl WalError {
+    pub(crate) fn io(path: &Path, what: &'static str, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), what, source }
+    }
+}
+
+/// Where a log is and what others know of it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The log's directory, made if missing.
+    pub dir: PathBuf,
+    /// Where damaged bytes go, made with the first.
+    pub quarantine: PathBuf,
+    /// The next record stands there at least: a position that anybody knows is never given to
+    /// another record, whatever has become of the files.
+    pub floor: Seq,
+    /// The ledger's transaction counter, noted in each segment that is started.
+    pub ledger_tx: Arc<AtomicU64>,
 }
 
 /// Records on their way: resolves once they are durable. Dropping it does not take them back.
@@ -106,18 +154,6 @@ impl Future for Appending {
     }
 }
 
-/// What a log found when it was opened.
-#[derive(Clone, Debug, Default)]
-pub struct Recovered {
-    /// Bytes behind the last whole frame: moved aside, counted, never acknowledged.
-    pub torn_bytes: u64,
-    /// Records that are there.
-    pub records: u64,
-    /// The log ends at the first position, but others up to the second are known elsewhere: its
-    /// end is lost, and what of that was not stored or dead-lettered is lost with it.
-    pub missing: Option<(Seq, Seq)>,
-}
-
 /// Counters of one log.
 #[derive(Debug, Default)]
 pub struct WalStats {
@@ -136,9 +172,14 @@ pub struct WalStats {
 pub struct Wal(Arc<Shared>);
 
 struct Shared {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
+    quarantine: Quarantine,
     log_uuid: u128,
+    ledger_tx: Arc<AtomicU64>,
     config: WalConfig,
+    /// Whether segments are made ahead of their use, by a thread of their own.
+    makes_ahead: bool,
     stats: WalStats,
     state: Mutex<State>,
     /// Wakes the writer.
@@ -150,10 +191,21 @@ type OnFailed = Arc<dyn Fn(&io::Error) + Send + Sync>;
 struct State {
     queue: VecDeque<Waiting>,
     queue_bytes: usize,
-    /// Oldest first; the last is the one that is written to.
+    /// Oldest first; the last is the one that is written to, once this process has started one.
     segments: VecDeque<Extent>,
+    spares: Vec<Spare>,
+    /// Slots of segments that are being made.
+    making: Vec<u32>,
+    /// Bytes of segments that hold unread records.
+    live_bytes: u64,
+    /// Bytes of all segment files.
+    disk_bytes: u64,
     /// The position after the last durable record.
     durable: Seq,
+    /// Everything below is stored.
+    consumed: Seq,
+    /// Behind the segments that were found at start, records up to there are lost.
+    lost_to: Seq,
     closing: bool,
     failed: Option<Arc<io::Error>>,
     on_durable: Option<Arc<dyn Fn() + Send + Sync>>,
@@ -166,12 +218,20 @@ struct Waiting {
     reply: oneshot::Sender<Result<Durable, AppendError>>,
 }
 
-/// Which records a segment holds and how many of its bytes are durable.
+/// What a segment holds and how many of its bytes are durable.
 #[derive(Clone, Debug)]
 struct Extent {
+    slot: u32,
+    size: u64,
+    key: SegmentKey,
     first_seq: Seq,
     end_seq: Seq,
-    bytes: u64,
+    end_offset: u64,
+    previous: Previous,
+    /// When all its records were stored, by this process's knowledge.
+    consumed_at: Option<Instant>,
+    /// Whether a sync of it has failed: it is read, and never used again.
+    is_bad: bool,
 }
 
 impl Shared {
@@ -179,33 +239,84 @@ impl Shared {
         // A panic aborts the process in release; in tests the state is whole at every await.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl State {
-    fn bytes(&self) -> u64 {
-        self.segments.iter().map(|s| s.bytes).sum()
+    /// Nothing of this log is certain any more until the next start: everybody is refused.
+    fn fail(&self, waiting: Vec<Waiting>, error: io::Error) {
+        let error = Arc::new(error);
+        let mut state = self.state();
+        if state.failed.is_none() {
+            state.failed = Some(Arc::clone(&error));
+        }
+        let queued: Vec<Waiting> = state.queue.drain(..).collect();
+        state.queue_bytes = 0;
+        let on_failed = state.on_failed.clone();
+        drop(state);
+        self.work.notify_one();
+        writer::refuse(waiting, &error);
+        writer::refuse(queued, &error);
+        if let Some(call) = on_failed {
+            call(&error);
+        }
     }
 }
 
 impl Wal {
-    /// Opens the log in that directory, which is created if missing, and starts its writer. The
-    /// next record stands at `floor` at least: a position that anybody knows is never given to
-    /// another record, whatever has become of the files.
+    /// Opens a log and starts its writer.
     ///
     /// # Errors
-    /// [`WalError`] names the file and what the system said about it.
-    pub fn open(dir: &Path, config: WalConfig, floor: Seq) -> Result<(Self, Recovered), WalError> {
-        let recovery::Log { log_uuid, segments, active, recovered } = recovery::open(dir, floor)?;
+    /// [`WalError`] names the file and what the system said about it. A disk that is full or
+    /// damaged bytes are no error.
+    pub fn open(place: Place, config: WalConfig) -> Result<(Self, Recovered), WalError> {
+        let dir = place.dir.clone();
+        let (wal, writer, recovered) = Self::assemble(place, config, true)?;
+        let name = format!("wal {}", dir.file_name().unwrap_or_default().to_string_lossy());
+        let thread = std::thread::Builder::new()
+            .name(name.chars().take(15).collect())
+            .spawn(move || writer.run())
+            .map_err(|source| WalError::io(&dir, "start writer", source))?;
+        wal.0.state().thread = Some(thread);
+        Ok((wal, recovered))
+    }
+
+    /// Opens a log whose writer is given its turns by the caller.
+    #[cfg(test)]
+    pub(crate) fn prepare(
+        place: Place,
+        config: WalConfig,
+    ) -> Result<(Self, Writer, Recovered), WalError> {
+        Self::assemble(place, config, false)
+    }
+
+    fn assemble(
+        place: Place,
+        config: WalConfig,
+        makes_ahead: bool,
+    ) -> Result<(Self, Writer, Recovered), WalError> {
+        let Place { disk, dir, quarantine, floor, ledger_tx } = place;
+        let quarantine = Quarantine(quarantine);
+        let place = recovery::Place { disk: &*disk, dir: &dir, quarantine: &quarantine };
+        let log = recovery::open(&place, floor)?;
         let shared = Arc::new(Shared {
-            dir: dir.to_owned(),
-            log_uuid,
+            disk,
+            dir,
+            quarantine,
+            log_uuid: log.log_uuid,
+            ledger_tx,
             config,
+            makes_ahead,
             stats: WalStats::default(),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 queue_bytes: 0,
-                durable: segments.back().map_or(1, |s| s.end_seq),
-                segments,
+                live_bytes: log.segments.iter().map(|extent| extent.end_offset).sum(),
+                disk_bytes: log.segments.iter().map(|extent| extent.size).sum::<u64>()
+                    + log.spares.iter().map(|spare| spare.size).sum::<u64>(),
+                segments: log.segments,
+                spares: log.spares,
+                making: Vec::new(),
+                durable: log.next_seq,
+                consumed: 0,
+                lost_to: log.lost_to,
                 closing: false,
                 failed: None,
                 on_durable: None,
@@ -214,14 +325,8 @@ impl Wal {
             }),
             work: Condvar::new(),
         });
-        let writer = writer::Writer::new(Arc::clone(&shared), active);
-        let name = format!("wal {}", dir.file_name().unwrap_or_default().to_string_lossy());
-        let thread = std::thread::Builder::new()
-            .name(name.chars().take(15).collect())
-            .spawn(move || writer.run())
-            .map_err(|source| WalError { path: dir.to_owned(), what: "start writer", source })?;
-        shared.state().thread = Some(thread);
-        Ok((Self(shared), recovered))
+        let writer = Writer::new(Arc::clone(&shared), log.start);
+        Ok((Self(shared), writer, log.recovered))
     }
 
     /// Hands records to the writer. They stand in the log in the order of these calls.
@@ -239,7 +344,7 @@ impl Wal {
             return Err(AppendError::Closed);
         }
         let bytes_max = self.0.config.bytes_max;
-        let log_bytes = state.bytes() + state.queue_bytes as u64;
+        let log_bytes = state.live_bytes + state.queue_bytes as u64;
         if log_bytes + bytes as u64 > bytes_max {
             return Err(AppendError::Full { bytes: log_bytes, bytes_max });
         }
@@ -286,11 +391,17 @@ impl Wal {
         self.0.log_uuid
     }
 
-    /// Bytes and segments on disk.
+    /// Bytes of segments that hold unread records, and how many segments there are.
     #[must_use]
     pub fn extent(&self) -> (u64, u64) {
         let state = self.0.state();
-        (state.bytes(), state.segments.len() as u64)
+        (state.live_bytes, state.segments.len() as u64)
+    }
+
+    /// Bytes of all its files.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.0.state().disk_bytes
     }
 
     /// Bytes it may have.
@@ -312,26 +423,20 @@ impl Wal {
         state.failed.is_none() && !state.closing
     }
 
-    /// Removes segments of which every record is below that position. The one that is written
-    /// to stays: it carries the position that comes next.
+    /// Says that every record below that position is stored: its segments may be used again.
     ///
     /// # Errors
-    /// What the system said; what could not be removed is tried again with the next call.
+    /// What the system said about a file that was to be removed; it is tried again at the next
+    /// start.
     pub fn reclaim(&self, below: Seq) -> io::Result<()> {
-        loop {
-            let mut state = self.0.state();
-            let Some(oldest) = state.segments.front() else {
-                return Ok(());
-            };
-            if state.segments.len() < 2 || oldest.end_seq > below {
-                return Ok(());
-            }
-            let first_seq = oldest.first_seq;
-            match std::fs::remove_file(segment::path(&self.0.dir, first_seq)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => state.segments.pop_front(),
-            };
-        }
+        self.0.state().consume(below);
+        self.0.expire()
+    }
+
+    /// Removes every file that holds nothing unread, because others need the space; returns how
+    /// many bytes that freed.
+    pub fn shrink(&self) -> u64 {
+        self.0.shrink()
     }
 
     /// Writes what waits, then stops the writer. Later appends are refused.

@@ -1,13 +1,20 @@
 //! Reads durable records in order, from any position, as chunks that borrow the reader's buffer.
+//!
+//! Bytes that are not what was written are read once more past the page cache. What is whole in
+//! them is handed out, the rest is [`Damage`]; either way the reader goes on behind them.
 
-use std::fs::File;
+use std::collections::VecDeque;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::segment::{self, FRAME_HEADER_BYTES, Frame, HEADER_BYTES};
-use super::{Extent, Shared};
-use crate::event::Seq;
+use super::disk::{DiskFile, How};
+use super::format::{BLOCK, FRAME_HEADER, FRAMES, FrameHeader, FrameType};
+use super::quarantine::{Damage, Evidence};
+use super::scan::{self, Salvaged};
+use super::{Extent, Shared, record, segment};
+use crate::event::{Receipt, Seq};
 
 /// How much is read ahead: the backlog stays on disk.
 const READ_BYTES: usize = 1 << 20;
@@ -20,46 +27,76 @@ pub struct Reader {
     buffer: Vec<u8>,
     /// What of the buffer is not consumed yet.
     start: usize,
+    /// What was found among damaged bytes.
+    found: VecDeque<Found>,
+    salvaged: Vec<u8>,
 }
 
 struct Open {
-    first_seq: Seq,
-    file: File,
+    generation: u64,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
     /// The file's offset behind the buffer's end.
     offset: u64,
+    /// The position that the frame at the reader's place should begin with.
+    expected: Seq,
 }
 
-/// Records that follow each other, still encoded: take them off with [`super::take`].
+enum Found {
+    Records { first_seq: Seq, count: u32, body: Range<usize> },
+    Damage(Damage),
+}
+
+/// Records that follow each other, whole but still encoded.
 #[derive(Debug)]
 pub struct Chunk<'a> {
     /// The first record's position.
     pub first_seq: Seq,
     /// How many there are.
     pub count: u32,
-    /// Their bytes.
-    pub body: &'a [u8],
+    body: &'a [u8],
 }
 
-/// Records that can't be read any more: the bytes on disk are not what was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The first position that is lost.
-    pub from: Seq,
-    /// The position behind the last that is lost.
-    pub to: Seq,
+impl<'a> Chunk<'a> {
+    /// The position behind the last record.
+    #[must_use]
+    pub fn end_seq(&self) -> Seq {
+        self.first_seq + Seq::from(self.count)
+    }
+
+    /// Each record's position, receipt and payload; `None` for a record that makes no sense,
+    /// though it is what was written.
+    pub fn records(&self) -> impl Iterator<Item = (Seq, Option<(Receipt<'a>, &'a [u8])>)> {
+        let mut rest = self.body;
+        (self.first_seq..self.end_seq()).map(move |seq| {
+            let Some((first, more)) = record::split(rest) else { return (seq, None) };
+            rest = more;
+            (seq, record::open(first))
+        })
+    }
 }
 
 enum Step {
     /// A whole frame stands at the buffer's start.
-    Frame(Frame),
+    Frame(FrameHeader),
+    /// Something was found among damaged bytes.
+    Found(Found),
     /// Nothing durable behind the reader.
     AtEnd,
-    Damaged(Damage),
 }
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, from: Seq) -> Self {
-        Self { shared, open: None, next: from, buffer: Vec::new(), start: 0 }
+        Self {
+            shared,
+            open: None,
+            // Positions are counted from 1.
+            next: from.max(1),
+            buffer: Vec::new(),
+            start: 0,
+            found: VecDeque::new(),
+            salvaged: Vec::new(),
+        }
     }
 
     /// The position of the next record.
@@ -77,15 +114,19 @@ impl Reader {
     pub fn read(&mut self) -> io::Result<Option<Result<Chunk<'_>, Damage>>> {
         match self.step()? {
             Step::AtEnd => Ok(None),
-            Step::Damaged(damage) => {
+            Step::Found(Found::Damage(damage)) => {
                 self.next = damage.to;
                 Ok(Some(Err(damage)))
             }
+            Step::Found(Found::Records { first_seq, count, body }) => {
+                self.next = first_seq + Seq::from(count);
+                Ok(Some(Ok(Chunk { first_seq, count, body: &self.salvaged[body] })))
+            }
             Step::Frame(frame) => {
-                let body = self.start + FRAME_HEADER_BYTES;
-                self.start = body + frame.body_bytes as usize;
+                let body = self.start + FRAME_HEADER;
+                self.start += frame.bytes() as usize;
                 self.next = frame.end_seq();
-                let body = &self.buffer[body..self.start];
+                let body = &self.buffer[body..body + frame.body_bytes as usize];
                 Ok(Some(Ok(Chunk { first_seq: frame.first_seq, count: frame.count, body })))
             }
         }
@@ -93,71 +134,163 @@ impl Reader {
 
     fn step(&mut self) -> io::Result<Step> {
         loop {
+            while let Some(found) = self.found.pop_front() {
+                if let Some(found) = found.above(self.next) {
+                    return Ok(Step::Found(found));
+                }
+            }
             let extent = match self.extent() {
                 Ok(extent) => extent,
+                Err((_, lost_to)) if self.next < lost_to => return Ok(self.lost(lost_to, None)),
                 // Positions up to there were never given to a record.
-                Err(head) => {
+                Err((head, _)) => {
                     self.next = self.next.max(head);
                     return Ok(Step::AtEnd);
                 }
             };
-            self.next = self.next.max(extent.first_seq);
-            if self.open.as_ref().is_none_or(|open| open.first_seq != extent.first_seq) {
-                let file = File::open(segment::path(&self.shared.dir, extent.first_seq))?;
-                self.open = Some(Open { first_seq: extent.first_seq, file, offset: HEADER_BYTES });
-                self.buffer.clear();
-                self.start = 0;
+            if self.next < extent.previous.end_seq {
+                return Ok(self.lost(extent.previous.end_seq, None));
             }
+            self.next = self.next.max(extent.first_seq);
+            self.open(&extent)?;
             let Some(frame) = self.frame(&extent)? else {
-                return Ok(Step::Damaged(self.look_further(&extent)?));
+                if self.place() >= extent.end_offset {
+                    return Ok(self.lost(extent.end_seq, None));
+                }
+                self.look_further(&extent)?;
+                continue;
             };
-            if frame.end_seq() <= self.next {
-                self.start += frame.bytes() as usize;
-            } else if frame.first_seq > self.next {
-                return Ok(Step::Damaged(Damage { from: self.next, to: frame.first_seq }));
-            } else {
+            if frame.first_seq > self.next {
+                return Ok(self.lost(frame.first_seq, None));
+            }
+            if let Some(open) = &mut self.open {
+                open.expected = frame.end_seq();
+            }
+            if frame.kind == FrameType::Data && frame.end_seq() > self.next {
                 return Ok(Step::Frame(frame));
             }
+            self.start += frame.bytes() as usize;
         }
+    }
+
+    fn lost(&self, to: Seq, evidence: Option<Evidence>) -> Step {
+        Step::Found(Found::Damage(Damage { from: self.next, to, evidence }))
+    }
+
+    fn open(&mut self, extent: &Extent) -> io::Result<()> {
+        let generation = extent.key.generation;
+        if self.open.as_ref().is_some_and(|open| open.generation == generation) {
+            return Ok(());
+        }
+        let path = segment::path(&self.shared.dir, extent.slot);
+        let file = self.shared.disk.open(&path, How::Read)?;
+        let expected = extent.first_seq;
+        self.open = Some(Open { generation, path, file, offset: FRAMES, expected });
+        self.buffer.clear();
+        self.start = 0;
+        Ok(())
+    }
+
+    /// The file's offset at the reader's place.
+    fn place(&self) -> u64 {
+        let ahead = (self.buffer.len() - self.start) as u64;
+        self.open.as_ref().map_or(0, |open| open.offset - ahead)
     }
 
     /// The frame at the reader's place, whole in the buffer; `None` where there is none.
-    fn frame(&mut self, extent: &Extent) -> io::Result<Option<Frame>> {
-        if !self.fill(FRAME_HEADER_BYTES, extent.bytes)? {
+    fn frame(&mut self, extent: &Extent) -> io::Result<Option<FrameHeader>> {
+        if !self.fill(FRAME_HEADER, extent.end_offset)? {
             return Ok(None);
         }
-        let frame = Frame::decode(&self.buffer[self.start..], self.shared.log_uuid);
-        match frame {
-            Some(frame) if self.fill(frame.bytes() as usize, extent.bytes)? => Ok(Some(frame)),
-            _ => Ok(None),
+        let Some(frame) = FrameHeader::decode(&self.buffer[self.start..], extent.key) else {
+            return Ok(None);
+        };
+        if !self.fill(frame.bytes() as usize, extent.end_offset)? {
+            return Ok(None);
         }
+        let body = &self.buffer[self.start + FRAME_HEADER..][..frame.body_bytes as usize];
+        Ok((extent.key.crc(body) == frame.body_crc).then_some(frame))
     }
 
-    /// Goes to the next frame behind damaged bytes, or to the end of what is durable.
-    fn look_further(&mut self, extent: &Extent) -> io::Result<Damage> {
-        let mut damage = Damage { from: self.next, to: extent.end_seq };
-        let Some(open) = &mut self.open else { return Ok(damage) };
-        let place = open.offset - (self.buffer.len() - self.start) as u64;
-        let there_is = open.file.metadata()?.len().min(extent.bytes);
-        let range = (place + 1).min(there_is)..there_is;
-        open.offset = extent.bytes;
-        let log_uuid = self.shared.log_uuid;
-        if let Some((offset, frame)) = segment::find_frame(&open.file, log_uuid, range, self.next)?
-        {
-            open.offset = offset;
-            damage.to = frame.first_seq;
-        }
+    /// Reads what stands at the reader's place past the page cache. If it is a frame after all,
+    /// that is what is read on; else what can be saved of it is, up to the next frame.
+    fn look_further(&mut self, extent: &Extent) -> io::Result<()> {
+        let (place, key) = (self.place(), extent.key);
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let direct = self.shared.disk.open(&open.path, How::Direct)?;
+        let mut bytes = vec![0; (extent.end_offset - place) as usize];
+        let have = direct.read_full_at(&mut bytes, place)?;
+        bytes.truncate(have);
         self.buffer.clear();
         self.start = 0;
-        Ok(damage)
+        let frame = scan::frame_at(&bytes, 0, key);
+        let (header, is_whole) = match frame {
+            Some((frame, body)) => (Some(frame), key.crc(body) == frame.body_crc),
+            None => (None, false),
+        };
+        if is_whole {
+            open.offset = extent.end_offset.min(place + have as u64);
+            self.buffer = bytes;
+            return Ok(());
+        }
+        // Of a frame whose header is whole only the body is damaged.
+        let (expected, to, length) = match header {
+            Some(frame) => (frame.first_seq, frame.end_seq(), frame.bytes() as usize),
+            None => match scan::find(&bytes, BLOCK as usize, key, open.expected) {
+                Some(next) => {
+                    let frame = scan::frame_at(&bytes, next, key);
+                    (open.expected, frame.map_or(extent.end_seq, |(f, _)| f.first_seq), next)
+                }
+                None => (open.expected, extent.end_seq, bytes.len()),
+            },
+        };
+        open.expected = to;
+        open.offset = if length < bytes.len() { place + length as u64 } else { extent.end_offset };
+        bytes.truncate(length);
+        let file = open.path.clone();
+        let parts = scan::salvage(&bytes, to.saturating_sub(expected), key);
+        let is_lost = |part: &Salvaged| matches!(part, Salvaged::Lost(count) if *count > 0);
+        let Shared { disk, quarantine, .. } = &*self.shared;
+        let keep = || quarantine.keep(&**disk, &file, place, &bytes);
+        let evidence = parts.iter().any(is_lost).then(keep);
+        self.take_salvaged(parts, expected, bytes, evidence.as_ref());
+        Ok(())
     }
 
-    /// The segment that holds the next record; the log's head where there is no such record.
-    fn extent(&self) -> Result<Extent, Seq> {
+    fn take_salvaged(
+        &mut self,
+        parts: Vec<Salvaged>,
+        mut seq: Seq,
+        bytes: Vec<u8>,
+        evidence: Option<&Evidence>,
+    ) {
+        for part in parts {
+            let first_seq = seq;
+            self.found.push_back(match part {
+                Salvaged::Records { count, body } => {
+                    seq += Seq::from(count);
+                    Found::Records { first_seq, count, body }
+                }
+                Salvaged::Lost(count) => {
+                    seq += count;
+                    let evidence = evidence.cloned();
+                    Found::Damage(Damage { from: first_seq, to: seq, evidence })
+                }
+            });
+        }
+        self.salvaged = bytes;
+    }
+
+    /// The segment that holds the next record, or knows of one that is lost; the log's head, and
+    /// up to where records are lost behind all segments, where there is no such segment.
+    fn extent(&self) -> Result<Extent, (Seq, Seq)> {
         let state = self.shared.state();
-        let holds_more = |segment: &&Extent| segment.end_seq > self.next.max(segment.first_seq);
-        let found = state.segments.iter().find(holds_more);
-        found.cloned().ok_or(state.durable)
+        let first = state.segments.partition_point(|extent| extent.end_seq <= self.next);
+        let holds_more = |extent: &&Extent| {
+            extent.end_seq > self.next.max(extent.first_seq) || extent.previous.end_seq > self.next
+        };
+        let found = state.segments.range(first..).find(holds_more);
+        found.cloned().ok_or((state.durable, state.lost_to))
     }
 
     /// Has at least `wanted` bytes behind `start`, none of them beyond the durable end.
@@ -177,14 +310,24 @@ impl Reader {
         self.start = 0;
         let more = left.min((READ_BYTES.max(wanted) - have) as u64) as usize;
         self.buffer.resize(have + more, 0);
-        match open.file.read_exact_at(&mut self.buffer[have..], open.offset) {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                self.buffer.truncate(have);
-                return Ok(false);
+        let read = open.file.read_full_at(&mut self.buffer[have..], open.offset)?;
+        self.buffer.truncate(have + read);
+        open.offset += read as u64;
+        Ok(self.buffer.len() >= wanted)
+    }
+}
+
+impl Found {
+    /// What of it is above that position.
+    fn above(self, next: Seq) -> Option<Self> {
+        match self {
+            Self::Records { first_seq, count, .. } => {
+                (first_seq + Seq::from(count) > next).then_some(self)
             }
-            other => other?,
+            Self::Damage(damage) => {
+                let from = damage.from.max(next);
+                (from < damage.to).then_some(Self::Damage(Damage { from, ..damage }))
+            }
         }
-        open.offset += more as u64;
-        Ok(true)
     }
 }

@@ -1,22 +1,32 @@
 //! One record: an event's payload and receipt as bytes.
 //!
-//! Little-endian, within a frame's body (see `segment`):
+//! Little-endian, within a frame's body (see `format`), padded to 8 bytes. Its position is the
+//! frame's first position plus its index.
 //!
-//! | size | field |
-//! | --- | --- |
-//! | 4 | CRC32C of everything behind it |
-//! | 4 | payload length |
-//! | 4 | metadata length |
-//! | 8 | received at, microseconds |
-//! | – | metadata: (tag 1, length 2, bytes)* |
-//! | – | payload |
+//! | offset | size | field |
+//! | --- | --- | --- |
+//! | 0 | 4 | payload length |
+//! | 4 | 4 | salted CRC of bytes 8 to the end of the payload |
+//! | 8 | 2, 1, 1 | partition (0, reserved), flags (1 replay), content type (0 JSON) |
+//! | 12 | 2, 2 | key id (0, reserved), metadata length |
+//! | 16 | 8 | received at, microseconds |
+//! | 24 | – | metadata: (tag 1, length 2, bytes)* |
+//! | – | – | payload |
+//!
+//! The CRC is the writer's: it alone knows in which segment a record will stand.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::format::{SegmentKey, le16, le32};
 use crate::event::{Kind, Micros, Receipt, ReplayOrigin};
 
-const HEADER: usize = 20;
+const HEADER: usize = 24;
+const FLAG_REPLAY: u8 = 1;
+/// The longest payload a record may have.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// What of a receipt's text is kept, so that all of it fits the metadata's 64 KiB.
+const TEXT_BYTES_MAX: usize = 16 << 10;
 
 const TAG_SENT_AT: u8 = 1;
 const TAG_KIND: u8 = 2;
@@ -36,22 +46,28 @@ pub struct Records {
 }
 
 impl Records {
-    /// Encodes one more event. Text longer than 64 KiB in the receipt is cut.
-    pub fn push(&mut self, receipt: &Receipt<'_>, payload: &[u8]) {
+    /// Encodes one more event; returns false, adding nothing, where the payload is longer than
+    /// [`PAYLOAD_BYTES_MAX`]. Text longer than 16 KiB in the receipt is cut.
+    #[must_use]
+    pub fn push(&mut self, receipt: &Receipt<'_>, payload: &[u8]) -> bool {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return false;
+        }
         let start = self.bytes.len();
         self.bytes.reserve(HEADER + 64 + payload.len());
-        self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&[0; 4]);
+        self.bytes.extend_from_slice(&[0; 4 + 2]);
+        self.bytes.push(if receipt.replay.is_some() { FLAG_REPLAY } else { 0 });
+        self.bytes.extend_from_slice(&[0; 1 + 2 + 2]);
         self.bytes.extend_from_slice(&receipt.received_at.to_le_bytes());
         put_metadata(&mut self.bytes, receipt);
-        let metadata = (self.bytes.len() - start - HEADER) as u32;
-        self.bytes[start + 8..start + 12].copy_from_slice(&metadata.to_le_bytes());
+        let metadata = (self.bytes.len() - start - HEADER) as u16;
+        self.bytes[start + 14..start + 16].copy_from_slice(&metadata.to_le_bytes());
         self.bytes.extend_from_slice(payload);
-        let crc = crc32c::crc32c(&self.bytes[start + 4..]);
-        self.bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         self.count += 1;
         self.payload_bytes += payload.len() as u64;
+        true
     }
 
     /// How many there are.
@@ -87,7 +103,7 @@ fn put(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
 }
 
 fn put_text(bytes: &mut Vec<u8>, tag: u8, text: &str) {
-    put(bytes, tag, &text.as_bytes()[..text.floor_char_boundary(usize::from(u16::MAX))]);
+    put(bytes, tag, &text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
 }
 
 fn put_metadata(bytes: &mut Vec<u8>, receipt: &Receipt<'_>) {
@@ -122,41 +138,40 @@ fn put_metadata(bytes: &mut Vec<u8>, receipt: &Receipt<'_>) {
     }
 }
 
-/// Takes the first record off `bytes`: its receipt, its payload, and what follows it. `None`
-/// where the bytes are not a whole record, or not the one that was written.
-#[must_use]
-pub fn take(bytes: &[u8]) -> Option<(Receipt<'_>, &[u8], &[u8])> {
-    let (header, rest) = bytes.split_at_checked(HEADER)?;
-    let crc = u32::from_le_bytes(header[0..4].try_into().ok()?);
-    let payload_length = u32::from_le_bytes(header[4..8].try_into().ok()?) as usize;
-    let metadata_length = u32::from_le_bytes(header[8..12].try_into().ok()?) as usize;
-    let received_at = Micros::from_le_bytes(header[12..20].try_into().ok()?);
-    let (metadata, rest) = rest.split_at_checked(metadata_length)?;
-    let (payload, rest) = rest.split_at_checked(payload_length)?;
-    if crc32c::crc32c(&bytes[4..HEADER + metadata_length + payload_length]) != crc {
-        return None;
-    }
-    Some((take_metadata(metadata, received_at)?, payload, rest))
+/// Parts the first record from what follows it, by its lengths alone; `None` where they say more
+/// than there is.
+pub(super) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let whole = content_length(bytes)?.next_multiple_of(8);
+    bytes.split_at_checked(whole)
 }
 
-/// What follows the first record, by its lengths alone.
-fn skip(bytes: &[u8]) -> Option<&[u8]> {
-    let length = |at: usize| {
-        let field = bytes.get(at..at + 4)?;
-        Some(u32::from_le_bytes(field.try_into().ok()?) as usize)
-    };
-    bytes.get(HEADER.checked_add(length(4)?)?.checked_add(length(8)?)?..)
+/// Header, metadata and payload of the first record.
+fn content_length(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.get(..HEADER)?;
+    let (payload, metadata) = (le32(header) as usize, le16(&header[14..]));
+    (payload <= PAYLOAD_BYTES_MAX).then(|| HEADER + usize::from(metadata) + payload)
 }
 
-/// What follows the first record, which is damaged; `None` where that can't be told: the lengths
-/// of all `count` records from here on have to add up to the bytes there are.
-#[must_use]
-pub fn pass_over(bytes: &[u8], count: u64) -> Option<&[u8]> {
-    let mut rest = bytes;
-    for _ in 0..count {
-        rest = skip(rest)?;
-    }
-    if rest.is_empty() { skip(bytes) } else { None }
+/// Writes a record's CRC.
+pub(super) fn seal(record: &mut [u8], key: SegmentKey) {
+    let Some(length) = content_length(record) else { return };
+    let crc = key.crc(&record[8..length]);
+    record[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Whether a record is the one that was written into that segment.
+pub(super) fn is_whole(record: &[u8], key: SegmentKey) -> bool {
+    let length = content_length(record).filter(|&length| length <= record.len());
+    length.is_some_and(|length| key.crc(&record[8..length]) == le32(&record[4..]))
+}
+
+/// A whole record's receipt and payload; `None` where its metadata makes no sense.
+pub(super) fn open(record: &[u8]) -> Option<(Receipt<'_>, &[u8])> {
+    let received_at = Micros::from_le_bytes(record.get(16..HEADER)?.try_into().ok()?);
+    let metadata_end = HEADER + usize::from(le16(&record[14..]));
+    let metadata = record.get(HEADER..metadata_end)?;
+    let payload = record.get(metadata_end..content_length(record)?)?;
+    Some((take_metadata(metadata, received_at)?, payload))
 }
 
 fn take_metadata(mut metadata: &[u8], received_at: Micros) -> Option<Receipt<'_>> {
@@ -198,7 +213,20 @@ fn take_address(value: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::SegmentHeader;
     use super::*;
+
+    fn key() -> SegmentKey {
+        SegmentHeader { generation: 5, salt: [3; 16], ..SegmentHeader::default() }.key()
+    }
+
+    fn sealed(receipt: &Receipt<'_>, payload: &[u8]) -> Vec<u8> {
+        let mut records = Records::default();
+        assert!(records.push(receipt, payload));
+        let mut bytes = records.bytes().to_vec();
+        seal(&mut bytes, key());
+        bytes
+    }
 
     #[test]
     fn what_was_pushed_is_what_is_taken() {
@@ -215,57 +243,42 @@ mod tests {
         };
         let bare = Receipt::default();
         let mut records = Records::default();
-        records.push(&full, b"{}");
-        records.push(&bare, b"");
+        assert!(records.push(&full, b"{}") && records.push(&bare, b""));
         assert_eq!((records.count(), records.payload_bytes()), (2, 2));
-        let (receipt, payload, rest) = take(records.bytes()).unwrap();
-        assert_eq!((receipt, payload), (full, &b"{}"[..]));
-        let (receipt, payload, rest) = take(rest).unwrap();
-        assert_eq!((receipt, payload, rest), (bare, &b""[..], &b""[..]));
+        let (record, rest) = split(records.bytes()).unwrap();
+        assert_eq!(open(record).unwrap(), (full, &b"{}"[..]));
+        let (record, rest) = split(rest).unwrap();
+        assert_eq!((open(record).unwrap(), rest), ((bare, &b""[..]), &b""[..]));
     }
 
     #[test]
-    fn every_flipped_bit_is_refused() {
-        let mut records = Records::default();
-        records.push(&Receipt { item: 3, ..Receipt::default() }, b"payload");
-        for bit in 0..records.bytes().len() * 8 {
-            let mut bytes = records.bytes().to_vec();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(take(&bytes).is_none(), "bit {bit}");
+    fn every_flipped_bit_of_a_record_is_found_but_in_its_padding() {
+        let bytes = sealed(&Receipt { item: 3, ..Receipt::default() }, b"payload");
+        assert!(is_whole(&bytes, key()));
+        assert!(!is_whole(&bytes, SegmentHeader::default().key()));
+        let length = content_length(&bytes).unwrap();
+        for bit in 0..length * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_whole(&flipped, key()), "bit {bit}");
         }
-    }
-
-    #[test]
-    fn a_damaged_record_is_passed_over_only_if_its_lengths_are_whole() {
-        let mut records = Records::default();
-        for payload in [&b"first"[..], b"second", b"third"] {
-            records.push(&Receipt::default(), payload);
-        }
-        let mut bytes = records.bytes().to_vec();
-        bytes[HEADER] ^= 1;
-        assert!(take(&bytes).is_none());
-        let rest = pass_over(&bytes, 3).unwrap();
-        assert_eq!(take(rest).unwrap().1, b"second");
-        assert!(pass_over(&bytes, 2).is_none() && pass_over(&bytes, 4).is_none());
-        bytes[4] ^= 1;
-        assert!(pass_over(&bytes, 3).is_none());
     }
 
     #[test]
     fn text_that_is_too_long_is_cut_between_characters() {
         let long = "é".repeat(40_000);
-        let mut records = Records::default();
-        records.push(&Receipt { route: Some(long.as_str().into()), ..Receipt::default() }, b"");
-        let (receipt, _, _) = take(records.bytes()).unwrap();
-        assert_eq!(receipt.route.as_deref(), Some(&long[..65_534]));
+        let bytes =
+            sealed(&Receipt { route: Some(long.as_str().into()), ..Receipt::default() }, b"");
+        let (receipt, _) = open(&bytes).unwrap();
+        assert_eq!(receipt.route.as_deref(), Some(&long[..TEXT_BYTES_MAX]));
     }
 
     #[test]
     fn every_truncation_is_refused() {
-        let mut records = Records::default();
-        records.push(&Receipt { item: 3, ..Receipt::default() }, b"payload");
-        for length in 0..records.bytes().len() {
-            assert!(take(&records.bytes()[..length]).is_none(), "{length} bytes");
+        let bytes = sealed(&Receipt { item: 3, ..Receipt::default() }, b"payload");
+        for length in 0..bytes.len() {
+            assert!(split(&bytes[..length]).is_none(), "{length} bytes");
         }
+        assert_eq!(split(&bytes).unwrap(), (&bytes[..], &b""[..]));
     }
 }

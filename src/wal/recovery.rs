@@ -1,129 +1,249 @@
-//! What a log does before its first append: find its segments, cut the torn tail, start a fresh
-//! segment above everything that was ever durable.
+//! What a log does before its first append: find its segments, and how far the last was certainly
+//! written.
+//!
+//! It believes the disk and not the page cache, reads all headers but only the last segment
+//! whole (the backlog is checked as it is read), and changes nothing but damaged copies of
+//! headers, leftovers of segments that were being made, and what goes into quarantine.
 
-use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 
-use super::segment::{self, HEADER_BYTES};
-use super::{Extent, Recovered, WalError};
+use super::disk::{Disk, How};
+use super::format::{FRAMES, Previous, SegmentHeader};
+use super::quarantine::{Evidence, Quarantine};
+use super::scan::{self, End};
+use super::segment::{self, Head, Named};
+use super::slots::Spare;
+use super::writer::Start;
+use super::{Extent, WalError};
 use crate::event::Seq;
+
+/// Positions left out behind a tail that may have been acknowledged after all: whoever knows one
+/// of them must never meet another record under it.
+const JUMP: Seq = 1 << 20;
+
+/// What a log found when it was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Records that are there, stored ones that are retained among them.
+    pub records: u64,
+    /// Bytes behind the last whole frame that look like the beginning of another: never
+    /// acknowledged, or damaged within the instant before its successor was written.
+    pub suspect_tail: Option<Evidence>,
+    /// Segments of which no header can be read, moved to the quarantine. Which records are lost
+    /// with them is told when they are missed.
+    pub lost_segments: Vec<String>,
+    /// The log ends at the first position, but others up to the second are known elsewhere.
+    pub missing: Option<(Seq, Seq)>,
+    /// The highest of the ledger's transaction counters that its segments know.
+    pub ledger_tx: u64,
+}
 
 pub(super) struct Log {
     pub log_uuid: u128,
     pub segments: VecDeque<Extent>,
-    /// The fresh segment, last of `segments`.
-    pub active: File,
+    pub spares: Vec<Spare>,
+    pub start: Start,
+    /// The position behind the last record that there ever was.
+    end: Seq,
+    /// The position of the next record: above that where positions were left out.
+    pub next_seq: Seq,
+    /// Behind the last segment, records up to there are lost.
+    pub lost_to: Seq,
     pub recovered: Recovered,
 }
 
-pub(super) fn open(dir: &Path, floor: Seq) -> Result<Log, WalError> {
-    let fail = |what| move |source| WalError { path: dir.to_owned(), what, source };
-    fs::create_dir_all(dir).map_err(fail("create directory"))?;
-    let positions = list(dir).map_err(fail("list segments"))?;
+/// Where a log is.
+pub(super) struct Place<'a> {
+    pub disk: &'a dyn Disk,
+    pub dir: &'a Path,
+    pub quarantine: &'a Quarantine,
+}
+
+struct Found {
+    slot: u32,
+    header: SegmentHeader,
+    repair: Option<u64>,
+    /// The file's length.
+    bytes: u64,
+    is_bad: bool,
+}
+
+pub(super) fn open(place: &Place<'_>, floor: Seq) -> Result<Log, WalError> {
+    let fail = |what| move |source| WalError::io(place.dir, what, source);
+    place.disk.make_dir(place.dir).map_err(fail("create directory"))?;
     let mut recovered = Recovered::default();
-    let mut log_uuid = None;
-    let mut segments = VecDeque::new();
-    let mut empty = None;
-    for (index, &first_seq) in positions.iter().enumerate() {
-        let path = segment::path(dir, first_seq);
+    let mut spares = Vec::new();
+    let mut found = Vec::new();
+    for (slot, is_bad) in slots(place).map_err(fail("list segments"))? {
+        let path = segment::path(place.dir, slot);
+        let fail = |what| move |source| WalError::io(&segment::path(place.dir, slot), what, source);
+        let file = place.disk.open(&path, How::Write).map_err(fail("open"))?;
+        // After a sync that failed the cache holds what never reached the disk.
+        file.drop_cache().map_err(fail("drop from the cache"))?;
+        let direct = place.disk.open(&path, How::Direct).map_err(fail("open"))?;
+        let bytes = direct.length().map_err(fail("stat"))?;
+        match segment::read_head(&*direct).map_err(fail("read header"))? {
+            Head::Newer(version) => return Err(WalError::NewerFormat { path, version }),
+            Head::Started { header, repair } => {
+                found.push(Found { slot, header, repair, bytes, is_bad })
+            }
+            Head::Unused => spares.push(Spare { slot, size: bytes, from_zeros: false }),
+            Head::Lost => {
+                place.quarantine.take(place.disk, place.dir, slot);
+                recovered.lost_segments.push(segment::name(slot));
+            }
+        }
+    }
+    found.sort_by_key(|found| found.header.generation);
+    recovered.ledger_tx = found.iter().map(|f| f.header.ledger_tx).max().unwrap_or(0);
+    let newest = found.iter().rfind(|f| f.header.slot == f.slot).map(|f| f.header.clone());
+    let log_uuid = newest.as_ref().map(|newest| newest.log_uuid);
+    found.retain(|found| {
+        // A segment of another log is none of ours, and its positions mean nothing here; nor is a
+        // copy under another name.
+        let is_ours = Some(found.header.log_uuid) == log_uuid && found.header.slot == found.slot;
+        if !is_ours {
+            place.quarantine.take(place.disk, place.dir, found.slot);
+            recovered.lost_segments.push(segment::name(found.slot));
+        }
+        is_ours
+    });
+    let mut log = Log {
+        log_uuid: log_uuid.unwrap_or_else(|| u128::from_le_bytes(place.disk.random())),
+        segments: VecDeque::new(),
+        spares,
+        start: Start {
+            previous: Previous::default(),
+            generation: newest.as_ref().map_or(0, |newest| newest.generation),
+            opened: newest.as_ref().map_or(0, |newest| newest.opened).saturating_add(1),
+        },
+        end: 1,
+        next_seq: 1,
+        lost_to: 0,
+        recovered,
+    };
+    settle(place, &found)?;
+    log.measure(place, &found)?;
+    log.go_on_above(floor);
+    Ok(log)
+}
+
+/// The directory's segments, and whether a sync of theirs once failed.
+fn slots(place: &Place<'_>) -> io::Result<BTreeMap<u32, bool>> {
+    let (mut slots, mut bad) = (BTreeSet::new(), BTreeSet::new());
+    for name in place.disk.list(place.dir)? {
+        match segment::named(&name) {
+            Some(Named::Segment(slot)) => slots.extend([slot]),
+            Some(Named::Bad(slot)) => bad.extend([slot]),
+            // It was being made; nothing in it was ever used.
+            Some(Named::New) => place.disk.remove(&place.dir.join(&name))?,
+            None => {}
+        }
+    }
+    Ok(slots.into_iter().map(|slot| (slot, bad.contains(&slot))).collect())
+}
+
+/// Makes durable what a kill may have left in the cache, before anybody relies on it, and mends
+/// headers of which one copy is not as it should be. Only the last segments can need either: a
+/// segment is left for the next one after its last frame was synced.
+fn settle(place: &Place<'_>, found: &[Found]) -> Result<(), WalError> {
+    let last = found.len().saturating_sub(2);
+    for (index, Found { header, repair, .. }) in found.iter().enumerate() {
+        if index < last && repair.is_none() {
+            continue;
+        }
+        let path = segment::path(place.dir, header.slot);
         let fail = |what| {
             let path = path.clone();
-            move |source| WalError { path, what, source }
+            move |source| WalError::io(&path, what, source)
         };
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(fail("open"))?;
-        let next = positions.get(index + 1).copied();
-        let header = segment::read_header(&file).map_err(fail("read header"))?;
-        let header = header.filter(|&(_, seq)| seq == first_seq).map(|(uuid, _)| uuid);
-        log_uuid = log_uuid.or(header);
-        // A damaged header has nothing that the name and the other segments don't have.
-        let length = file.metadata().map_err(fail("stat"))?.len();
-        let Some(uuid) = log_uuid.filter(|_| header.is_some() || length > HEADER_BYTES) else {
-            // Torn while it was made: nothing in it was acknowledged.
-            set_aside(dir, &path, &file, 0).map_err(fail("set aside"))?;
-            recovered.torn_bytes += length;
-            fs::remove_file(&path).map_err(fail("remove"))?;
-            continue;
-        };
-        let extent = match next {
-            Some(end_seq) => Extent { first_seq, end_seq, bytes: length },
-            None => cut_tail(dir, &path, &file, (uuid, first_seq), &mut recovered)
-                .map_err(fail("scan"))?,
-        };
-        recovered.records += extent.end_seq - extent.first_seq;
-        if extent.end_seq == extent.first_seq {
-            empty = Some((first_seq, file));
-        } else {
-            segments.push_back(extent);
+        let file = place.disk.open(&path, How::Write).map_err(fail("open"))?;
+        if let Some(at) = repair {
+            file.write_all_at(&header.encode(), *at).map_err(fail("repair header"))?;
         }
+        file.sync().map_err(fail("sync"))?;
+        file.drop_cache().map_err(fail("drop from the cache"))?;
     }
-    let log_uuid = log_uuid.unwrap_or_else(|| uuid::Uuid::now_v7().as_u128());
-    let end = positions.last().copied().unwrap_or(1);
-    let end = end.max(segments.back().map_or(1, |s: &Extent| s.end_seq));
-    let first_seq = end.max(floor);
-    recovered.missing = (first_seq > end).then_some((end, first_seq));
-    let active = match empty {
-        // It has no frame, so it is as good as a fresh one, and there is no instant at which
-        // the log has no file that says who it is and how far it is used.
-        Some((seq, file)) if seq == first_seq => {
-            segment::write_header(&file, log_uuid, seq).map_err(fail("write header"))?;
-            file
-        }
-        older => {
-            let active =
-                segment::create(dir, log_uuid, first_seq).map_err(fail("create segment"))?;
-            if let Some((seq, _)) = older {
-                fs::remove_file(segment::path(dir, seq)).map_err(fail("remove"))?;
+    Ok(())
+}
+
+impl Log {
+    /// Finds where each segment ends: the next one's header says so; the last has to be read.
+    fn measure(&mut self, place: &Place<'_>, found: &[Found]) -> Result<(), WalError> {
+        for (index, Found { header, bytes, is_bad, .. }) in found.iter().enumerate() {
+            let mut extent = Extent::new(header);
+            extent.is_bad = *is_bad;
+            extent.size = *bytes;
+            let told = found[index + 1..]
+                .iter()
+                .map(|next| next.header.previous)
+                .find(|previous| previous.generation == header.generation);
+            match told {
+                Some(previous) => {
+                    extent.end_seq = previous.end_seq;
+                    extent.end_offset = previous.end_offset;
+                }
+                None => self.read_to_the_end(place, header, &mut extent)?,
             }
-            active
+            self.next_seq = self.next_seq.max(extent.end_seq);
+            self.end = self.end.max(header.previous.end_seq);
+            if extent.end_offset > FRAMES {
+                self.end = self.end.max(extent.end_seq);
+                self.recovered.records += extent.end_seq - extent.first_seq;
+                self.start.previous = Previous {
+                    generation: header.generation,
+                    end_seq: extent.end_seq,
+                    end_offset: extent.end_offset,
+                };
+                self.segments.push_back(extent);
+            } else if *is_bad {
+                place.quarantine.take(place.disk, place.dir, header.slot);
+            } else {
+                self.spares.push(Spare { slot: header.slot, size: *bytes, from_zeros: false });
+            }
         }
-    };
-    segments.push_back(Extent { first_seq, end_seq: first_seq, bytes: HEADER_BYTES });
-    Ok(Log { log_uuid, segments, active, recovered })
-}
-
-fn list(dir: &Path) -> io::Result<Vec<Seq>> {
-    let mut positions = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        positions.extend(entry?.file_name().to_str().and_then(segment::position));
+        Ok(())
     }
-    positions.sort_unstable();
-    Ok(positions)
-}
 
-/// Cuts everything behind the last whole frame, so that a later append can't make sense of it.
-fn cut_tail(
-    dir: &Path,
-    path: &Path,
-    file: &File,
-    (log_uuid, first_seq): (u128, Seq),
-    recovered: &mut Recovered,
-) -> io::Result<Extent> {
-    // What the page cache holds may not be on the disk yet (the last process was killed between
-    // write and sync); nothing is handed out before it is.
-    file.sync_data()?;
-    let end = segment::scan(file, log_uuid, first_seq)?;
-    let length = file.metadata()?.len();
-    if length > end.offset {
-        set_aside(dir, path, file, end.offset)?;
-        recovered.torn_bytes += length - end.offset;
-        file.set_len(end.offset)?;
-        file.sync_all()?;
+    fn read_to_the_end(
+        &mut self,
+        place: &Place<'_>,
+        header: &SegmentHeader,
+        extent: &mut Extent,
+    ) -> Result<(), WalError> {
+        let path = segment::path(place.dir, header.slot);
+        let fail = |source| WalError::io(&path, "read", source);
+        let file = place.disk.open(&path, How::Direct).map_err(fail)?;
+        let length = file.length().map_err(fail)?.min(header.size);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        let have = file.read_full_at(&mut bytes, 0).map_err(fail)?;
+        bytes.truncate(have);
+        let End { seq, offset, suspect } = scan::end(&bytes, header);
+        extent.end_seq = seq;
+        extent.end_offset = offset;
+        if let Some(range) = suspect {
+            let tail = &bytes[range.start as usize..range.end as usize];
+            let kept = place.quarantine.keep(place.disk, &path, range.start, tail);
+            self.recovered.suspect_tail = Some(kept);
+        }
+        Ok(())
     }
-    Ok(Extent { first_seq, end_seq: end.seq, bytes: end.offset })
-}
 
-/// Copies a segment's bytes from `offset` on into `quarantine/`, for the operator to look at.
-fn set_aside(dir: &Path, path: &Path, file: &File, offset: u64) -> io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
-    let quarantine = dir.join("quarantine");
-    fs::create_dir_all(&quarantine)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let target = quarantine.join(format!("{name}.{offset}.{}", crate::time::now()));
-    let mut source = file;
-    source.seek(SeekFrom::Start(offset))?;
-    let mut copy = File::create(target)?;
-    io::copy(&mut source.take(u64::MAX), &mut copy)?;
-    copy.sync_all()
+    /// The next record stands above every position that anybody knows.
+    fn go_on_above(&mut self, floor: Seq) {
+        if floor > self.next_seq {
+            // Whoever knows those positions had them from a log that had synced them.
+            self.recovered.missing = Some((self.end, floor));
+            self.lost_to = floor;
+            self.end = floor;
+            self.next_seq = floor;
+        }
+        // Where a segment that held the last records is lost, this end says that they are missing.
+        self.start.previous.end_seq = self.end;
+        if self.recovered.suspect_tail.is_some() {
+            self.next_seq += JUMP;
+        }
+    }
 }

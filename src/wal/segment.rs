@@ -1,235 +1,211 @@
-//! One file of the log, and the frames in it.
-//!
-//! Little-endian. A file is named `seg-{first position, 20 digits}.wal` and starts with a header:
-//!
-//! | size | field |
-//! | --- | --- |
-//! | 8 | magic `EKWALSG0` |
-//! | 16 | the log's uuid |
-//! | 8 | position of its first record |
-//! | 4 | CRC32C of the above |
-//!
-//! A frame is what one sync made durable:
-//!
-//! | size | field |
-//! | --- | --- |
-//! | 4 | magic `FRM0` |
-//! | 4 | CRC32C of the log's uuid and the 16 bytes that follow |
-//! | 4 | records |
-//! | 4 | bytes of those |
-//! | 8 | position of the first |
-//! | – | records (see `record`), each with its own CRC |
-//!
-//! The uuid is in a frame's CRC because payloads are their senders' words: after damage the next
-//! frame is looked for among any bytes, and nobody outside may be able to plant one.
-//!
-//! A frame is written only after the one before it was synced. So a whole frame behind damaged
-//! bytes proves that those had been acknowledged: they are damage, to be reported, and not a torn
-//! tail, to be cut.
+//! One segment file: made, started, read back.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::record;
-use crate::event::Seq;
+use super::disk::{Disk, DiskFile, How};
+use super::format::{COPY_B, Decoded, FRAMES, HEADER_BYTES, SegmentHeader};
 
-const MAGIC: &[u8; 8] = b"EKWALSG0";
-const FRAME_MAGIC: &[u8; 4] = b"FRM0";
+/// Zeros written in one piece.
+const ZEROS: usize = 1 << 20;
 
-/// Bytes before the first frame.
-pub(super) const HEADER_BYTES: u64 = 36;
-/// Bytes before a frame's first record.
-pub(super) const FRAME_HEADER_BYTES: usize = 24;
-/// A frame that claims more is not one. A frame holds at least one whole request, and at most
-/// one request above [`FRAME_BYTES_TARGET`].
-pub(super) const FRAME_BYTES_MAX: usize = 64 << 20;
-/// The writer adds no further request to a frame that has as much.
-pub(super) const FRAME_BYTES_TARGET: usize = 4 << 20;
+/// Why something is not durable, and whether the log may go on.
+#[derive(Debug)]
+pub(super) enum Unwritten {
+    /// It did not happen; the next attempt starts from the same place.
+    Undone(io::Error),
+    /// What is on the disk is unknown.
+    Unknown(io::Error),
+}
 
-/// A frame's header.
+/// A full disk is undone; of a failing one nothing is known any more.
+pub(super) fn unwritten(error: io::Error) -> Unwritten {
+    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+        Unwritten::Unknown(error)
+    } else {
+        Unwritten::Undone(error)
+    }
+}
+
+pub(super) fn name(slot: u32) -> String {
+    format!("seg-{slot:05}.wal")
+}
+
+pub(super) fn path(dir: &Path, slot: u32) -> PathBuf {
+    dir.join(name(slot))
+}
+
+/// Tells that a sync of that segment has failed: it is read, and never used again.
+pub(super) fn bad_path(dir: &Path, slot: u32) -> PathBuf {
+    dir.join(format!("seg-{slot:05}.bad"))
+}
+
+/// A segment that is being made has a name that nobody reads.
+fn new_path(dir: &Path, slot: u32) -> PathBuf {
+    dir.join(format!("seg-{slot:05}.new"))
+}
+
+/// What a file of a log's directory is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub first_seq: Seq,
-    pub count: u32,
-    pub body_bytes: u32,
+pub(super) enum Named {
+    Segment(u32),
+    Bad(u32),
+    New,
 }
 
-impl Frame {
-    pub(super) fn encode(self, log_uuid: u128) -> [u8; FRAME_HEADER_BYTES] {
-        let mut header = [0; FRAME_HEADER_BYTES];
-        header[0..4].copy_from_slice(FRAME_MAGIC);
-        header[8..12].copy_from_slice(&self.count.to_le_bytes());
-        header[12..16].copy_from_slice(&self.body_bytes.to_le_bytes());
-        header[16..24].copy_from_slice(&self.first_seq.to_le_bytes());
-        let crc = frame_crc(log_uuid, &header[8..]);
-        header[4..8].copy_from_slice(&crc.to_le_bytes());
-        header
-    }
-
-    /// The frame that starts here, if one does.
-    pub(super) fn decode(header: &[u8], log_uuid: u128) -> Option<Self> {
-        let header = header.get(..FRAME_HEADER_BYTES)?;
-        let crc = u32::from_le_bytes(header[4..8].try_into().ok()?);
-        if &header[0..4] != FRAME_MAGIC || frame_crc(log_uuid, &header[8..]) != crc {
-            return None;
-        }
-        let frame = Self {
-            count: u32::from_le_bytes(header[8..12].try_into().ok()?),
-            body_bytes: u32::from_le_bytes(header[12..16].try_into().ok()?),
-            first_seq: Seq::from_le_bytes(header[16..24].try_into().ok()?),
-        };
-        let counts = frame.count > 0 && frame.first_seq <= Seq::MAX / 2;
-        (frame.body_bytes as usize <= FRAME_BYTES_MAX && counts).then_some(frame)
-    }
-
-    pub(super) fn bytes(self) -> u64 {
-        FRAME_HEADER_BYTES as u64 + u64::from(self.body_bytes)
-    }
-
-    pub(super) fn end_seq(self) -> Seq {
-        self.first_seq + Seq::from(self.count)
+/// `None` for a file that is none of the log's.
+pub(super) fn named(name: &str) -> Option<Named> {
+    let (slot, ending) = name.strip_prefix("seg-")?.split_once('.')?;
+    let digits = slot.len() >= 5 && slot.bytes().all(|b| b.is_ascii_digit());
+    let slot = slot.parse().ok().filter(|_| digits)?;
+    match ending {
+        "wal" => Some(Named::Segment(slot)),
+        "bad" => Some(Named::Bad(slot)),
+        "new" => Some(Named::New),
+        _ => None,
     }
 }
 
-fn frame_crc(log_uuid: u128, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&log_uuid.to_le_bytes()), bytes)
-}
-
-pub(super) fn path(dir: &Path, first_seq: Seq) -> PathBuf {
-    dir.join(format!("seg-{first_seq:020}.wal"))
-}
-
-/// The position in a segment's name; `None` for any other file.
-pub(super) fn position(name: &str) -> Option<Seq> {
-    let seq: Seq = name.strip_prefix("seg-")?.strip_suffix(".wal")?.parse().ok()?;
-    // A log that counts to there by one a nanosecond is 292 years old.
-    (seq <= Seq::MAX / 2).then_some(seq)
-}
-
-/// Creates a segment and makes its header and its name durable; leaves nothing where it fails.
-pub(super) fn create(dir: &Path, log_uuid: u128, first_seq: Seq) -> io::Result<File> {
-    let path = path(dir, first_seq);
-    let file =
-        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    let made = write_header(&file, log_uuid, first_seq).and_then(|()| sync_dir(dir));
-    if let Err(error) = made {
-        // Its name would be taken when there is space again.
-        let _ = std::fs::remove_file(&path);
+/// Makes a segment of zeros, whole and durable before it has its name: what is written into it
+/// later needs no space and changes no metadata.
+pub(super) fn prefill(
+    disk: &dyn Disk,
+    dir: &Path,
+    slot: u32,
+    size: u64,
+) -> Result<Box<dyn DiskFile>, Unwritten> {
+    let new = new_path(dir, slot);
+    match disk.remove(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritten(error)),
+        _ => {}
+    }
+    let file = disk.open(&new, How::Create).map_err(unwritten)?;
+    let filled = fill(&*file, size).map_err(unwritten);
+    if let Err(error) = filled {
+        // The space it took is what others wait for.
+        let _ = disk.remove(&new);
         return Err(error);
     }
+    file.sync().map_err(Unwritten::Unknown)?;
+    disk.rename(&new, &path(dir, slot)).map_err(unwritten)?;
+    disk.sync_dir(dir).map_err(Unwritten::Unknown)?;
     Ok(file)
 }
 
-pub(super) fn write_header(file: &File, log_uuid: u128, first_seq: Seq) -> io::Result<()> {
-    let mut header = [0; HEADER_BYTES as usize];
-    header[0..8].copy_from_slice(MAGIC);
-    header[8..24].copy_from_slice(&log_uuid.to_le_bytes());
-    header[24..32].copy_from_slice(&first_seq.to_le_bytes());
-    let crc = crc32c::crc32c(&header[..32]);
-    header[32..36].copy_from_slice(&crc.to_le_bytes());
-    file.write_all_at(&header, 0)?;
-    file.sync_all()
-}
-
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// The log's uuid and the first position, from a segment's header; `None` where it is damaged.
-pub(super) fn read_header(file: &File) -> io::Result<Option<(u128, Seq)>> {
-    let mut header = [0; HEADER_BYTES as usize];
-    match file.read_exact_at(&mut header, 0) {
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
+fn fill(file: &dyn DiskFile, size: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS.min(usize::try_from(size).unwrap_or(ZEROS))];
+    let mut at = 0;
+    while at < size {
+        let piece = (size - at).min(zeros.len() as u64) as usize;
+        file.write_all_at(&zeros[..piece], at)?;
+        at += piece as u64;
     }
-    let crc = u32::from_le_bytes([header[32], header[33], header[34], header[35]]);
-    if &header[0..8] != MAGIC || crc32c::crc32c(&header[..32]) != crc {
-        return Ok(None);
+    Ok(())
+}
+
+/// Starts a segment with that header. Where it ends half-way, one of the two copies is whole.
+pub(super) fn start(file: &dyn DiskFile, header: &SegmentHeader) -> Result<(), Unwritten> {
+    let bytes = header.encode();
+    for at in [COPY_B, 0] {
+        file.write_all_at(&bytes, at).map_err(unwritten)?;
+        file.sync().map_err(Unwritten::Unknown)?;
     }
-    let mut uuid = [0; 16];
-    uuid.copy_from_slice(&header[8..24]);
-    let mut seq = [0; 8];
-    seq.copy_from_slice(&header[24..32]);
-    Ok(Some((u128::from_le_bytes(uuid), Seq::from_le_bytes(seq))))
+    Ok(())
 }
 
-/// Where a segment's whole frames end: the offset and the position that follows the last.
-pub(super) struct End {
-    pub offset: u64,
-    pub seq: Seq,
+/// What a segment's first blocks say.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// The newer of the copies that are whole, and where the other has to be written again.
+    Started { header: SegmentHeader, repair: Option<u64> },
+    /// No copy is whole; in what follows them there is nothing but zeros.
+    Unused,
+    /// No copy is whole, but there was something.
+    Lost,
+    /// A format that this version must not touch.
+    Newer(u16),
 }
 
-/// Reads a segment to its last whole frame. A frame counts only if all its records do; damage
-/// with whole frames behind it is passed over here, and reported when it is read.
-pub(super) fn scan(file: &File, log_uuid: u128, first_seq: Seq) -> io::Result<End> {
-    let length = file.metadata()?.len();
-    let mut end = End { offset: HEADER_BYTES, seq: first_seq };
-    let mut at = end.offset;
-    let mut body = Vec::new();
+pub(super) fn read_head(file: &dyn DiskFile) -> io::Result<Head> {
+    let mut blocks = vec![0; FRAMES as usize];
+    let have = file.read_full_at(&mut blocks, 0)?;
+    blocks.truncate(have);
+    let copy = |at: usize| {
+        let bytes = blocks.get(at..(at + HEADER_BYTES).min(blocks.len())).unwrap_or_default();
+        SegmentHeader::decode(bytes)
+    };
+    let head = match (copy(0), copy(COPY_B as usize)) {
+        (Decoded::Header(a), Decoded::Header(b)) if a == b => {
+            Head::Started { header: a, repair: None }
+        }
+        (Decoded::Header(a), Decoded::Header(b)) if a.generation > b.generation => {
+            Head::Started { header: a, repair: Some(COPY_B) }
+        }
+        (_, Decoded::Header(b)) => Head::Started { header: b, repair: Some(0) },
+        (Decoded::Header(a), _) => Head::Started { header: a, repair: Some(COPY_B) },
+        (Decoded::Newer(version), _) | (_, Decoded::Newer(version)) => Head::Newer(version),
+        (Decoded::Damaged, Decoded::Damaged) if is_zero(file, FRAMES)? => Head::Unused,
+        (Decoded::Damaged, Decoded::Damaged) => Head::Lost,
+    };
+    Ok(head)
+}
+
+/// Whether there is nothing but zeros from that offset on.
+fn is_zero(file: &dyn DiskFile, from: u64) -> io::Result<bool> {
+    let mut piece = vec![0; ZEROS];
+    let mut at = from;
     loop {
-        let found = match frame_at(file, log_uuid, at..length)? {
-            Some(frame) if frame.first_seq >= end.seq => Some((at, frame)),
-            _ => find_frame(file, log_uuid, at + 1..length, end.seq)?,
-        };
-        let Some((offset, frame)) = found else { return Ok(end) };
-        body.resize(frame.body_bytes as usize, 0);
-        file.read_exact_at(&mut body, offset + FRAME_HEADER_BYTES as u64)?;
-        at = offset + 1;
-        if is_whole(&body, frame.count) {
-            end = End { offset: offset + frame.bytes(), seq: frame.end_seq() };
-            at = end.offset;
+        let have = file.read_full_at(&mut piece, at)?;
+        if have == 0 {
+            return Ok(true);
+        }
+        if piece[..have].iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        at += have as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::OsDisk;
+    use super::*;
+
+    fn header(generation: u64) -> SegmentHeader {
+        SegmentHeader { generation, slot: 1, size: 65_536, ..SegmentHeader::default() }
+    }
+
+    #[test]
+    fn only_a_logs_own_names_are_taken_for_its_files() {
+        assert_eq!(named("seg-00012.wal"), Some(Named::Segment(12)));
+        assert_eq!(named("seg-123456.bad"), Some(Named::Bad(123_456)));
+        assert_eq!(named("seg-00001.new"), Some(Named::New));
+        for other in
+            ["seg-1.wal", "seg-00001.wal.json", "seg-+0001.wal", "x", "seg-99999999999.wal"]
+        {
+            assert_eq!(named(other), None, "{other}");
         }
     }
-}
 
-fn frame_at(file: &File, log_uuid: u128, range: Range<u64>) -> io::Result<Option<Frame>> {
-    let mut header = [0; FRAME_HEADER_BYTES];
-    if range.start + FRAME_HEADER_BYTES as u64 > range.end {
-        return Ok(None);
-    }
-    file.read_exact_at(&mut header, range.start)?;
-    let frame = Frame::decode(&header, log_uuid);
-    Ok(frame.filter(|frame| range.start + frame.bytes() <= range.end))
-}
-
-/// Bytes looked at in one piece.
-const WINDOW: u64 = 1 << 20;
-
-/// The first frame within that range of the file whose records stand at `above` or later.
-pub(super) fn find_frame(
-    file: &File,
-    log_uuid: u128,
-    range: Range<u64>,
-    above: Seq,
-) -> io::Result<Option<(u64, Frame)>> {
-    let mut window = Vec::new();
-    let mut at = range.start;
-    while at + FRAME_HEADER_BYTES as u64 <= range.end {
-        window.resize((range.end - at).min(WINDOW) as usize, 0);
-        file.read_exact_at(&mut window, at)?;
-        for found in memchr::memmem::find_iter(&window, FRAME_MAGIC) {
-            let Some(frame) = Frame::decode(&window[found..], log_uuid) else { continue };
-            let offset = at + found as u64;
-            if frame.first_seq >= above && offset + frame.bytes() <= range.end {
-                return Ok(Some((offset, frame)));
-            }
-        }
-        // A header may lie across the window's end.
-        let step = window.len() as u64 - (FRAME_HEADER_BYTES as u64 - 1);
-        at += step;
-    }
-    Ok(None)
-}
-
-fn is_whole(mut body: &[u8], count: u32) -> bool {
-    for _ in 0..count {
-        let Some((_, _, rest)) = record::take(body) else {
-            return false;
+    #[test]
+    fn the_newer_whole_copy_counts_and_the_other_is_named_for_repair() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = prefill(&OsDisk, dir.path(), 1, 65_536).unwrap();
+        assert_eq!(file.length().unwrap(), 65_536);
+        assert!(matches!(read_head(&*file).unwrap(), Head::Unused));
+        start(&*file, &header(1)).unwrap();
+        let head = |file: &dyn DiskFile| match read_head(file).unwrap() {
+            Head::Started { header, repair } => (header.generation, repair),
+            other => panic!("{other:?}"),
         };
-        body = rest;
+        assert_eq!(head(&*file), (1, None));
+        file.write_all_at(&header(2).encode(), COPY_B).unwrap();
+        assert_eq!(head(&*file), (2, Some(0)));
+        file.write_all_at(&[1; 100], COPY_B).unwrap();
+        assert_eq!(head(&*file), (1, Some(COPY_B)));
+        file.write_all_at(&[1; 100], 0).unwrap();
+        assert!(matches!(read_head(&*file).unwrap(), Head::Unused));
+        file.write_all_at(&[1], FRAMES + 77).unwrap();
+        assert!(matches!(read_head(&*file).unwrap(), Head::Lost));
     }
-    body.is_empty()
 }

@@ -1,47 +1,99 @@
+use super::disk::{How, OsDisk};
+use super::format::{BLOCK, COPY_B, FRAMES};
+use super::writer::Turn;
 use super::*;
 use crate::event::Receipt;
 
+/// Four blocks of frames and a mark to a segment, and stored segments are used again at once.
+const SEGMENT: u64 = FRAMES + 5 * BLOCK;
+
 fn config() -> WalConfig {
-    WalConfig { bytes_max: 1 << 20, segment_bytes: 4096, queue_bytes_max: 1 << 16 }
-}
-
-fn open(dir: &Path) -> Wal {
-    Wal::open(dir, config(), 0).unwrap().0
-}
-
-fn records(payloads: &[String]) -> Records {
-    let mut records = Records::default();
-    for payload in payloads {
-        records.push(&Receipt::default(), payload.as_bytes());
+    WalConfig {
+        bytes_max: 1 << 20,
+        segment_bytes: SEGMENT,
+        queue_bytes_max: 1 << 16,
+        retention: std::time::Duration::ZERO,
     }
-    records
 }
 
-fn append(wal: &Wal, from: u64, count: u64) -> Durable {
-    let payloads: Vec<String> = (from..from + count).map(|n| format!("event {n}")).collect();
-    wal.append(records(&payloads)).unwrap().wait().unwrap()
+fn place(dir: &Path, floor: Seq) -> Place {
+    Place {
+        disk: OsDisk::shared(),
+        dir: dir.join("log"),
+        quarantine: dir.join("quarantine"),
+        floor,
+        ledger_tx: Arc::default(),
+    }
 }
 
-/// Every durable record from that position on: (position, payload), and the damaged ranges.
-fn read(wal: &Wal, from: Seq) -> (Vec<(Seq, String)>, Vec<Damage>) {
-    let (mut found, mut damage) = (Vec::new(), Vec::new());
-    let mut reader = wal.reader(from);
-    while let Some(step) = reader.read().unwrap() {
-        match step {
-            Err(range) => damage.push(range),
-            Ok(chunk) => {
-                let mut body = chunk.body;
-                for seq in chunk.first_seq..chunk.first_seq + Seq::from(chunk.count) {
-                    let (_, payload, rest) = take(body).unwrap();
-                    body = rest;
-                    if seq >= from {
-                        found.push((seq, String::from_utf8(payload.to_vec()).unwrap()));
-                    }
+/// A log whose writer takes its turns when the test says so.
+struct Log {
+    wal: Wal,
+    writer: Writer,
+    recovered: Recovered,
+}
+
+impl Log {
+    fn open(dir: &Path) -> Self {
+        Self::open_above(dir, 0)
+    }
+
+    fn open_above(dir: &Path, floor: Seq) -> Self {
+        let (wal, writer, recovered) = Wal::prepare(place(dir, floor), config()).unwrap();
+        Self { wal, writer, recovered }
+    }
+
+    fn append(&mut self, from: u64, count: u64) -> Durable {
+        self.try_append(from, count).unwrap()
+    }
+
+    fn try_append(&mut self, from: u64, count: u64) -> Result<Durable, AppendError> {
+        let appending = self.wal.append(records(from, count))?;
+        assert_eq!(self.writer.turn(false), Turn::Worked);
+        appending.wait()
+    }
+
+    /// The idle log writes its mark.
+    fn mark(&mut self) {
+        self.writer.turn(false);
+    }
+
+    /// Every durable record from that position on, and the ranges that are lost.
+    fn read(&self, from: Seq) -> (Vec<(Seq, String)>, Vec<(Seq, Seq)>) {
+        let (mut found, mut lost) = (Vec::new(), Vec::new());
+        let mut reader = self.wal.reader(from);
+        while let Some(step) = reader.read().unwrap() {
+            match step {
+                Err(damage) => lost.push((damage.from, damage.to)),
+                Ok(chunk) => {
+                    let records = chunk.records().filter(|(seq, _)| *seq >= from);
+                    found.extend(records.map(|(seq, record)| {
+                        (seq, String::from_utf8_lossy(record.unwrap().1).into_owned())
+                    }));
                 }
             }
         }
+        (found, lost)
     }
-    (found, damage)
+
+    /// Closes the log and opens it as the next process would.
+    fn reopen(mut self, dir: &Path) -> Self {
+        self.close();
+        Self::open(dir)
+    }
+
+    fn close(&mut self) {
+        self.wal.close();
+        while self.writer.turn(false) != Turn::Ended {}
+    }
+}
+
+fn records(from: u64, count: u64) -> Records {
+    let mut records = Records::default();
+    for n in from..from + count {
+        assert!(records.push(&Receipt::default(), format!("event {n}").as_bytes()));
+    }
+    records
 }
 
 fn expected(range: std::ops::Range<u64>) -> Vec<(Seq, String)> {
@@ -49,7 +101,7 @@ fn expected(range: std::ops::Range<u64>) -> Vec<(Seq, String)> {
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir.join("log"))
         .unwrap()
         .map(|e| e.unwrap().path())
         .filter(|p| p.extension().is_some_and(|e| e == "wal"))
@@ -58,217 +110,356 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-#[test]
-fn what_was_appended_is_read_in_order_from_any_position_also_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    for first in (1..500).step_by(7) {
-        assert_eq!(append(&wal, first, 7), Durable { first_seq: first, count: 7 });
-    }
-    let head = wal.head();
-    assert!(segments(dir.path()).len() > 2, "the log rotates");
-    for from in [1, 2, 250, head - 1, head] {
-        assert_eq!(read(&wal, from), (expected(from..head), vec![]));
-    }
-    wal.close();
-    let uuid = wal.log_uuid();
-    let wal = open(dir.path());
-    assert_eq!((wal.head(), wal.log_uuid()), (head, uuid));
-    append(&wal, head, 3);
-    assert_eq!(read(&wal, 1), (expected(1..head + 3), vec![]));
-}
-
-#[test]
-fn a_tail_torn_at_any_byte_is_cut_and_nothing_before_it_is_lost() {
-    let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    append(&wal, 1, 2);
-    let whole = wal.extent().0;
-    append(&wal, 3, 1);
-    let end = wal.extent().0;
-    wal.close();
-    let file = std::fs::read(&segments(dir.path())[0]).unwrap();
-    for length in whole..end {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(segment::path(dir.path(), 1), &file[..length as usize]).unwrap();
-        let (wal, recovered) = Wal::open(dir.path(), config(), 0).unwrap();
-        assert_eq!(recovered.torn_bytes, length - whole);
-        append(&wal, 3, 4);
-        assert_eq!(read(&wal, 1), (expected(1..7), vec![]), "cut at {length}");
-    }
-}
-
-#[test]
-fn a_position_is_never_used_twice_even_when_everything_was_reclaimed() {
-    let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    append(&wal, 1, 400);
-    append(&wal, 401, 1);
-    wal.reclaim(wal.head()).unwrap();
-    assert_eq!(segments(dir.path()).len(), 1);
-    for _ in 0..3 {
-        wal.close();
-        let wal = open(dir.path());
-        assert_eq!(wal.head(), 402);
-        wal.reclaim(wal.head()).unwrap();
-        wal.close();
-    }
-}
-
-#[test]
-fn a_full_log_refuses_until_it_is_reclaimed() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = WalConfig { bytes_max: 10_000, ..config() };
-    let (wal, _) = Wal::open(dir.path(), config, 0).unwrap();
-    let mut next = 1;
-    let refusal = loop {
-        let payloads: Vec<String> = (next..next + 20).map(|n| format!("event {n}")).collect();
-        match wal.append(records(&payloads)) {
-            Ok(appending) => drop(appending.wait().unwrap()),
-            Err(refusal) => break refusal,
-        }
-        next += 20;
-    };
-    assert!(matches!(refusal, AppendError::Full { bytes_max: 10_000, .. }), "{refusal}");
-    wal.reclaim(wal.head()).unwrap();
-    append(&wal, next, 20);
-}
-
-/// Flips a byte of that frame of the segment, counted from 0.
-fn damage_frame(path: &Path, index: usize) {
+fn flip(path: &Path, offset: u64) {
     let mut file = std::fs::read(path).unwrap();
-    let at = memchr::memmem::find_iter(&file, b"FRM0").nth(index).unwrap();
-    file[at + 9] ^= 1;
+    file[offset as usize] ^= 0x10;
     std::fs::write(path, file).unwrap();
 }
 
-fn lost(wal: &Wal, damage: &[Damage]) {
-    let (found, reported) = read(wal, 1);
-    assert_eq!(reported, damage);
-    let is_lost = |seq: Seq| damage.iter().any(|range| (range.from..range.to).contains(&seq));
-    let rest: Vec<_> = expected(1..wal.head()).into_iter().filter(|(s, _)| !is_lost(*s)).collect();
-    assert_eq!(found, rest);
+#[test]
+fn what_was_appended_is_read_in_order_from_any_position_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    for first in (1..141).step_by(7) {
+        assert_eq!(log.append(first, 7), Durable { first_seq: first, count: 7 });
+    }
+    let head = log.wal.head();
+    assert!(segments(dir.path()).len() > 3, "the log rotates");
+    for from in [1, 2, 77, head - 1, head] {
+        assert_eq!(log.read(from), (expected(from..head), vec![]));
+    }
+    let uuid = log.wal.log_uuid();
+    let mut log = log.reopen(dir.path());
+    assert_eq!((log.wal.head(), log.wal.log_uuid(), log.recovered.records), (head, uuid, 140));
+    log.append(head, 3);
+    assert_eq!(log.read(1), (expected(1..head + 3), vec![]));
 }
 
 #[test]
-fn damaged_records_are_reported_with_their_exact_range_and_the_rest_is_read() {
-    for index in [0, 3] {
-        let dir = tempfile::tempdir().unwrap();
-        let wal = open(dir.path());
-        for first in (1..300).step_by(10) {
-            append(&wal, first, 10);
-        }
-        wal.close();
-        let second = &segments(dir.path())[1];
-        let first = segment::position(second.file_name().unwrap().to_str().unwrap()).unwrap();
-        damage_frame(second, index);
-        let from = first + 10 * index as Seq;
-        lost(&open(dir.path()), &[Damage { from, to: from + 10 }]);
+fn a_thread_writes_what_is_appended_and_marks_it_once_it_is_idle() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = Wal::open(place(dir.path(), 0), config()).unwrap();
+    let first = wal.append(records(1, 2)).unwrap().wait().unwrap();
+    assert_eq!(first, Durable { first_seq: 1, count: 2 });
+    let until = Instant::now() + std::time::Duration::from_secs(30);
+    while wal.stats().syncs.get() < 2 {
+        assert!(Instant::now() < until, "no mark");
+        std::thread::yield_now();
+    }
+    wal.close();
+    assert!(matches!(wal.append(records(3, 1)), Err(AppendError::Closed)));
+    assert_eq!(Log::open(dir.path()).read(1), (expected(1..3), vec![]));
+}
+
+#[test]
+fn a_request_that_no_frame_can_hold_takes_several_and_is_answered_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    assert_eq!(log.append(1, 10_000), Durable { first_seq: 1, count: 10_000 });
+    assert_eq!(log.read(1), (expected(1..10_001), vec![]));
+    let log = log.reopen(dir.path());
+    assert_eq!(log.read(1), (expected(1..10_001), vec![]));
+}
+
+#[test]
+fn a_tail_torn_at_any_block_is_set_aside_and_nothing_before_it_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    log.append(1, 2);
+    log.append(3, 300);
+    log.close();
+    let path = &segments(dir.path())[0];
+    let file = std::fs::read(path).unwrap();
+    let start = FRAMES + BLOCK;
+    // The second frame has three.
+    for cut in 1..3 {
+        let mut torn = file.clone();
+        // The frame's blocks from there on never reached the disk, nor did what followed it.
+        torn[(start + cut * BLOCK) as usize..].fill(0);
+        std::fs::write(path, &torn).unwrap();
+        let mut log = Log::open(dir.path());
+        assert_eq!(log.read(1), (expected(1..3), vec![]), "cut after {cut} blocks");
+        assert!(log.recovered.suspect_tail.is_some());
+        let next = log.wal.head();
+        assert!(next > 1 << 20, "positions that may be known are left out");
+        log.append(next, 1);
+        assert_eq!(log.read(3).1, vec![], "a jump that is declared is not a loss");
+        log.close();
+        let second = segments(dir.path()).pop().unwrap();
+        std::fs::remove_file(second).unwrap();
     }
 }
 
 #[test]
-fn damage_with_whole_frames_behind_it_is_no_torn_tail_also_while_the_log_is_written() {
+fn stored_segments_are_used_again_in_place_and_positions_never() {
     let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    append(&wal, 1, 2);
-    append(&wal, 3, 2);
-    append(&wal, 5, 2);
-    damage_frame(&segments(dir.path())[0], 1);
-    let mut reader = wal.reader(1);
-    assert!(reader.read().unwrap().unwrap().is_ok());
-    assert_eq!(reader.read().unwrap().unwrap().unwrap_err(), Damage { from: 3, to: 5 });
-    append(&wal, 7, 2);
-    assert_eq!(reader.read().unwrap().unwrap().unwrap().first_seq, 5);
-    assert_eq!(reader.read().unwrap().unwrap().unwrap().first_seq, 7);
-    assert!(reader.read().unwrap().is_none());
-    damage_frame(&segments(dir.path())[0], 3);
-    append(&wal, 9, 2);
-    lost(&wal, &[Damage { from: 3, to: 5 }, Damage { from: 7, to: 9 }]);
-    wal.close();
-    let (wal, recovered) = Wal::open(dir.path(), config(), 0).unwrap();
-    assert_eq!((recovered.torn_bytes, wal.head()), (0, 11));
-    append(&wal, 11, 1);
-    lost(&wal, &[Damage { from: 3, to: 5 }, Damage { from: 7, to: 9 }]);
+    let mut log = Log::open(dir.path());
+    for first in 1..200 {
+        log.append(first, 1);
+        log.wal.reclaim(first + 1).unwrap();
+    }
+    assert!(segments(dir.path()).len() <= 3, "{:?}", segments(dir.path()));
+    for _ in 0..5 {
+        log = log.reopen(dir.path());
+        assert_eq!((log.wal.head(), log.read(200)), (200, (vec![], vec![])));
+        assert!(log.recovered.suspect_tail.is_none(), "old frames are no torn tail");
+    }
+    log.append(200, 2);
+    assert_eq!(log.read(200), (expected(200..202), vec![]));
+}
+
+#[test]
+fn stored_records_are_retained_until_the_log_needs_their_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = WalConfig { retention: std::time::Duration::from_secs(3600), ..config() };
+    let config = WalConfig { bytes_max: 4 * SEGMENT, ..config };
+    let (wal, writer, recovered) = Wal::prepare(place(dir.path(), 0), config).unwrap();
+    let mut log = Log { wal, writer, recovered };
+    for first in 1..=60 {
+        log.append(first, 1);
+        log.wal.reclaim(first + 1).unwrap();
+    }
+    let (found, lost) = log.read(1);
+    assert!(found.len() > 16 && found.len() < 60, "{}", found.len());
+    assert_eq!(found.last(), expected(60..61).last());
+    assert_eq!(lost.len(), 1, "a reader from before the retained ones is told so");
+    assert!(log.wal.shrink() > 0);
+    assert_eq!(segments(dir.path()).len(), 1);
+}
+
+#[test]
+fn a_full_log_refuses_until_its_records_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    let mut next = 1;
+    let refusal = loop {
+        match log.try_append(next, 300) {
+            Ok(_) => next += 300,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(matches!(refusal, AppendError::Full { bytes_max: 1_048_576, .. }), "{refusal}");
+    log.wal.reclaim(log.wal.head()).unwrap();
+    log.append(next, 300);
+    assert_eq!(log.read(next), (expected(next..next + 300), vec![]));
+}
+
+#[test]
+fn damaged_records_are_lost_alone_and_what_is_whole_beside_them_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    for first in [1, 11, 21, 31] {
+        log.append(first, 10);
+    }
+    log.close();
+    let path = &segments(dir.path())[0];
+    // The payload of the third record of the second frame.
+    flip(path, FRAMES + BLOCK + 64 + 2 * 32 + 24);
+    let log = Log::open(dir.path());
+    let (found, lost) = log.read(1);
+    assert_eq!(lost, [(13, 14)]);
+    let whole: Vec<_> = expected(1..41).into_iter().filter(|(seq, _)| *seq != 13).collect();
+    assert_eq!(found, whole);
+    assert_eq!(std::fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_frame_whose_header_is_damaged_is_read_by_its_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    log.append(1, 10);
+    log.append(11, 10);
+    log.append(21, 10);
+    log.close();
+    flip(&segments(dir.path())[0], FRAMES + BLOCK + 20);
+    assert_eq!(Log::open(dir.path()).read(1), (expected(1..31), vec![]));
+}
+
+#[test]
+fn every_flipped_bit_is_harmless_or_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    for first in [1, 4, 7, 10, 13, 16, 19, 22] {
+        log.append(first, 3);
+        log.mark();
+    }
+    log.close();
+    let paths = segments(dir.path());
+    assert!(paths.len() > 2);
+    for path in &paths {
+        let whole = std::fs::read(path).unwrap();
+        for block in 0..whole.len() as u64 / BLOCK {
+            for at in [0, 3, 9, 17, 25, 41, 58, 63, 66, 72, 80, 90, 100, 130, 150, 511, 4000] {
+                flip(path, block * BLOCK + at);
+                let log = Log::open(dir.path());
+                let (found, lost) = log.read(1);
+                let is_lost = |seq: Seq| lost.iter().any(|(from, to)| (*from..*to).contains(&seq));
+                for (seq, payload) in expected(1..25) {
+                    let is_there = found.contains(&(seq, payload));
+                    assert!(is_there != is_lost(seq), "{path:?} {block} {at}: {seq} {lost:?}");
+                }
+                assert_eq!(
+                    found.len() + lost.iter().map(|(a, b)| (b - a) as usize).sum::<usize>(),
+                    24
+                );
+                std::fs::write(path, &whole).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_is_missed_with_its_exact_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    for first in 1..=12 {
+        log.append(first, 1);
+    }
+    log.close();
+    let paths = segments(dir.path());
+    std::fs::remove_file(&paths[1]).unwrap();
+    let (found, lost) = Log::open(dir.path()).read(1);
+    assert_eq!(lost, [(5, 9)]);
+    assert_eq!(found, [expected(1..5), expected(9..13)].concat());
+}
+
+#[test]
+fn a_segment_without_a_header_goes_to_quarantine_and_its_records_are_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    for first in 1..=12 {
+        log.append(first, 1);
+    }
+    log.close();
+    let second = segments(dir.path())[1].clone();
+    flip(&second, 77);
+    flip(&second, COPY_B + 77);
+    let log = Log::open(dir.path());
+    assert_eq!(log.recovered.lost_segments, ["seg-00001.wal"]);
+    assert_eq!(log.read(1).1, [(5, 9)]);
+    assert!(!second.exists());
+}
+
+#[test]
+fn a_damaged_header_is_mended_from_its_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    log.append(1, 3);
+    log.close();
+    let path = segments(dir.path())[0].clone();
+    let whole = std::fs::read(&path).unwrap();
+    for copy in [0, COPY_B] {
+        flip(&path, copy + 60);
+        assert_eq!(Log::open(dir.path()).read(1), (expected(1..4), vec![]));
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_and_nothing_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    log.append(1, 3);
+    log.close();
+    let path = segments(dir.path())[0].clone();
+    let mut file = std::fs::read(&path).unwrap();
+    for copy in [0, COPY_B as usize] {
+        file[copy + 8] = 2;
+        file[copy + 10] = 2;
+        let crc = crc32c::crc32c(&file[copy..copy + 132]);
+        file[copy + 132..copy + 136].copy_from_slice(&crc.to_le_bytes());
+    }
+    std::fs::write(&path, &file).unwrap();
+    let refused = Wal::prepare(place(dir.path(), 0), config()).map(drop);
+    assert!(matches!(refused, Err(WalError::NewerFormat { version: 2, .. })), "{refused:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), file);
 }
 
 #[test]
 fn a_frame_that_a_client_plants_in_a_payload_is_never_found() {
     let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    let mut planted = Records::default();
-    planted.push(&Receipt::default(), b"never sent");
-    let body_bytes = planted.bytes().len() as u32;
-    let frame = segment::Frame { first_seq: 4, count: 1, body_bytes };
-    let mut payload = frame.encode(7).to_vec();
-    payload.extend_from_slice(planted.bytes());
-    append(&wal, 1, 1);
+    let mut log = Log::open(dir.path());
+    log.append(1, 1);
+    // A client may know everything but the salt: it sends a whole frame of another log.
+    let other = tempfile::tempdir().unwrap();
+    let mut planted = Log::open(other.path());
+    planted.append(1, 1);
+    planted.append(2, 2);
+    planted.close();
+    let file = std::fs::read(&segments(other.path())[0]).unwrap();
+    let payload = &file[FRAMES as usize..(FRAMES + 2 * BLOCK) as usize];
+    // The payload starts so that the planted frames stand on block boundaries.
     let mut hostile = Records::default();
-    hostile.push(&Receipt::default(), &payload);
-    wal.append(hostile).unwrap().wait().unwrap();
-    append(&wal, 3, 4);
-    wal.close();
-    damage_frame(&segments(dir.path())[0], 1);
-    lost(&open(dir.path()), &[Damage { from: 2, to: 3 }]);
+    let filler = vec![b' '; BLOCK as usize - 64 - 2 * 24];
+    assert!(hostile.push(&Receipt::default(), &filler));
+    assert!(hostile.push(&Receipt::default(), payload));
+    let appending = log.wal.append(hostile).unwrap();
+    log.writer.turn(false);
+    appending.wait().unwrap();
+    log.append(4, 1);
+    log.close();
+    flip(&segments(dir.path())[0], FRAMES + BLOCK + 20);
+    let log = Log::open(dir.path());
+    let is_planted = |(_, text): &(Seq, String)| text == "event 2" || text == "event 3";
+    let (found, lost) = log.read(1);
+    assert!(!found.iter().any(is_planted) && lost.is_empty());
+    assert_eq!(found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
 #[test]
-fn a_closed_log_refuses_but_answers_what_it_took() {
+fn a_log_goes_on_above_every_position_that_is_known_elsewhere_and_misses_the_rest() {
     let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    let taken = wal.append(records(&["event 1".to_owned()])).unwrap();
-    wal.close();
-    assert_eq!(taken.wait().unwrap().first_seq, 1);
-    assert!(matches!(wal.append(records(&[])), Err(AppendError::Closed)));
+    let mut log = Log::open(dir.path());
+    log.append(1, 3);
+    log.close();
+    for _ in 0..2 {
+        let log = Log::open_above(dir.path(), 100);
+        assert_eq!(log.recovered.missing, Some((4, 100)));
+        assert_eq!(log.read(1), (expected(1..4), vec![(4, 100)]));
+    }
+    let mut log = Log::open_above(dir.path(), 100);
+    log.append(100, 2);
+    let log = log.reopen(dir.path());
+    assert_eq!(log.recovered.missing, None);
+    let found = [expected(1..4), expected(100..102)].concat();
+    assert_eq!(log.read(1), (found, vec![(4, 100)]), "what is missing stays missed");
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    let log = Log::open_above(dir.path(), 102);
+    assert_eq!((log.wal.head(), log.read(90)), (102, (vec![], vec![(90, 102)])));
 }
 
 #[test]
-fn a_log_that_cannot_be_written_undoes_the_frame_and_goes_on() {
-    // A segment that can't be created is the one write failure a test can cause without help
-    // from below: its place is taken by a directory.
+fn a_failed_segment_is_read_but_never_written_again() {
     let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    append(&wal, 1, 100);
-    let blocked = segment::path(dir.path(), wal.head());
-    std::fs::create_dir(&blocked).unwrap();
-    let payloads: Vec<String> = (101..201).map(|n| format!("event {n}")).collect();
-    let refused = wal.append(records(&payloads)).unwrap().wait();
-    assert!(matches!(refused, Err(AppendError::Failed(_))), "{refused:?}");
-    std::fs::remove_dir(&blocked).unwrap();
-    append(&wal, 101, 100);
-    assert_eq!(read(&wal, 1), (expected(1..201), vec![]));
+    let mut log = Log::open(dir.path());
+    log.append(1, 3);
+    log.close();
+    let path = segments(dir.path())[0].clone();
+    drop(OsDisk.open(&path.with_extension("bad"), How::Create).unwrap());
+    let mut log = Log::open(dir.path());
+    assert_eq!(log.read(1), (expected(1..4), vec![]));
+    for seq in 4..20 {
+        log.append(seq, 1);
+        log.wal.reclaim(seq).unwrap();
+    }
+    assert!(!path.with_extension("bad").exists());
+    let kept = std::fs::read_dir(dir.path().join("quarantine")).unwrap().count();
+    assert_eq!(kept, 1);
 }
 
 #[test]
-fn a_log_goes_on_above_every_position_that_is_known_elsewhere() {
-    let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    append(&wal, 1, 3);
-    wal.close();
-    let (wal, recovered) = Wal::open(dir.path(), config(), 100).unwrap();
-    assert_eq!(recovered.missing, Some((4, 100)));
-    append(&wal, 100, 2);
-    let expected: Vec<_> = expected(1..4).into_iter().chain(expected(100..102)).collect();
-    assert_eq!(read(&wal, 1), (expected, vec![]));
-}
-
-#[test]
-fn an_empty_log_is_opened_again_and_again_without_losing_its_name_for_an_instant() {
-    let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
-    append(&wal, 1, 3);
-    wal.close();
-    let wal = open(dir.path());
-    wal.reclaim(4).unwrap();
-    wal.close();
-    let only = segments(dir.path());
-    assert_eq!(only, [segment::path(dir.path(), 4)]);
-    let made = std::fs::metadata(&only[0]).unwrap();
-    let again = open(dir.path());
-    let still = std::fs::metadata(&only[0]).unwrap();
-    use std::os::unix::fs::MetadataExt;
-    assert_eq!((made.ino(), segments(dir.path())), (still.ino(), only));
-    assert_eq!(again.log_uuid(), wal.log_uuid());
-    append(&again, 4, 2);
-    assert_eq!(read(&again, 1), (expected(4..6), vec![]));
+fn a_log_of_another_machine_is_not_mixed_in() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (dir, segments) in [(other.path(), 1), (dir.path(), 2)] {
+        let mut log = Log::open(dir);
+        for seq in 1..=4 * segments {
+            log.append(seq, 1);
+        }
+        log.close();
+    }
+    let foreign = dir.path().join("log/seg-00009.wal");
+    std::fs::copy(&segments(other.path())[0], &foreign).unwrap();
+    let log = Log::open(dir.path());
+    assert_eq!(log.recovered.lost_segments, ["seg-00009.wal"]);
+    assert_eq!(log.read(1), (expected(1..9), vec![]));
 }

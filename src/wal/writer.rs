@@ -1,136 +1,269 @@
-//! The thread that owns a log's end: one frame, one sync, then the answers.
+//! The end of a log: one frame, one sync, then the answers.
+//!
+//! A [`Writer`] is synchronous and works in turns; the thread around it is two lines. Requests
+//! that wait are written as one frame; one that is larger than a frame may be takes several. The
+//! first record of a process starts a segment: nothing is ever appended to an earlier process's.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::segment::{self, FRAME_BYTES_TARGET, FRAME_HEADER_BYTES, Frame, HEADER_BYTES};
+use super::disk::{DiskFile, How};
+use super::format::{
+    BLOCK, BODY_BYTES_MAX, FRAME_HEADER, FRAMES, FROM_ZEROS, FrameHeader, FrameType, Previous,
+    RECORDS_MAX, SegmentHeader, SegmentKey,
+};
+use super::record;
+use super::segment::{self, Unwritten};
+use super::slots::Slot;
 use super::{AppendError, Durable, Extent, Shared, Waiting};
 use crate::event::Seq;
 
-pub(super) struct Writer {
-    shared: Arc<Shared>,
-    file: File,
-    /// Where the next frame goes.
-    offset: u64,
-    next_seq: Seq,
-    frame: Vec<u8>,
+/// How long a log is idle before its last data frame gets a successor.
+const MARK_AFTER: Duration = Duration::from_millis(50);
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Something was written, or refused.
+    Worked,
+    /// Nothing waits.
+    Idle,
+    /// The log is closed, or has failed for good.
+    Ended,
 }
 
-/// Why a frame is not durable, and whether the log may go on.
-enum WriteError {
-    /// Nothing of it is left in the file; the next frame may try.
-    Undone(io::Error),
-    /// What is on the disk is unknown.
-    Poisoned(io::Error),
+/// Where a log goes on.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub previous: Previous,
+    pub generation: u64,
+    pub opened: u32,
+}
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    /// The segment that is written to, once there is one.
+    active: Option<Active>,
+    previous: Previous,
+    /// The newest that was ever used.
+    generation: u64,
+    opened: u32,
+    next_seq: Seq,
+    frame: Frame,
+}
+
+struct Active {
+    file: Box<dyn DiskFile>,
+    slot: u32,
+    size: u64,
+    key: SegmentKey,
+    /// Where the next frame goes.
+    offset: u64,
+    previous_crc: u32,
+    /// Whether the last frame is one of records.
+    unmarked: bool,
+}
+
+/// A frame that is being put together.
+#[derive(Default)]
+struct Frame {
+    bytes: Vec<u8>,
+    count: u32,
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, file: File) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, start: Start) -> Self {
         let next_seq = shared.state().durable;
-        Self { shared, file, offset: HEADER_BYTES, next_seq, frame: Vec::new() }
+        let Start { previous, generation, opened } = start;
+        let frame = Frame::default();
+        Self { shared, active: None, previous, generation, opened, next_seq, frame }
     }
 
+    /// Works until the log is closed or has failed.
     pub(super) fn run(mut self) {
-        while let Some(waiting) = self.take_waiting() {
-            let count = waiting.iter().map(|w| w.records.count()).sum();
-            self.encode(&waiting, count);
-            match self.write(count) {
+        while self.turn(true) != Turn::Ended {}
+    }
+
+    /// One turn: what waits is written, synced and answered; where nothing does and `wait` is
+    /// set, waits for it.
+    pub(crate) fn turn(&mut self, wait: bool) -> Turn {
+        if let Some(waiting) = self.take_waiting(wait) {
+            return match self.commit(&waiting) {
                 Ok(()) => self.answer(waiting),
-                Err(WriteError::Undone(error)) => refuse(waiting, &Arc::new(error)),
-                Err(WriteError::Poisoned(error)) => {
-                    self.poison(waiting, error);
-                    return;
-                }
+                Err(Unwritten::Undone(error)) => self.refuse(waiting, error),
+                Err(Unwritten::Unknown(error)) => self.poison(waiting, error),
+            };
+        }
+        let closing = {
+            let state = self.shared.state();
+            if state.failed.is_some() {
+                return Turn::Ended;
             }
+            state.closing
+        };
+        let kind = if closing { FrameType::Seal } else { FrameType::Mark };
+        let marked = self.mark(kind);
+        match marked {
+            Err(Unwritten::Unknown(error)) => self.poison(Vec::new(), error),
+            _ if closing => Turn::Ended,
+            Ok(true) => Turn::Worked,
+            // One that could not be written is of no account: the next turn tries again.
+            Ok(false) | Err(Unwritten::Undone(_)) => Turn::Idle,
         }
     }
 
-    /// Everything that waits, as far as it fits one frame; `None` once the log is closed.
-    fn take_waiting(&self) -> Option<Vec<Waiting>> {
+    /// Everything that waits, as far as it fits one frame; `None` where nothing does, the log
+    /// being idle or closed.
+    fn take_waiting(&self, wait: bool) -> Option<Vec<Waiting>> {
+        let unmarked = self.active.as_ref().is_some_and(|active| active.unmarked);
         let mut state = self.shared.state();
-        while state.queue.is_empty() {
-            if state.closing {
-                return None;
+        while wait && state.queue.is_empty() && !state.closing && state.failed.is_none() {
+            let work = &self.shared.work;
+            if unmarked {
+                let waited = work.wait_timeout(state, MARK_AFTER);
+                let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                if timeout.timed_out() {
+                    break;
+                }
+            } else {
+                state = work.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            state = self.shared.work.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
-        let mut bytes = 0;
-        let mut taken = 0;
+        if state.failed.is_some() {
+            return None;
+        }
+        let (mut bytes, mut records, mut taken) = (0, 0, 0);
         for waiting in &state.queue {
             let more = waiting.records.bytes().len();
-            if taken > 0 && bytes + more > FRAME_BYTES_TARGET {
+            let count = waiting.records.count();
+            if taken > 0 && (bytes + more > BODY_BYTES_MAX || records + count > RECORDS_MAX) {
                 break;
             }
             bytes += more;
+            records += count;
             taken += 1;
         }
         state.queue_bytes -= bytes;
-        Some(state.queue.drain(..taken).collect())
+        (taken > 0).then(|| state.queue.drain(..taken).collect())
     }
 
-    fn encode(&mut self, waiting: &[Waiting], count: u32) {
+    fn commit(&mut self, waiting: &[Waiting]) -> Result<(), Unwritten> {
         self.frame.clear();
-        self.frame.resize(FRAME_HEADER_BYTES, 0);
         for waiting in waiting {
-            self.frame.extend_from_slice(waiting.records.bytes());
+            let mut rest = waiting.records.bytes();
+            while let Some((record, more)) = record::split(rest) {
+                if !self.frame.has_room(record.len()) {
+                    self.write_data()?;
+                }
+                self.frame.push(record);
+                rest = more;
+            }
         }
-        let body_bytes = (self.frame.len() - FRAME_HEADER_BYTES) as u32;
-        let header =
-            Frame { first_seq: self.next_seq, count, body_bytes }.encode(self.shared.log_uuid);
-        self.frame[..FRAME_HEADER_BYTES].copy_from_slice(&header);
+        self.write_data()
     }
 
-    fn write(&mut self, count: u32) -> Result<(), WriteError> {
-        let segment_bytes = self.shared.config.segment_bytes;
-        if self.offset > HEADER_BYTES && self.offset + self.frame.len() as u64 > segment_bytes {
-            self.rotate().map_err(classify)?;
+    fn write_data(&mut self) -> Result<(), Unwritten> {
+        let count = self.frame.count;
+        if count == 0 {
+            return Ok(());
         }
-        if let Err(error) = self.file.write_all_at(&self.frame, self.offset) {
-            // A part of the frame would look like a whole one once a shorter one was written
-            // over its start: a payload may hold any bytes, a frame's among them.
-            return Err(match self.file.set_len(self.offset) {
-                Ok(()) => classify(error),
-                Err(_) => WriteError::Poisoned(error),
-            });
+        let bytes = self.frame.padded();
+        // A mark or seal has to fit behind it.
+        let fits = |active: &Active| active.offset + bytes + BLOCK <= active.size;
+        if !self.active.as_ref().is_some_and(fits) {
+            self.rotate(FRAMES + bytes + BLOCK)?;
         }
+        self.write_frame(FrameType::Data)?;
+        self.shared.stats.records.add(u64::from(count));
+        self.frame.clear();
+        Ok(())
+    }
+
+    /// Gives the last data frame a successor; returns whether one was written.
+    fn mark(&mut self, kind: FrameType) -> Result<bool, Unwritten> {
+        let wanted = |active: &Active| {
+            (active.unmarked || kind == FrameType::Seal)
+                && active.offset > FRAMES
+                && active.offset + BLOCK <= active.size
+        };
+        if !self.active.as_ref().is_some_and(wanted) {
+            return Ok(false);
+        }
+        self.frame.clear();
+        self.write_frame(kind).map(|()| true)
+    }
+
+    /// Writes the frame behind the last one, and syncs it. Where that is undone, the next attempt
+    /// puts a whole frame together anew and writes it over whatever part of this one was written.
+    fn write_frame(&mut self, kind: FrameType) -> Result<(), Unwritten> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        let crc = self.frame.seal(kind, self.next_seq, active);
+        active.file.write_all_at(&self.frame.bytes, active.offset).map_err(segment::unwritten)?;
         let started = Instant::now();
-        self.file.sync_data().map_err(WriteError::Poisoned)?;
+        active.file.sync().map_err(Unwritten::Unknown)?;
         let stats = &self.shared.stats;
         stats.sync.record(started.elapsed());
         stats.syncs.add(1);
-        stats.records.add(u64::from(count));
-        stats.written_bytes.add(self.frame.len() as u64);
-        self.offset += self.frame.len() as u64;
-        self.next_seq += Seq::from(count);
-        if self.frame.capacity() > 2 * FRAME_BYTES_TARGET {
-            self.frame = Vec::new();
-        }
+        stats.written_bytes.add(self.frame.bytes.len() as u64);
+        active.offset += self.frame.bytes.len() as u64;
+        active.previous_crc = crc;
+        active.unmarked = kind == FrameType::Data;
+        self.next_seq += Seq::from(self.frame.count);
         Ok(())
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        self.file = segment::create(&self.shared.dir, self.shared.log_uuid, self.next_seq)?;
-        self.offset = HEADER_BYTES;
-        let (first_seq, bytes) = (self.next_seq, HEADER_BYTES);
-        let fresh = Extent { first_seq, end_seq: first_seq, bytes };
-        self.shared.state().segments.push_back(fresh);
+    /// Starts a segment that has room for so many bytes.
+    fn rotate(&mut self, bytes: u64) -> Result<(), Unwritten> {
+        let Slot { file, slot, size, from_zeros } = self.shared.obtain(bytes)?;
+        if let Some(active) = self.active.take_if(|active| active.offset > FRAMES) {
+            self.previous = Previous {
+                generation: self.generation,
+                end_seq: self.next_seq,
+                end_offset: active.offset,
+            };
+        }
+        // A segment that was started but holds no frame is as good as one that was not.
+        if let Some(unused) = self.active.take() {
+            self.shared.give_back(unused.slot);
+        }
+        let header = SegmentHeader {
+            log_uuid: self.shared.log_uuid,
+            slot,
+            size,
+            generation: self.generation + 1,
+            salt: self.shared.disk.random(),
+            first_seq: self.next_seq,
+            previous: self.previous,
+            created: crate::time::now(),
+            compatible: if from_zeros { FROM_ZEROS } else { 0 },
+            opened: self.opened,
+            ledger_tx: self.shared.ledger_tx.load(std::sync::atomic::Ordering::Relaxed),
+        };
+        self.generation = header.generation;
+        segment::start(&*file, &header).inspect_err(|_| self.shared.give_back(slot))?;
+        self.shared.started(Extent::new(&header));
+        let key = header.key();
+        let (offset, previous_crc, unmarked) = (FRAMES, 0, false);
+        self.active = Some(Active { file, slot, size, key, offset, previous_crc, unmarked });
         Ok(())
+    }
+
+    /// Lets readers see what is durable; returns whom to tell.
+    fn publish(&self) -> Option<Arc<dyn Fn() + Send + Sync>> {
+        let mut state = self.shared.state();
+        state.durable = self.next_seq;
+        if let Some(active) = &self.active {
+            state.extend(self.next_seq, active.offset);
+        }
+        state.on_durable.clone()
     }
 
     /// The frame is durable: publish that, then answer, in the order of the appends.
-    fn answer(&mut self, waiting: Vec<Waiting>) {
-        let mut state = self.shared.state();
-        let mut first_seq = state.durable;
-        state.durable = self.next_seq;
-        if let Some(active) = state.segments.back_mut() {
-            active.end_seq = self.next_seq;
-            active.bytes = self.offset;
-        }
-        let on_durable = state.on_durable.clone();
-        drop(state);
+    fn answer(&mut self, waiting: Vec<Waiting>) -> Turn {
+        let mut first_seq = self.next_seq - count(&waiting);
+        let on_durable = self.publish();
         for waiting in waiting {
             let count = waiting.records.count();
             // The request may have gone away; its records are durable all the same.
@@ -140,34 +273,91 @@ impl Writer {
         if let Some(call) = on_durable {
             call();
         }
+        self.shared.spare_ahead(self.active.as_ref().map_or(0, |a| a.size - a.offset));
+        Turn::Worked
     }
 
-    fn poison(&self, waiting: Vec<Waiting>, error: io::Error) {
-        let error = Arc::new(error);
-        let mut state = self.shared.state();
-        state.failed = Some(Arc::clone(&error));
-        let queued: Vec<Waiting> = state.queue.drain(..).collect();
-        state.queue_bytes = 0;
-        let on_failed = state.on_failed.clone();
-        drop(state);
-        refuse(waiting, &error);
-        refuse(queued, &error);
-        if let Some(call) = on_failed {
-            call(&error);
+    fn refuse(&mut self, waiting: Vec<Waiting>, error: io::Error) -> Turn {
+        // Of a request of several frames some may be durable: they are in the log, unanswered.
+        self.publish();
+        if error.kind() == io::ErrorKind::QuotaExceeded {
+            let (bytes, bytes_max) = (self.shared.state().live_bytes, self.shared.config.bytes_max);
+            for waiting in waiting {
+                let _ = waiting.reply.send(Err(AppendError::Full { bytes, bytes_max }));
+            }
+        } else {
+            refuse(waiting, &Arc::new(error));
         }
+        Turn::Worked
+    }
+
+    /// A sync has failed: nothing of this log is certain any more until the next start.
+    fn poison(&mut self, waiting: Vec<Waiting>, error: io::Error) -> Turn {
+        if let Some(active) = &self.active {
+            // As good as it can be had: the next start must not use this segment again.
+            let bad = segment::bad_path(&self.shared.dir, active.slot);
+            let _ = self.shared.disk.open(&bad, How::Create);
+        }
+        self.shared.fail(waiting, error);
+        Turn::Ended
     }
 }
 
-/// A full disk is undone; of a failing one nothing is known any more.
-fn classify(error: io::Error) -> WriteError {
-    match error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
-        true => WriteError::Poisoned(error),
-        false => WriteError::Undone(error),
-    }
+fn count(waiting: &[Waiting]) -> Seq {
+    waiting.iter().map(|waiting| Seq::from(waiting.records.count())).sum()
 }
 
-fn refuse(waiting: Vec<Waiting>, error: &Arc<io::Error>) {
+pub(super) fn refuse(waiting: Vec<Waiting>, error: &Arc<io::Error>) {
     for waiting in waiting {
         let _ = waiting.reply.send(Err(AppendError::Failed(Arc::clone(error))));
+    }
+}
+
+impl Frame {
+    fn clear(&mut self) {
+        if self.bytes.capacity() > BODY_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+        self.bytes.resize(FRAME_HEADER, 0);
+        self.count = 0;
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.len() - FRAME_HEADER + bytes <= BODY_BYTES_MAX && self.count < RECORDS_MAX
+    }
+
+    fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.count += 1;
+    }
+
+    /// Bytes it takes in its file.
+    fn padded(&self) -> u64 {
+        (self.bytes.len() as u64).next_multiple_of(BLOCK)
+    }
+
+    /// Completes header, CRCs and padding; returns the header's CRC.
+    fn seal(&mut self, kind: FrameType, first_seq: Seq, active: &Active) -> u32 {
+        let mut rest = &mut self.bytes[FRAME_HEADER..];
+        while let Some((record, _)) = record::split(rest) {
+            let length = record.len();
+            let (record, more) = rest.split_at_mut(length);
+            record::seal(record, active.key);
+            rest = more;
+        }
+        let body = &self.bytes[FRAME_HEADER..];
+        let header = FrameHeader {
+            kind,
+            first_seq,
+            count: self.count,
+            body_bytes: body.len() as u32,
+            body_crc: active.key.crc(body),
+            previous_crc: active.previous_crc,
+        };
+        let header = header.encode(active.key);
+        self.bytes[..FRAME_HEADER].copy_from_slice(&header);
+        self.bytes.resize(self.padded() as usize, 0);
+        super::format::le32(&header[FRAME_HEADER - 4..])
     }
 }

@@ -129,12 +129,11 @@ impl Fixture {
         let mut reader = self.stream(stream).wal.reader(0);
         let mut stored = Vec::new();
         while let Some(chunk) = reader.read().unwrap() {
-            let mut rest = chunk.unwrap().body;
-            while let Some((receipt, payload, more)) = crate::wal::take(rest) {
+            for (_, record) in chunk.unwrap().records() {
+                let (receipt, payload) = record.unwrap();
                 let receipt = serde_json::to_value(&receipt).unwrap();
                 let receipt = serde_json::from_value(receipt).unwrap();
                 stored.push((receipt, String::from_utf8(payload.to_vec()).unwrap()));
-                rest = more;
             }
         }
         stored
