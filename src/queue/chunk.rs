@@ -22,6 +22,8 @@ pub(super) struct Passage<'c> {
     pub sequencer: Sequencer,
     /// Positions that an earlier process had finished.
     pub finished: &'c RoaringTreemap,
+    /// Those of them whose events are dead letters, or failed again when they were replayed.
+    pub buried: &'c RoaringTreemap,
     /// Letters that an earlier process was replaying.
     pub unseen: &'c mut HashSet<LetterId>,
     pub loader: &'c mut EventLoader,
@@ -74,6 +76,11 @@ impl Passage<'_> {
 
     fn take(&mut self, raw: RawEvent<'_>) {
         if raw.seq < self.from {
+            return;
+        }
+        if self.buried.contains(raw.seq) {
+            // An earlier replay of a letter, which failed, says nothing about a later one.
+            self.passed.done.insert(raw.seq);
             return;
         }
         let unseen = raw.receipt.replay.filter(|replay| self.unseen.remove(&replay.letter));

@@ -45,6 +45,8 @@ pub(crate) struct Running {
     pub(super) reader: Reader,
     /// Positions above the cursor that an earlier process had finished.
     pub(super) finished: RoaringTreemap,
+    /// Those of them that are dead letters, or replays of such that failed.
+    pub(super) buried: RoaringTreemap,
     /// Letters an earlier process was replaying and whose record has not been seen yet.
     pub(super) unseen: HashSet<LetterId>,
     /// The log's head when this process opened it.
@@ -127,6 +129,7 @@ impl Running {
             dedupe: &mut self.dedupe,
             sequencer: self.sequencer,
             finished: &self.finished,
+            buried: &self.buried,
             unseen: &mut self.unseen,
             loader: &mut self.worker.loader,
             stream: &stream,
@@ -277,6 +280,7 @@ impl Running {
         self.saved_at = ambient::now();
         if self.finished.max().is_some_and(|last| last < low) {
             self.finished.clear();
+            self.buried.clear();
         }
         if let Err(error) = self.worker.stream.wal.reclaim(low) {
             tracing::warn!(stream = %self.worker.stream.name, %error, "can't reclaim the log");

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use roaring::RoaringTreemap;
+
 use super::inbox::{Inbox, Wake};
 use super::local::Running;
 use crate::adapt::Adapter;
@@ -98,8 +100,8 @@ impl Worker {
         self.stream.stats.read_to.set(next_seq);
         let letters =
             self.insist("read the error store", |w| w.errors.positions(&w.stream.name, next_seq))?;
-        let mut finished = stored;
-        finished.extend(letters);
+        let buried: RoaringTreemap = letters.into_iter().collect();
+        let mut finished = stored | &buried;
         let unread = self.stream.wal.head().saturating_sub(next_seq.max(1));
         // A stream that was made for its first event has nothing to go on with.
         if unread > 0 && self.stream.recovered.records > 0 {
@@ -137,6 +139,7 @@ impl Worker {
             sequencer: Sequencer::new(self.stream.config.partitions),
             reader: self.stream.wal.reader(from),
             finished,
+            buried,
             unseen,
             head_at_start: head,
             flushes: Vec::new(),
