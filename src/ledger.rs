@@ -13,6 +13,7 @@ use rusqlite_migration::M;
 
 use crate::dedupe::{IdHash, IdKey};
 use crate::event::{LetterId, Micros, Seq, StreamName};
+use crate::mutant::{self, Mutant};
 use crate::sqlite::{Sqlite, SqliteError};
 use crate::store::{BatchId, Plan, Stored};
 
@@ -256,6 +257,9 @@ fn insert(c: &Connection, plan: &Plan) -> rusqlite::Result<()> {
         crate::time::now(),
         plan.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>(),
     ])?;
+    if mutant::active(Mutant::DedupInsertEarly) {
+        c.execute("UPDATE batches SET stored_at = planned_at WHERE id = ?1", [plan.id.as_bytes()])?;
+    }
     Ok(())
 }
 

@@ -26,6 +26,7 @@ use crate::config::LoadConfig;
 use crate::dedupe::IdKey;
 use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
 use crate::ledger::Commit;
+use crate::mutant::{self, Mutant};
 use crate::sequence::PartitionId;
 use crate::store::{Batch, BatchId, Plan, RowRejection};
 use crate::streams::Stream;
@@ -123,6 +124,9 @@ impl EventLoader {
     /// Everything below is done.
     #[must_use]
     pub fn low(&self) -> Seq {
+        if mutant::active(Mutant::CursorBeforeUpload) {
+            return self.read_to;
+        }
         self.pending.min().unwrap_or(self.read_to)
     }
 

@@ -22,6 +22,7 @@ use crate::dedupe::{Dedupe, IdKey};
 use crate::errors::NewLetter;
 use crate::event::{LetterId, Seq};
 use crate::load::{Delivered, Refused, Settlement};
+use crate::mutant::{self, Mutant};
 use crate::sequence::Sequencer;
 use crate::wal::{Damage, Reader};
 
@@ -140,6 +141,9 @@ impl Running {
         let passed = passage.run(&chunk);
         for damage in passed.lost {
             self.give_up(damage);
+        }
+        if mutant::active(Mutant::RecycleBeforeCommit) {
+            let _ = self.worker.stream.wal.reclaim(self.reader.position());
         }
         self.bury(passed.letters, passed.failed_again)?;
         self.worker.resolve(passed.stored_before, "stored before a restart")?;

@@ -17,6 +17,7 @@ use crate::errors::ErrorStore;
 use crate::event::{LetterId, Micros};
 use crate::ledger::{Commit, Ledger, Progress};
 use crate::load::EventLoader;
+use crate::mutant::{self, Mutant};
 use crate::sequence::Sequencer;
 use crate::sqlite::SqliteError;
 use crate::store::{AnyStore, Plan, Stored};
@@ -108,7 +109,8 @@ impl Worker {
             let (stream, plans) = (&self.stream.name, open.len());
             tracing::info!(%stream, records = unread, plans, "going on with what the log holds");
         }
-        for plan in open {
+        let is_forgotten = |_: &Plan| mutant::active(Mutant::ReplanAfterCrash);
+        for plan in open.into_iter().filter(|plan| !is_forgotten(plan)) {
             match self.find(&plan)? {
                 Some(stored) => {
                     finished |= &plan.seqs;

@@ -15,14 +15,14 @@ use crate::adapt::StreamRules;
 use crate::ambient;
 use crate::config::{LoadConfig, StreamConfig};
 use crate::dedupe::Memory;
-use crate::errors::{ErrorStore, LetterFilter, LetterSummary, Status};
+use crate::errors::{ErrorStore, LetterFilter, LetterSummary};
 use crate::event::{Seq, StreamName};
 use crate::load::{Budget, Delivery, EventLoader};
 use crate::queue::{Hooks, Inbox, Running, Wake, Worker};
 use crate::stats::StreamStats;
 use crate::store::AnyStore;
 use crate::streams::Stream;
-use crate::wal::{Place, Wal, Writer};
+use crate::wal::{Place, Turn, Wal, Writer};
 
 /// A process that lives.
 pub(crate) struct Life {
@@ -166,7 +166,9 @@ impl Life {
 
     /// The log's writer has a turn.
     fn write(&mut self, client: &mut Client) {
-        self.writer.turn(false);
+        if self.writer.turn(false) == Turn::Ended {
+            self.failed.store(true, Relaxed);
+        }
         client.hear();
     }
 

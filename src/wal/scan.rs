@@ -7,6 +7,7 @@ use super::format::{
 };
 use super::record;
 use crate::event::Seq;
+use crate::mutant::{self, Mutant};
 
 /// How far a segment was certainly written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,8 @@ pub(super) fn end(bytes: &[u8], header: &SegmentHeader) -> End {
     let mut end = End { seq: header.first_seq, offset: FRAMES, suspect: None };
     let mut at = FRAMES as usize;
     loop {
-        let frame = frame_at(bytes, at, key).filter(|(frame, _)| frame.first_seq >= end.seq);
+        let frame = frame_at(bytes, at, key)
+            .filter(|(frame, _)| frame.first_seq >= end.seq || mutant::active(Mutant::NoSalt));
         if let Some((frame, _)) = frame.filter(|(frame, body)| key.crc(body) == frame.body_crc) {
             at += frame.bytes() as usize;
             end = End { seq: frame.end_seq(), offset: at as u64, suspect: None };
@@ -54,7 +56,9 @@ pub(super) fn end(bytes: &[u8], header: &SegmentHeader) -> End {
         }
         // Of a frame that is damaged itself at least the first record is passed over.
         let above = frame.map_or(end.seq, |(frame, _)| frame.end_seq());
-        let Some(next) = find(bytes, at + 1, key, above) else { break };
+        let found = find(bytes, at + 1, key, above);
+        let found = found.filter(|_| !mutant::active(Mutant::StopAtFirstBadFrame));
+        let Some(next) = found else { break };
         let seq = frame_at(bytes, next, key).map_or(above, |(frame, _)| frame.first_seq);
         end = End { seq, offset: next as u64, suspect: None };
         at = next;

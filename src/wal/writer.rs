@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use super::disk::{DiskFile, How};
 use super::format::{
     BLOCK, BODY_BYTES_MAX, FRAME_HEADER, FRAMES, FROM_ZEROS, FrameHeader, FrameType, Previous,
-    RECORDS_MAX, SegmentHeader, SegmentKey,
+    RECORDS_MAX, SegmentHeader, SegmentKey, frame_alignment,
 };
 use super::record;
 use super::segment::{self, Unwritten};
 use super::slots::Slot;
 use super::{AppendError, Durable, Extent, Shared, Waiting};
 use crate::event::Seq;
+use crate::mutant::{self, Mutant};
 
 /// How long a log is idle before its last data frame gets a successor.
 const MARK_AFTER: Duration = Duration::from_millis(50);
@@ -202,7 +203,16 @@ impl Writer {
         let crc = self.frame.seal(kind, self.next_seq, active);
         active.file.write_all_at(&self.frame.bytes, active.offset).map_err(segment::unwritten)?;
         let started = Instant::now();
-        active.file.sync().map_err(Unwritten::Unknown)?;
+        if !(mutant::active(Mutant::AckBeforeSync) && kind == FrameType::Data) {
+            active
+                .file
+                .sync()
+                .or_else(|error| match mutant::active(Mutant::RetrySync) {
+                    true => active.file.sync(),
+                    false => Err(error),
+                })
+                .map_err(Unwritten::Unknown)?;
+        }
         let stats = &self.shared.stats;
         stats.sync.record(started.elapsed());
         stats.syncs.add(1);
@@ -334,7 +344,7 @@ impl Frame {
 
     /// Bytes it takes in its file.
     fn padded(&self) -> u64 {
-        (self.bytes.len() as u64).next_multiple_of(BLOCK)
+        (self.bytes.len() as u64).next_multiple_of(frame_alignment())
     }
 
     /// Completes header, CRCs and padding; returns the header's CRC.

@@ -6,7 +6,7 @@ use crate::sim::world::Scenario;
 const SEEDS: u64 = 1_000;
 
 fn finds(mutant: Mutant, scenario: Scenario) {
-    let sweep = Sweep { mutant: Some(mutant), ..Sweep::of(scenario, SEEDS) };
+    let sweep = Sweep { first: 0, seeds: SEEDS, mutant: Some(mutant), ..Sweep::of(scenario, 0) };
     let swept = sweep.run();
     let Some(failure) = &swept.failure else { panic!("{mutant:?} was not found: {swept:?}") };
     println!("{mutant:?}: {failure}");
