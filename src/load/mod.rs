@@ -195,21 +195,28 @@ impl EventLoader {
             || now.saturating_duration_since(open.since) >= self.policy.age_max
     }
 
-    /// Takes the plans of an earlier process whose last event was read: their batches, and the
-    /// plans of which nothing is left.
-    pub fn take_resumed(&mut self) -> (Vec<Arc<Batch>>, Vec<BatchId>) {
+    /// Takes the plans of an earlier process whose last event was read: the batches that hold what
+    /// was planned; and plans of which something was done meanwhile, with what is left of them.
+    pub fn take_resumed(&mut self) -> (Vec<Arc<Batch>>, Vec<(BatchId, Vec<Arc<Batch>>)>) {
         let read_to = self.read_to;
         let (complete, rest) = std::mem::take(&mut self.resumed)
             .into_iter()
             .partition(|r: &Resumed| r.plan.seqs.max().is_none_or(|last| last < read_to));
         self.resumed = rest;
-        let (batches, empty): (Vec<Resumed>, Vec<Resumed>) =
-            complete.into_iter().partition(|r| !r.batch.is_empty());
-        for resumed in batches.iter().chain(&empty) {
-            self.resumed_seqs -= &resumed.plan.seqs;
+        let (mut whole, mut replaced) = (Vec::new(), Vec::new());
+        for Resumed { plan, mut batch } in complete {
+            self.resumed_seqs -= &plan.seqs;
+            if batch.is_empty() {
+                replaced.push((plan.id, vec![]));
+            } else if batch.digest() == plan.digest {
+                whole.push(Arc::new(batch));
+            } else {
+                // Name, digest and message ids of the plan are those of what was planned.
+                batch.id = ambient::new_id();
+                replaced.push((plan.id, vec![Arc::new(batch)]));
+            }
         }
-        let batches = batches.into_iter().map(|r| Arc::new(r.batch)).collect();
-        (batches, empty.into_iter().map(|r| r.plan.id).collect())
+        (whole, replaced)
     }
 
     /// The plans of batches, for the ledger.
