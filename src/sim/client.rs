@@ -51,9 +51,9 @@ pub(crate) type Lost = (u128, Seq, Seq);
 
 /// An event is a function of its number alone.
 fn kind(id: u64) -> Kind {
-    match Chance(id).below(16) {
-        0 => Kind::Invalid,
-        1 => Kind::Poison,
+    match Chance(id).below(96) {
+        0..6 => Kind::Invalid,
+        6 => Kind::Poison,
         _ => Kind::Good,
     }
 }

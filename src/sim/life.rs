@@ -1,7 +1,8 @@
 //! One process, from its start to its death, step by step in an order that chance decides.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -14,6 +15,7 @@ use super::world::World;
 use crate::adapt::StreamRules;
 use crate::ambient;
 use crate::config::{LoadConfig, StreamConfig};
+use crate::damage::Reports;
 use crate::dedupe::Memory;
 use crate::errors::{ErrorStore, LetterFilter, LetterSummary};
 use crate::event::{Seq, StreamName};
@@ -36,8 +38,7 @@ pub(crate) struct Life {
     store: SimStore,
     /// The process has said that it can't go on.
     failed: Arc<AtomicBool>,
-    /// What it has told the operator.
-    told: Arc<Mutex<Vec<String>>>,
+    reports: Reports,
     /// The position of its first record.
     began_at: Seq,
     /// How much of the world's time the runtime knows of.
@@ -101,7 +102,9 @@ impl Life {
         let (inbox, messages) = Inbox::new();
         let (woken, ended) = (inbox.clone(), inbox.clone());
         stream.wal.on_durable(move || woken.durable());
-        let (failed, told) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let failed = Arc::new(AtomicBool::new(false));
+        // No file can be made there: reports live as long as their process.
+        let reports = Reports::open(Path::new("/dev/null/reports"));
         let fails = Arc::clone(&failed);
         stream.wal.on_failed(move |_| fails.store(true, Relaxed));
         let store: Arc<AnyStore> = Arc::new(world.store.clone());
@@ -125,8 +128,9 @@ impl Life {
             runtime: handle,
             inbox: inbox.clone(),
             messages,
-            hooks: hooks(&failed, &told),
+            hooks: hooks(&failed, &reports),
             started: ambient::now(),
+            started_at: crate::time::now(),
             window: Duration::from_secs(24 * 3600),
             memory: Memory::new(1 << 20),
         };
@@ -143,7 +147,7 @@ impl Life {
             errors,
             store,
             failed,
-            told,
+            reports,
             began_at,
             ticked: ambient::simulated::passed(),
         })
@@ -221,7 +225,12 @@ impl Life {
         self.write(client);
         let (reply, mut done) = tokio::sync::oneshot::channel();
         self.inbox.send(Wake::Flush(reply));
-        for _ in 0..5_000 {
+        for turn in 0..5_000 {
+            if turn == 500 {
+                // Too many rows were refused: the worker holds them until somebody mends that.
+                self.store.take_anything();
+                self.inbox.send(Wake::Flush(tokio::sync::oneshot::channel().0));
+            }
             self.write(client);
             self.work();
             self.deliver(8);
@@ -242,14 +251,7 @@ impl Life {
 
     /// Ranges of positions that it has reported as lost, from and up to.
     pub fn reported(&self) -> Vec<(Seq, Seq)> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let range = |text: &String| {
-            let (_, range) = text.split_once("records ")?;
-            let (from, rest) = range.split_once(" to ")?;
-            let (last, _) = rest.split_once(' ')?;
-            Some((from.parse().ok()?, last.parse::<Seq>().ok()? + 1))
-        };
-        told.iter().filter_map(range).collect()
+        self.reports.all().into_iter().flat_map(|report| report.ranges).collect()
     }
 
     /// The positions that a tail found at its start may have had, if bits can rot.
@@ -279,12 +281,12 @@ pub(crate) const QUARANTINE: &str = "/quarantine/events";
 const SUSPECTS: Seq = 1 << 20;
 const PARTITIONS: u16 = 2;
 
-fn hooks(failed: &Arc<AtomicBool>, told: &Arc<Mutex<Vec<String>>>) -> Hooks {
-    let (failed, told) = (Arc::clone(failed), Arc::clone(told));
+fn hooks(failed: &Arc<AtomicBool>, reports: &Reports) -> Hooks {
+    let failed = Arc::clone(failed);
     Hooks {
         fatal: Arc::new(move |_| failed.store(true, Relaxed)),
-        changed: Arc::new(move |text| {
-            told.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-        }),
+        reports: reports.clone(),
+        changed: Arc::new(drop),
+        no_space: Arc::new(|| ()),
     }
 }

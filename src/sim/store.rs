@@ -41,6 +41,8 @@ pub(crate) struct Content {
     back_at: Duration,
     /// Whether a refused row is named, or found by halving.
     names_rows: bool,
+    /// Whether it has learnt to take what was poison.
+    takes_anything: bool,
     /// Objects that stood under another batch's name with another content.
     pub conflicts: u64,
 }
@@ -123,6 +125,11 @@ impl SimStore {
         }
     }
 
+    /// From now on nothing is poison.
+    pub fn take_anything(&self) {
+        self.content().takes_anything = true;
+    }
+
     /// It is away for that long.
     pub fn go_away(&self, time: Duration) {
         self.content().back_at = ambient::simulated::passed() + time;
@@ -143,7 +150,7 @@ impl SimStore {
     /// The answer to a batch that has rows it will never take.
     fn refusal(&self, object: &Object) -> Option<StoreError> {
         let poison = object.poison();
-        if poison.is_empty() {
+        if poison.is_empty() || self.content().takes_anything {
             return None;
         }
         if !self.content().names_rows {

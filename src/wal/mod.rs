@@ -17,6 +17,7 @@
 
 pub mod disk;
 mod format;
+mod inspect;
 mod quarantine;
 mod reader;
 mod record;
@@ -42,13 +43,14 @@ use tokio::sync::oneshot;
 
 use disk::Disk;
 use format::{Previous, SegmentKey};
+pub use inspect::{DamagedBytes, SegmentFacts, inspect, visit};
 use quarantine::Quarantine;
 pub use quarantine::{Damage, Evidence};
 pub use reader::{Chunk, Reader};
 pub use record::{PAYLOAD_BYTES_MAX, Records};
 pub use recovery::Recovered;
 use slots::Spare;
-#[cfg(test)]
+#[cfg_attr(not(test), expect(unused_imports, reason = "only tests give a writer its turns"))]
 pub(crate) use writer::Turn;
 pub(crate) use writer::Writer;
 
