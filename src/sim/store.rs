@@ -101,11 +101,12 @@ impl SimStore {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process has died, and another begins: what was on its way may still arrive.
-    pub fn new_life(&self, chance: &mut Chance) {
+    /// A process has died, and another begins: what was on its way may still arrive, if it may
+    /// be late.
+    pub fn new_life(&self, chance: &mut Chance, late: bool) {
         let mut content = self.content();
         for (key, object) in std::mem::take(&mut content.in_the_air).into_values() {
-            if chance.one_in(2) && object.poison().is_empty() {
+            if late && chance.one_in(2) && object.poison().is_empty() {
                 let late = content.requests;
                 content.requests += 1;
                 content.in_the_air.insert(late, (key, object));
