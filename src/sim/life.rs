@@ -153,6 +153,12 @@ impl Life {
         })
     }
 
+    /// One line on where it goes on.
+    pub fn tell(&self) -> String {
+        let (head, cursor) = (self.stream.wal.head(), self.low());
+        format!("goes on at {head}, stored below {cursor}, {:?}", self.stream.recovered)
+    }
+
     pub fn is_alive(&self) -> bool {
         self.machine.is_alive() && !self.failed.load(Relaxed)
     }

@@ -60,6 +60,7 @@ pub(crate) struct World {
     client: Client,
     chance: Chance,
     scenario: Scenario,
+    tells: bool,
     lost: Vec<Lost>,
     tally: Tally,
     #[expect(dead_code, reason = "dropping it leaves the simulated world")]
@@ -102,6 +103,7 @@ impl World {
             machine,
             chance,
             scenario,
+            tells: std::env::var_os("EVENTKIT_SIM_SEED").is_some(),
             lost: Vec::new(),
             tally: Tally::default(),
         }
@@ -113,15 +115,20 @@ impl World {
         self.machine.switch_on(crash, faults);
         match Life::begin(self) {
             Ok(mut life) => {
+                self.tell(|| format!("{crash:?}: {}", life.tell()));
                 for _ in 0..steps {
                     life.step(&mut self.client, &mut self.chance);
                     if !life.is_alive() {
                         break;
                     }
                 }
+                self.tell(|| format!("it ends at {}", life.stream.wal.head()));
                 self.hear_reports(&life);
             }
-            Err(Stillborn(why)) => self.stillborn(&why, faults),
+            Err(Stillborn(why)) => {
+                self.tell(|| format!("{crash:?}: no start: {why}"));
+                self.stillborn(&why, faults);
+            }
         }
     }
 
@@ -131,6 +138,13 @@ impl World {
         self.drain();
         self.drain();
         self.judge()
+    }
+
+    /// Tells how a seed goes that is repeated.
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if self.tells {
+            println!("{}", what());
+        }
     }
 
     fn faults(&mut self) -> Faults {

@@ -133,6 +133,9 @@ pub(super) fn open(place: &Place<'_>, floor: Seq) -> Result<Log, WalError> {
 
 /// The directory's segments, and whether a sync of theirs once failed.
 fn slots(place: &Place<'_>) -> io::Result<BTreeMap<u32, bool>> {
+    // The names that a killed process gave may be in the cache alone: a segment that is written to
+    // under such a name would have another one after a loss of power.
+    place.disk.sync_dir(place.dir)?;
     let (mut slots, mut bad) = (BTreeSet::new(), BTreeSet::new());
     for name in place.disk.list(place.dir)? {
         match segment::named(&name) {
