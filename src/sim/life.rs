@@ -136,7 +136,7 @@ impl Life {
         };
         let worker = worker.recover().map_err(|_| Stillborn("the worker ended".to_owned()))?;
         let (machine, store) = (world.machine.clone(), world.store.clone());
-        let began_at = stream.wal.head();
+        let began_at = writer.next_seq();
         Ok(Self {
             runtime,
             machine,

@@ -47,9 +47,7 @@ pub(super) struct Log {
     pub spares: Vec<Spare>,
     pub start: Start,
     /// The position behind the last record that there ever was.
-    end: Seq,
-    /// The position of the next record: above that where positions were left out.
-    pub next_seq: Seq,
+    pub end: Seq,
     /// Behind the last segment, records up to there are lost.
     pub lost_to: Seq,
     pub recovered: Recovered,
@@ -119,9 +117,9 @@ pub(super) fn open(place: &Place<'_>, floor: Seq) -> Result<Log, WalError> {
             previous: Previous::default(),
             generation: newest.as_ref().map_or(0, |newest| newest.generation),
             opened: newest.as_ref().map_or(0, |newest| newest.opened).saturating_add(1),
+            next_seq: 1,
         },
         end: 1,
-        next_seq: 1,
         lost_to: 0,
         recovered,
     };
@@ -191,7 +189,7 @@ impl Log {
                 }
                 None => self.read_to_the_end(place, header, &mut extent)?,
             }
-            self.next_seq = self.next_seq.max(extent.end_seq);
+            self.start.next_seq = self.start.next_seq.max(extent.end_seq);
             self.end = self.end.max(header.previous.end_seq);
             if extent.end_offset > FRAMES {
                 self.end = self.end.max(extent.end_seq);
@@ -240,17 +238,17 @@ impl Log {
         if mutant::active(Mutant::AppendInOldSegment) {
             return;
         }
-        if floor > self.next_seq {
+        if floor > self.start.next_seq {
             // Whoever knows those positions had them from a log that had synced them.
             self.recovered.missing = Some((self.end, floor));
             self.lost_to = floor;
             self.end = floor;
-            self.next_seq = floor;
+            self.start.next_seq = floor;
         }
         // Where a segment that held the last records is lost, this end says that they are missing.
         self.start.previous.end_seq = self.end;
         if self.recovered.suspect_tail.is_some() {
-            self.next_seq += JUMP;
+            self.start.next_seq += JUMP;
         }
     }
 }

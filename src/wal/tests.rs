@@ -182,9 +182,9 @@ fn a_tail_torn_at_any_block_is_set_aside_and_nothing_before_it_is_lost() {
         let mut log = Log::open(dir.path());
         assert_eq!(log.read(1), (expected(1..3), vec![]), "cut after {cut} blocks");
         assert!(log.recovered.suspect_tail.is_some());
-        let next = log.wal.head();
+        assert_eq!(log.wal.head(), 3, "what no header declares is not left out yet");
+        let next = log.append(3, 1).first_seq;
         assert!(next > 1 << 20, "positions that may be known are left out");
-        log.append(next, 1);
         assert_eq!(log.read(3).1, vec![], "a jump that is declared is not a loss");
         log.close();
         let second = segments(dir.path()).pop().unwrap();

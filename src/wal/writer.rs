@@ -40,6 +40,8 @@ pub(super) struct Start {
     pub previous: Previous,
     pub generation: u64,
     pub opened: u32,
+    /// The position of the next record: above the log's end where positions are left out.
+    pub next_seq: Seq,
 }
 
 pub(crate) struct Writer {
@@ -50,6 +52,8 @@ pub(crate) struct Writer {
     /// The newest that was ever used.
     generation: u64,
     opened: u32,
+    /// The position of this process's first record.
+    first_seq: Seq,
     next_seq: Seq,
     frame: Frame,
 }
@@ -75,10 +79,15 @@ struct Frame {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, start: Start) -> Self {
-        let next_seq = shared.state().durable;
-        let Start { previous, generation, opened } = start;
-        let frame = Frame::default();
-        Self { shared, active: None, previous, generation, opened, next_seq, frame }
+        let Start { previous, generation, opened, next_seq } = start;
+        let (active, first_seq, frame) = (None, next_seq, Frame::default());
+        Self { shared, active, previous, generation, opened, first_seq, next_seq, frame }
+    }
+
+    /// The position of the next record.
+    #[cfg(test)]
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.next_seq
     }
 
     /// Works until the log is closed or has failed.
@@ -263,7 +272,9 @@ impl Writer {
     /// Lets readers see what is durable; returns whom to tell.
     fn publish(&self) -> Option<Arc<dyn Fn() + Send + Sync>> {
         let mut state = self.shared.state();
-        state.durable = self.next_seq;
+        if self.next_seq > self.first_seq {
+            state.durable = self.next_seq;
+        }
         if let Some(active) = &self.active {
             state.extend(self.next_seq, active.offset);
         }
