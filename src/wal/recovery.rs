@@ -178,15 +178,16 @@ impl Log {
             let mut extent = Extent::new(header);
             extent.is_bad = *is_bad;
             extent.size = *bytes;
-            let told = found[index + 1..]
-                .iter()
-                .map(|next| next.header.previous)
-                .find(|previous| previous.generation == header.generation);
-            match told {
+            let mut later = found[index + 1..].iter().map(|next| next.header.previous);
+            let given_up = later.clone().any(|last| last.generation < header.generation);
+            match later.find(|last| last.generation == header.generation) {
                 Some(previous) => {
                     extent.end_seq = previous.end_seq;
                     extent.end_offset = previous.end_offset;
                 }
+                // Its first frame could not be written, and another segment took its place; what
+                // of that frame is there has positions that were given to other records.
+                None if given_up => {}
                 None => self.read_to_the_end(place, header, &mut extent)?,
             }
             self.start.next_seq = self.start.next_seq.max(extent.end_seq);
