@@ -122,7 +122,10 @@ impl World {
                         break;
                     }
                 }
-                self.tell(|| format!("it ends at {}", life.stream.wal.head()));
+                self.tell(|| {
+                    let (head, lost) = (life.stream.wal.head(), life.reported());
+                    format!("it ends at {head}, and reports {lost:?}")
+                });
                 self.hear_reports(&life);
             }
             Err(Stillborn(why)) => {
@@ -178,7 +181,8 @@ impl World {
         self.tally.crashes += 1;
         if self.scenario.rot {
             let is_segment = |path: &std::path::Path| path.extension().is_some_and(|e| e == "wal");
-            self.disk.content().flip_any(is_segment, &mut self.chance);
+            let flipped = self.disk.content().flip_any(is_segment, &mut self.chance);
+            self.tell(|| format!("flipped: {flipped:?}"));
         }
     }
 
@@ -212,6 +216,7 @@ impl World {
                     let (low, head) = (life.low(), life.stream.wal.head());
                     self.tally.problems.push(format!("drained to {low} of {head}"));
                 }
+                self.tell(|| format!("at last: {}, reports {:?}", life.tell(), life.reported()));
                 self.hear_reports(&life);
                 let letters = life.letters();
                 self.tally.letters = letters.len() as u64;

@@ -126,6 +126,10 @@ pub(super) fn salvage(bytes: &[u8], count: Seq, key: SegmentKey) -> Vec<Salvaged
     let mut at = FRAME_HEADER;
     for _ in 0..count {
         let Some((record, _)) = bytes.get(at..).and_then(record::split) else { return lost };
+        // A length that swallowed its neighbour makes up the number with the padding.
+        if is_zero(record) {
+            return lost;
+        }
         let range = at..at + record.len();
         at = range.end;
         match (record::is_whole(record, key), parts.last_mut()) {
@@ -138,7 +142,11 @@ pub(super) fn salvage(bytes: &[u8], count: Seq, key: SegmentKey) -> Vec<Salvaged
             (false, _) => parts.push(Salvaged::Lost(1)),
         }
     }
-    // One frame fills its region to the last block.
-    let one_frame = at <= bytes.len() && at.next_multiple_of(BLOCK as usize) >= bytes.len();
-    if one_frame { parts } else { lost }
+    // One frame fills its region to the last block, and there is nothing behind its records.
+    let one_frame = at.next_multiple_of(BLOCK as usize) >= bytes.len();
+    if one_frame && bytes.get(at..).is_some_and(is_zero) { parts } else { lost }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }

@@ -278,6 +278,21 @@ fn a_frame_whose_header_is_damaged_is_read_by_its_records() {
 }
 
 #[test]
+fn a_damaged_length_that_swallows_the_next_record_gives_no_record_another_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    log.append(1, 3);
+    log.append(4, 1);
+    log.close();
+    let path = &segments(dir.path())[0];
+    let mut file = std::fs::read(path).unwrap();
+    // A record takes 32 bytes: with 32 more the first ends where the second does.
+    file[(FRAMES + 64) as usize] ^= 32;
+    std::fs::write(path, file).unwrap();
+    assert_eq!(Log::open(dir.path()).read(1), (expected(4..5), vec![(1, 4)]));
+}
+
+#[test]
 fn every_flipped_bit_is_harmless_or_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path());
