@@ -257,7 +257,8 @@ impl Life {
 
     /// Ranges of positions that it has reported as lost, from and up to.
     pub fn reported(&self) -> Vec<(Seq, Seq)> {
-        self.reports.all().into_iter().flat_map(|report| report.ranges).collect()
+        let read = self.reports.all().into_iter().flat_map(|report| report.ranges);
+        read.chain(self.stream.recovered.missing).collect()
     }
 
     /// The positions that a tail found at its start may have had, if bits can rot.

@@ -319,7 +319,7 @@ impl Wal {
                 // Nobody may know of positions that are left out before a header declares it.
                 durable: log.end,
                 consumed: 0,
-                lost_to: log.lost_to,
+                lost_to: log.end,
                 closing: false,
                 failed: None,
                 on_durable: None,

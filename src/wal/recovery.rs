@@ -48,8 +48,6 @@ pub(super) struct Log {
     pub start: Start,
     /// The position behind the last record that there ever was.
     pub end: Seq,
-    /// Behind the last segment, records up to there are lost.
-    pub lost_to: Seq,
     pub recovered: Recovered,
 }
 
@@ -120,7 +118,6 @@ pub(super) fn open(place: &Place<'_>, floor: Seq) -> Result<Log, WalError> {
             next_seq: 1,
         },
         end: 1,
-        lost_to: 0,
         recovered,
     };
     settle(place, &found)?;
@@ -239,12 +236,11 @@ impl Log {
         if mutant::active(Mutant::AppendInOldSegment) {
             return;
         }
-        if floor > self.start.next_seq {
+        if floor > self.end {
             // Whoever knows those positions had them from a log that had synced them.
             self.recovered.missing = Some((self.end, floor));
-            self.lost_to = floor;
             self.end = floor;
-            self.start.next_seq = floor;
+            self.start.next_seq = self.start.next_seq.max(floor);
         }
         // Where a segment that held the last records is lost, this end says that they are missing.
         self.start.previous.end_seq = self.end;
