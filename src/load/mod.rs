@@ -82,6 +82,15 @@ pub struct Settlement {
     pub done: RoaringTreemap,
 }
 
+/// What has become of the plans of an earlier process whose last event was read.
+#[derive(Debug, Default)]
+pub struct Refilled {
+    /// Those that hold what was planned.
+    pub whole: Vec<Arc<Batch>>,
+    /// Those of which something was done or lost meanwhile, with what is left, if anything is.
+    pub replaced: Vec<(BatchId, Vec<Arc<Batch>>)>,
+}
+
 /// A row that the store will never take.
 #[derive(Debug)]
 pub struct Refused {
@@ -208,30 +217,29 @@ impl EventLoader {
             || now.saturating_duration_since(open.since) >= self.policy.age_max
     }
 
-    /// Takes the plans of an earlier process whose last event was read: the batches that hold what
-    /// was planned; and plans of which something was done meanwhile, with what is left of them.
-    pub fn take_resumed(&mut self) -> (Vec<Arc<Batch>>, Vec<(BatchId, Vec<Arc<Batch>>)>) {
+    /// Takes the plans of an earlier process whose last event was read.
+    pub fn take_resumed(&mut self) -> Refilled {
         let read_to = self.read_to;
         let (complete, rest) = std::mem::take(&mut self.resumed)
             .into_iter()
             .partition(|r: &Resumed| r.plan.seqs.max().is_none_or(|last| last < read_to));
         self.resumed = rest;
-        let (mut whole, mut replaced) = (Vec::new(), Vec::new());
+        let mut refilled = Refilled::default();
         for Resumed { plan, mut batch } in complete {
             self.resumed_seqs -= &plan.seqs;
             if batch.is_empty() {
-                replaced.push((plan.id, vec![]));
+                refilled.replaced.push((plan.id, vec![]));
             } else if batch.digest() == plan.digest {
                 // Its name tells whether its date was believed when it was planned.
                 batch.is_undated = self.delivery.object(&batch) != plan.object;
-                whole.push(Arc::new(batch));
+                refilled.whole.push(Arc::new(batch));
             } else {
                 // Name, digest and message ids of the plan are those of what was planned.
                 batch.id = ambient::new_id();
-                replaced.push((plan.id, vec![Arc::new(batch)]));
+                refilled.replaced.push((plan.id, vec![Arc::new(batch)]));
             }
         }
-        (whole, replaced)
+        refilled
     }
 
     /// The plans of batches, for the ledger.

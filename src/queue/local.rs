@@ -223,13 +223,13 @@ impl Running {
 
     fn send_due(&mut self) -> Result<(), Ended> {
         self.worker.loader.send_held(ambient::now());
-        let (whole, replaced) = self.worker.loader.take_resumed();
-        for (plan, left) in replaced {
+        let refilled = self.worker.loader.take_resumed();
+        for (plan, left) in refilled.replaced {
             let plans = self.worker.loader.plans(&left, &self.id_key);
             self.worker.insist("replace a plan", |w| w.ledger.replace(plan, plans.clone()))?;
             self.worker.loader.deliver(left);
         }
-        self.worker.loader.deliver(whole);
+        self.worker.loader.deliver(refilled.whole);
         let all = self.flushes.iter().any(|f| self.reader.position() >= f.target);
         let due = self.worker.loader.take_due(ambient::now(), all);
         if due.is_empty() {
