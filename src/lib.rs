@@ -9,6 +9,10 @@
 pub mod event;
 /// Time as events carry it: microseconds since the epoch, and the formats clients send.
 pub mod time;
+/// What a process takes from its surroundings: the time that passes, identities, chance.
+mod ambient;
+/// Faults that tests put in; a build without tests has none.
+mod mutant;
 /// Raw settings from file, environment and options become final types, once.
 pub mod config;
 /// What was found damaged: a report each, until an operator has seen it.
@@ -49,3 +53,6 @@ pub mod pipeline;
 pub mod status;
 /// The Unix socket through which console and commands look and act.
 pub mod admin;
+/// All of it in one thread, in a world that follows from a seed.
+#[cfg(test)]
+mod sim;

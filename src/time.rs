@@ -94,6 +94,10 @@ pub fn date_hour(at: Micros) -> (String, String) {
 /// The wall clock. A clock before 1970 reads as 0.
 #[must_use]
 pub fn now() -> Micros {
+    #[cfg(test)]
+    if let Some(now) = crate::ambient::simulated::wall() {
+        return now;
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_micros().try_into().unwrap_or(LATEST))

@@ -74,13 +74,30 @@ impl Database {
         Ok(database)
     }
 
+    /// An empty one of the simulation.
+    #[cfg(test)]
+    pub(super) fn in_memory(machine: crate::sim::Machine) -> Connection {
+        crate::sqlite::in_memory(&*MIGRATIONS, machine)
+    }
+
     fn new(
         connection: Connection,
         path: &Path,
         limits: ErrorsConfig,
         published: Arc<Mutex<Counts>>,
     ) -> Result<Self, SqliteError> {
-        let mut database = Self {
+        let mut database = Self::unchecked(connection, path, limits, published);
+        database.count_all()?;
+        Ok(database)
+    }
+
+    pub(super) fn unchecked(
+        connection: Connection,
+        path: &Path,
+        limits: ErrorsConfig,
+        published: Arc<Mutex<Counts>>,
+    ) -> Self {
+        Self {
             connection,
             path: path.to_owned(),
             limits,
@@ -90,16 +107,20 @@ impl Database {
             groups_max: GROUPS_MAX,
             damage: None,
             published,
-        };
-        database.transaction(|database| {
+        }
+    }
+
+    /// Makes what is known about the content true.
+    pub(super) fn count_all(&mut self) -> Result<(), SqliteError> {
+        self.transaction(|database| {
             if !database.groups_hold()? {
-                tracing::warn!(path = %path.display(), "the groups' counts are wrong; counting again");
+                let path = database.path.display();
+                tracing::warn!(%path, "the groups' counts are wrong; counting again");
                 database.rebuild_groups()?;
             }
             database.counts = database.count()?;
             Ok(())
-        })?;
-        Ok(database)
+        })
     }
 
     /// Everything in `work` or nothing; when this returns `Ok` it is on disk.

@@ -15,6 +15,8 @@
 mod audit;
 mod database;
 mod group;
+#[cfg(test)]
+mod in_memory;
 mod letter;
 mod mend;
 mod put;
@@ -28,6 +30,8 @@ mod tests;
 mod worker;
 
 pub use crate::sqlite::SqliteError as ErrorStoreError;
+#[cfg(test)]
+pub(crate) use in_memory::InMemory;
 pub use letter::{
     Attempt, AuditEntry, Claim, Counts, Group, Letter, LetterFilter, LetterSummary, NewLetter,
     Page, Position, Status,

@@ -41,6 +41,9 @@ struct Shared {
     counts: Arc<Mutex<Counts>>,
     damage: Option<Damage>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Instead of the thread, in the simulation.
+    #[cfg(test)]
+    in_memory: Option<super::in_memory::InMemory>,
 }
 
 impl Drop for Shared {
@@ -55,6 +58,22 @@ fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
     let handle = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
     if handle.is_some_and(|handle| handle.join().is_err()) {
         tracing::error!("the error store's thread panicked");
+    }
+}
+
+#[cfg(test)]
+impl ErrorStore {
+    /// A store of the simulation.
+    pub(crate) fn in_memory(database: super::in_memory::InMemory) -> Self {
+        Self(Arc::new(Shared {
+            path: PathBuf::from("in memory"),
+            messages: mpsc::channel(1).0,
+            room: Arc::new(Semaphore::new(0)),
+            counts: Arc::default(),
+            thread: Mutex::default(),
+            damage: None,
+            in_memory: Some(database),
+        }))
     }
 }
 
@@ -81,6 +100,8 @@ impl ErrorStore {
             counts,
             damage,
             thread: Mutex::new(Some(thread)),
+            #[cfg(test)]
+            in_memory: None,
         })))
     }
 
@@ -385,6 +406,10 @@ impl ErrorStore {
         bytes: usize,
         work: impl FnOnce(&mut Database) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ErrorStoreError> {
+        #[cfg(test)]
+        if let Some(database) = &self.0.in_memory {
+            return database.serve(writes, work);
+        }
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB_MAX).min(QUEUE_KIB_MAX);
         let permit = Arc::clone(&self.0.room)
             .acquire_many_owned(kib)

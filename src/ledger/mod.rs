@@ -31,6 +31,7 @@ use row::{BATCH, BatchRow, IDS, State, unseal};
 
 use crate::dedupe::{IdHash, IdKey};
 use crate::event::{LetterId, Micros, Seq, StreamName};
+use crate::mutant::{self, Mutant};
 use crate::sqlite::{Damage, Sqlite, SqliteError};
 use crate::store::{BatchId, Found, Plan, Stored};
 
@@ -118,7 +119,23 @@ impl Ledger {
     /// # Errors
     /// As [`Sqlite::open`].
     pub fn open(path: &Path) -> Result<Self, SqliteError> {
-        let db = Sqlite::open(path, &*open::MIGRATIONS, open::check)?;
+        Self::of(Sqlite::open(path, &*open::MIGRATIONS, open::check)?)
+    }
+
+    /// An empty ledger of the simulation.
+    #[cfg(test)]
+    pub(crate) fn in_memory(machine: crate::sim::Machine) -> Result<Self, SqliteError> {
+        Self::of(Sqlite::in_memory(&*open::MIGRATIONS, machine))
+    }
+
+    /// The same file, as a new process of the simulation finds it.
+    #[cfg(test)]
+    pub(crate) fn reopen(&self) -> Result<Self, SqliteError> {
+        self.read(open::check)?;
+        Self::of(self.db.clone())
+    }
+
+    fn of(db: Sqlite) -> Result<Self, SqliteError> {
         let ledger = Self { db, counter: Counter::default(), opened_at: Counter::default() };
         let transactions = ledger.read(counter::read)?;
         ledger.counter.reached(transactions);
@@ -407,7 +424,11 @@ fn insert(
     parent: Option<BatchId>,
     transaction: u64,
 ) -> rusqlite::Result<()> {
-    BatchRow::of_plan(plan, parent, transaction).insert(c, &plan.seqs, &plan.ids, false)
+    let mut row = BatchRow::of_plan(plan, parent, transaction);
+    if mutant::active(Mutant::DedupInsertEarly) {
+        row.stored_at = Some(row.planned_at);
+    }
+    row.insert(c, &plan.seqs, &plan.ids, false)
 }
 
 fn store(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {

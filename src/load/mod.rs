@@ -26,10 +26,12 @@ use std::time::Instant;
 
 use roaring::RoaringTreemap;
 
+use crate::ambient;
 use crate::config::LoadConfig;
 use crate::dedupe::IdKey;
 use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
 use crate::ledger::Commit;
+use crate::mutant::{self, Mutant};
 use crate::sequence::PartitionId;
 use crate::store::{Batch, BatchId, Plan, RowRejection};
 use crate::streams::Stream;
@@ -146,6 +148,9 @@ impl EventLoader {
     /// Everything below is done.
     #[must_use]
     pub fn low(&self) -> Seq {
+        if mutant::active(Mutant::CursorBeforeUpload) {
+            return self.read_to;
+        }
         self.pending.min().unwrap_or(self.read_to)
     }
 
@@ -169,7 +174,7 @@ impl EventLoader {
         let hour = self.dating.believes(at, is_replay, now).then(|| crate::store::hour(at));
         self.stream.stats.undated_events.add(u64::from(hour.is_none()));
         let open = self.open.entry((partition, hour)).or_insert_with(|| {
-            let (id, name) = (uuid::Uuid::now_v7(), self.stream.name.clone());
+            let (id, name) = (ambient::new_id(), self.stream.name.clone());
             let mut batch = Batch::new(id, name, self.stream.wal.log_uuid(), partition);
             batch.is_undated = hour.is_none();
             Open { batch, since: now }
@@ -232,7 +237,7 @@ impl EventLoader {
                 refilled.whole.push(batch);
             } else {
                 // Its name belongs to what was planned.
-                batch.id = uuid::Uuid::now_v7();
+                batch.id = ambient::new_id();
                 refilled.replaced.push((plan.id, vec![batch]));
             }
         }
@@ -326,7 +331,7 @@ impl EventLoader {
         if rows.is_empty() {
             settlement.bisect(batch, &why);
         } else {
-            let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
+            let rest = batch.part(ambient::new_id(), |row| !rows.contains_key(&row));
             settlement.refuse(batch, rows.into_values());
             let rest = if rest.is_empty() { vec![] } else { vec![rest] };
             settlement.replaced.push((batch.id, rest));
@@ -428,8 +433,8 @@ impl Settlement {
         }
         let middle = batch.len() / 2;
         let halves = [
-            batch.part(uuid::Uuid::now_v7(), |row| row < middle),
-            batch.part(uuid::Uuid::now_v7(), |row| row >= middle),
+            batch.part(ambient::new_id(), |row| row < middle),
+            batch.part(ambient::new_id(), |row| row >= middle),
         ];
         self.replaced.push((batch.id, halves.into()));
     }

@@ -26,6 +26,8 @@ pub(super) struct Passage<'c> {
     pub cursor: Seq,
     /// Letters that have to be made again, by position.
     pub missing: &'c BTreeMap<Seq, LetterId>,
+    /// Those of them whose events are dead letters, or failed again when they were replayed.
+    pub buried: &'c RoaringTreemap,
     /// Letters that an earlier process was replaying.
     pub unseen: &'c mut HashSet<LetterId>,
     pub loader: &'c mut EventLoader,
@@ -81,6 +83,11 @@ impl Passage<'_> {
             return;
         }
         if raw.seq < self.cursor && !self.missing.contains_key(&raw.seq) {
+            self.passed.done.insert(raw.seq);
+            return;
+        }
+        if self.buried.contains(raw.seq) {
+            // An earlier replay of a letter, which failed, says nothing about a later one.
             self.passed.done.insert(raw.seq);
             return;
         }

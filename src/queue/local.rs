@@ -18,12 +18,14 @@ use super::inbox::{FlushReport, Wake};
 use super::recall::Recall;
 use super::worker::{Ended, IDLE, Worker};
 use crate::adapt::Adapter;
+use crate::ambient;
 use crate::damage::Report;
 use crate::dedupe::{Dedupe, IdKey};
 use crate::errors::NewLetter;
 use crate::event::{LetterId, Seq};
 use crate::ledger::{Commit, OpenLetter, Step};
 use crate::load::{Delivered, Refused, Settlement};
+use crate::mutant::{self, Mutant};
 use crate::sequence::Sequencer;
 use crate::store::{Batch, BatchId};
 use crate::wal::{Damage, Reader};
@@ -39,7 +41,7 @@ pub(super) struct Flush {
     reply: oneshot::Sender<FlushReport>,
 }
 
-pub(super) struct Running {
+pub(crate) struct Running {
     pub(super) worker: Worker,
     pub(super) adapter: Adapter,
     pub(super) dedupe: Dedupe,
@@ -58,6 +60,8 @@ pub(super) struct Running {
     pub(super) missing: BTreeMap<Seq, LetterId>,
     /// The ledger's cursor when this process read it: below, only what is missing is taken.
     pub(super) cursor_at_start: Seq,
+    /// Those of them that are dead letters, or replays of such that failed.
+    pub(super) buried: RoaringTreemap,
     /// Letters an earlier process was replaying and whose record has not been seen yet.
     pub(super) unseen: HashSet<LetterId>,
     /// The log's head when this process opened it.
@@ -82,7 +86,7 @@ fn ranges(positions: &RoaringTreemap) -> Vec<(Seq, Seq)> {
 
 impl Running {
     /// One turn: take messages, read a chunk, send what is due.
-    pub(super) fn turn(&mut self) -> Result<(), Ended> {
+    pub(crate) fn turn(&mut self) -> Result<(), Ended> {
         let has_more = self.reader.position() < self.worker.stream.wal.head();
         let reads = has_more && self.worker.loader.has_room();
         self.take_messages(reads)?;
@@ -101,7 +105,7 @@ impl Running {
         let mut ended = Vec::new();
         let mut wait = if reads { Duration::ZERO } else { self.sleep_time() };
         loop {
-            let message = match self.worker.messages.recv_timeout(wait) {
+            let message = match ambient::receive(&self.worker.messages, wait) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return Err(Ended),
@@ -121,7 +125,7 @@ impl Running {
     }
 
     fn sleep_time(&self) -> Duration {
-        let now = Instant::now();
+        let now = ambient::now();
         let due = self.worker.loader.next_deadline();
         due.map_or(IDLE, |at| at.saturating_duration_since(now)).min(IDLE)
     }
@@ -148,7 +152,7 @@ impl Running {
         if chunk.first_seq < self.head_at_start {
             let recalled = self.recall.of_chunk(&mut self.worker, &chunk, &self.finished)?;
             self.finished |= recalled.seqs;
-            self.dedupe.remember(recalled.ids, Instant::now());
+            self.dedupe.remember(recalled.ids, ambient::now());
         }
         self.worker.loader.read(from.max(chunk.first_seq), chunk.end_seq());
         let passage = Passage {
@@ -158,16 +162,20 @@ impl Running {
             finished: &self.finished,
             cursor: self.cursor_at_start,
             missing: &self.missing,
+            buried: &self.buried,
             unseen: &mut self.unseen,
             loader: &mut self.worker.loader,
             stream: &stream,
-            now: Instant::now(),
+            now: ambient::now(),
             from,
             passed: Passed::default(),
         };
         let passed = passage.run(&chunk);
         for damage in passed.lost {
             self.give_up(damage)?;
+        }
+        if mutant::active(Mutant::RecycleBeforeCommit) {
+            let _ = self.worker.stream.wal.reclaim(self.reader.position());
         }
         self.bury(passed.letters, passed.failed_again)?;
         self.close(passed.stored_before, "stored before a restart")?;
@@ -261,7 +269,7 @@ impl Running {
     }
 
     fn send_due(&mut self) -> Result<(), Ended> {
-        self.worker.loader.send_held(Instant::now());
+        self.worker.loader.send_held(ambient::now());
         let refilled = self.worker.loader.take_resumed();
         self.worker.loader.deliver(refilled.whole);
         for (plan, mut rest) in refilled.replaced {
@@ -272,7 +280,7 @@ impl Running {
             self.worker.loader.deliver(rest);
         }
         let all = self.flushes.iter().any(|f| self.reader.position() >= f.target);
-        let mut due = self.worker.loader.take_due(Instant::now(), all);
+        let mut due = self.worker.loader.take_due(ambient::now(), all);
         if due.is_empty() {
             return Ok(());
         }
@@ -292,7 +300,7 @@ impl Running {
     }
 
     fn settle(&mut self, ended: Vec<Delivered>) -> Result<(), Ended> {
-        let mut settlement = self.worker.loader.settle(ended, Instant::now());
+        let mut settlement = self.worker.loader.settle(ended, ambient::now());
         for Refused { batch, row } in &settlement.refused {
             self.dedupe.forget(&batch.event(row.row).message_id);
         }
@@ -337,8 +345,8 @@ impl Running {
 
     /// Saves progress that no commit saves: dead letters and duplicates move the cursor too.
     fn save_cursor(&mut self) -> Result<(), Ended> {
-        if self.forgot_at.elapsed() >= FORGET_IDS {
-            self.forgot_at = Instant::now();
+        if ambient::now().duration_since(self.forgot_at) >= FORGET_IDS {
+            self.forgot_at = ambient::now();
             self.dedupe.expire(self.forgot_at);
             self.worker.insist("forget message ids", |w| {
                 w.ledger.forget_ids(&w.stream.name, w.window_start(), w.memory.ids_max())
@@ -346,7 +354,8 @@ impl Running {
         }
         let low = self.worker.loader.low();
         let idle = self.opened.is_empty() && self.closed.is_empty();
-        if (low <= self.saved_cursor && idle) || self.saved_at.elapsed() < SAVE_CURSOR {
+        let saved_ago = ambient::now().duration_since(self.saved_at);
+        if (low <= self.saved_cursor && idle) || saved_ago < SAVE_CURSOR {
             return Ok(());
         }
         self.commit(&Settlement::default())
@@ -366,9 +375,10 @@ impl Running {
 
     fn cursor_saved(&mut self, low: Seq) {
         self.saved_cursor = low;
-        self.saved_at = Instant::now();
+        self.saved_at = ambient::now();
         if self.finished.max().is_some_and(|last| last < low) {
             self.finished.clear();
+            self.buried.clear();
         }
         if let Err(error) = self.worker.stream.wal.reclaim(low) {
             tracing::warn!(stream = %self.worker.stream.name, %error, "can't reclaim the log");
@@ -391,7 +401,7 @@ impl Running {
         let stats = &self.worker.stream.stats;
         let before =
             FlushReport { events: stats.stored_events.get(), batches: stats.stored_batches.get() };
-        self.worker.loader.try_held(Instant::now());
+        self.worker.loader.try_held(ambient::now());
         self.flushes.push(Flush { target: self.worker.stream.wal.head(), before, reply });
     }
 

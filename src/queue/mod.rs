@@ -11,4 +11,6 @@ mod recall;
 mod worker;
 
 pub use inbox::{FlushReport, Inbox, Wake};
+#[cfg(test)]
+pub(crate) use local::Running;
 pub use worker::{Hooks, Worker};

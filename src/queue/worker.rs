@@ -12,12 +12,14 @@ use super::inbox::{Inbox, Wake};
 use super::local::Running;
 use super::recall::Recall;
 use crate::adapt::Adapter;
+use crate::ambient;
 use crate::damage::Reports;
 use crate::dedupe::{Dedupe, Memory};
 use crate::errors::{ErrorStore, Status};
 use crate::event::{LetterId, Micros, Seq};
 use crate::ledger::{Commit, Ledger, Progress, Step};
 use crate::load::EventLoader;
+use crate::mutant::{self, Mutant};
 use crate::sequence::Sequencer;
 use crate::sqlite::SqliteError;
 use crate::store::{AnyStore, Plan};
@@ -70,7 +72,7 @@ pub struct Worker {
 }
 
 /// The worker has to end: it was told to, or the process can't go on.
-pub(super) struct Ended;
+pub(crate) struct Ended;
 
 /// Why something is not durable yet.
 enum Setback {
@@ -102,7 +104,7 @@ impl Worker {
     }
 
     /// Learns from ledger, error store and store what earlier processes have finished.
-    fn recover(mut self) -> Result<Running, Ended> {
+    pub(crate) fn recover(mut self) -> Result<Running, Ended> {
         let Progress { next_seq, stored, open } = self.insist("read the ledger", |w| {
             w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
         })?;
@@ -132,7 +134,8 @@ impl Worker {
         })?;
         let missing = self.missing_letters(oldest)?;
         self.report_lost(&missing.lost)?;
-        finished.extend(positions.iter().map(|position| position.seq));
+        let buried: RoaringTreemap = positions.iter().map(|position| position.seq).collect();
+        finished |= &buried;
         let opened = positions.iter().filter_map(|p| p.open.map(|letter| (p.seq, letter)));
         let from = missing.in_log.keys().next().map_or(cursor, |first| cursor.min(*first));
         self.loader.nothing_below(from);
@@ -140,7 +143,7 @@ impl Worker {
         let ids = self.insist("read the ledger", |w| {
             w.ledger.ids(&w.stream.name, w.window_start(), w.memory.ids_max())
         })?;
-        dedupe.remember(ids, Instant::now());
+        dedupe.remember(ids, ambient::now());
         Ok(Running {
             dedupe,
             id_key,
@@ -152,13 +155,14 @@ impl Worker {
             opened: opened.collect(),
             closed: Vec::new(),
             missing: missing.in_log,
+            buried,
             unseen,
             cursor_at_start: cursor,
             head_at_start: head,
             flushes: Vec::new(),
             saved_cursor: next_seq.unwrap_or(0),
-            saved_at: Instant::now(),
-            forgot_at: Instant::now(),
+            saved_at: ambient::now(),
+            forgot_at: ambient::now(),
             worker: self,
         })
     }
@@ -176,7 +180,8 @@ impl Worker {
 
     /// Finishes the plans that an earlier process left, or has them filled again.
     fn resume(&mut self, open: Vec<Plan>, finished: &mut RoaringTreemap) -> Result<(), Ended> {
-        for plan in open {
+        let is_forgotten = |_: &Plan| mutant::active(Mutant::ReplanAfterCrash);
+        for plan in open.into_iter().filter(|plan| !is_forgotten(plan)) {
             let found = self.ask("find a batch", |w| w.runtime.block_on(w.store.find(&plan)))?;
             let Some(stored) = found else {
                 self.loader.resume(plan);
@@ -196,7 +201,8 @@ impl Worker {
     /// Ids stored before are not remembered.
     pub(super) fn window_start(&self) -> Micros {
         let window = Micros::try_from(self.window.as_micros()).unwrap_or(Micros::MAX);
-        let passed = Micros::try_from(self.started.elapsed().as_micros()).unwrap_or(Micros::MAX);
+        let passed = Micros::try_from(ambient::now().duration_since(self.started).as_micros())
+            .unwrap_or(Micros::MAX);
         self.started_at.saturating_add(passed).saturating_sub(window)
     }
 
@@ -262,11 +268,11 @@ impl Worker {
 
     /// Sleeps, but ends when told to. Everything else that arrives meanwhile is put back.
     pub(super) fn pause(&mut self, time: Duration) -> Result<(), Ended> {
-        let until = Instant::now() + time;
+        let until = ambient::now() + time;
         let mut kept = Vec::new();
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.messages.recv_timeout(left) {
+            let left = until.saturating_duration_since(ambient::now());
+            match ambient::receive(&self.messages, left) {
                 Ok(Wake::Stop) => return Err(Ended),
                 Ok(other) => kept.push(other),
                 Err(RecvTimeoutError::Timeout) => break,

@@ -10,6 +10,8 @@
 mod checksum;
 mod damage;
 mod error;
+#[cfg(test)]
+mod in_memory;
 mod open;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ pub(crate) use checksum::{Checksum, damaged};
 pub use damage::Damage;
 pub(crate) use damage::{with_suffix, write};
 pub use error::SqliteError;
+#[cfg(test)]
+pub(crate) use in_memory::in_memory;
 pub(crate) use open::connect;
 
 /// Callers that may wait for the thread; the next one blocks.
@@ -43,6 +47,9 @@ pub struct Sqlite {
     queue: Arc<Mutex<Option<mpsc::SyncSender<Work>>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     damage: Option<Arc<Damage>>,
+    /// Instead of the thread, in the simulation.
+    #[cfg(test)]
+    in_memory: Option<in_memory::InMemory>,
 }
 
 impl Sqlite {
@@ -79,6 +86,8 @@ impl Sqlite {
             queue: Arc::new(Mutex::new(Some(sender))),
             thread: Arc::new(Mutex::new(Some(thread))),
             damage,
+            #[cfg(test)]
+            in_memory: None,
         })
     }
 
@@ -98,6 +107,10 @@ impl Sqlite {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SqliteError> {
         let (work, answer) = self.package(work);
+        #[cfg(test)]
+        if let Some(database) = &self.in_memory {
+            return database.serve(work, answer, &self.path);
+        }
         self.queue().and_then(|queue| queue.send(work).ok()).ok_or(SqliteError::Closed)?;
         answer.blocking_recv().unwrap_or(Err(SqliteError::Closed))
     }
@@ -145,26 +158,36 @@ fn in_savepoint<T>(
 
 fn run(connection: &Connection, queue: &mpsc::Receiver<Work>, path: &Path) {
     while let Ok(first) = queue.recv() {
-        let mut answers = Vec::new();
-        let begun = connection.execute_batch("BEGIN IMMEDIATE");
-        let committed = begun.and_then(|()| {
-            answers.push(first(connection));
-            while answers.len() < GROUP {
-                let Ok(next) = queue.try_recv() else { break };
-                answers.push(next(connection));
-            }
-            connection.execute_batch("COMMIT")
-        });
-        let committed = committed.map_err(|error| {
-            // Where SQLite has rolled back by itself there is nothing left to roll back.
-            let _ = connection.execute_batch("ROLLBACK");
-            SqliteError::sqlite(path, error)
-        });
-        for answer in answers {
-            answer(committed.clone());
-        }
+        serve(connection, first, || queue.try_recv().ok(), path);
     }
     let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+/// One transaction: the first, and what waits behind it.
+fn serve(
+    connection: &Connection,
+    first: Work,
+    mut next: impl FnMut() -> Option<Work>,
+    path: &Path,
+) {
+    let mut answers = Vec::new();
+    let begun = connection.execute_batch("BEGIN IMMEDIATE");
+    let committed = begun.and_then(|()| {
+        answers.push(first(connection));
+        while answers.len() < GROUP {
+            let Some(next) = next() else { break };
+            answers.push(next(connection));
+        }
+        connection.execute_batch("COMMIT")
+    });
+    let committed = committed.map_err(|error| {
+        // Where SQLite has rolled back by itself there is nothing left to roll back.
+        let _ = connection.execute_batch("ROLLBACK");
+        SqliteError::sqlite(path, error)
+    });
+    for answer in answers {
+        answer(committed.clone());
+    }
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@
 //!   and not a torn tail. Marks see to it that the last data frame soon has a successor.
 
 use crate::event::{Micros, Seq};
+use crate::mutant::{self, Mutant};
 
 /// What offsets and lengths of frames are multiples of.
 pub(super) const BLOCK: u64 = 4096;
@@ -192,6 +193,9 @@ impl SegmentHeader {
     /// What the CRCs of this segment's frames and records begin with.
     pub(super) fn key(&self) -> SegmentKey {
         let crc = crc32c::crc32c(&self.log_uuid.to_le_bytes());
+        if mutant::active(Mutant::NoSalt) {
+            return SegmentKey { generation: self.generation, crc };
+        }
         let crc = crc32c::crc32c_append(crc, &self.generation.to_le_bytes());
         let crc = crc32c::crc32c_append(crc, &self.salt);
         SegmentKey { generation: self.generation, crc }
@@ -288,18 +292,24 @@ impl FrameHeader {
 
     /// Whether a frame of that generation was begun here, whatever has become of it.
     pub(super) fn may_be(bytes: &[u8], generation: u64) -> bool {
-        bytes.len() >= 16 && &bytes[..4] == FRAME_MAGIC && le64(&bytes[8..]) == generation
+        let is_of = |found| found == generation || mutant::active(Mutant::NoSalt);
+        bytes.len() >= 16 && &bytes[..4] == FRAME_MAGIC && is_of(le64(&bytes[8..]))
     }
 
     /// Bytes it takes in its file.
     pub(super) fn bytes(&self) -> u64 {
-        (FRAME_HEADER as u64 + u64::from(self.body_bytes)).next_multiple_of(BLOCK)
+        (FRAME_HEADER as u64 + u64::from(self.body_bytes)).next_multiple_of(frame_alignment())
     }
 
     /// The position behind its last record.
     pub(super) fn end_seq(&self) -> Seq {
         self.first_seq + Seq::from(self.count)
     }
+}
+
+/// Frames begin at multiples of this.
+pub(super) fn frame_alignment() -> u64 {
+    if mutant::active(Mutant::UnalignedFrames) { 8 } else { BLOCK }
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {

@@ -316,9 +316,10 @@ impl Wal {
                 segments: log.segments,
                 spares: log.spares,
                 making: Vec::new(),
-                durable: log.next_seq,
+                // Nobody may know of positions that are left out before a header declares it.
+                durable: log.end,
                 consumed: 0,
-                lost_to: log.lost_to,
+                lost_to: log.end,
                 closing: false,
                 failed: None,
                 on_durable: None,

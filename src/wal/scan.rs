@@ -7,6 +7,7 @@ use super::format::{
 };
 use super::record;
 use crate::event::Seq;
+use crate::mutant::{self, Mutant};
 
 /// How far a segment was certainly written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,8 @@ impl Iterator for Walk<'_> {
             return None;
         }
         let (at, key) = (self.at, self.key);
-        let frame = frame_at(self.bytes, at, key).filter(|(f, _)| f.first_seq >= self.expected);
+        let frame = frame_at(self.bytes, at, key)
+            .filter(|(f, _)| f.first_seq >= self.expected || mutant::active(Mutant::NoSalt));
         if let Some((frame, _)) = frame.filter(|(frame, body)| key.crc(body) == frame.body_crc) {
             self.at += frame.bytes() as usize;
             self.expected = frame.end_seq();
@@ -77,7 +79,8 @@ impl Iterator for Walk<'_> {
         }
         // Of a frame that is damaged itself at least the first record is passed over.
         let above = frame.map_or(self.expected, |(frame, _)| frame.end_seq());
-        let next = find(self.bytes, at + 1, key, above)?;
+        let next = find(self.bytes, at + 1, key, above);
+        let next = next.filter(|_| !mutant::active(Mutant::StopAtFirstBadFrame))?;
         let (from, range) = (self.expected, at..next);
         self.at = next;
         self.expected = frame_at(self.bytes, next, key).map_or(above, |(f, _)| f.first_seq);
@@ -123,6 +126,10 @@ pub(super) fn salvage(bytes: &[u8], count: Seq, key: SegmentKey) -> Vec<Salvaged
     let mut at = FRAME_HEADER;
     for _ in 0..count {
         let Some((record, _)) = bytes.get(at..).and_then(record::split) else { return lost };
+        // A length that swallowed its neighbour makes up the number with the padding.
+        if is_zero(record) {
+            return lost;
+        }
         let range = at..at + record.len();
         at = range.end;
         match (record::is_whole(record, key), parts.last_mut()) {
@@ -135,7 +142,11 @@ pub(super) fn salvage(bytes: &[u8], count: Seq, key: SegmentKey) -> Vec<Salvaged
             (false, _) => parts.push(Salvaged::Lost(1)),
         }
     }
-    // One frame fills its region to the last block.
-    let one_frame = at <= bytes.len() && at.next_multiple_of(BLOCK as usize) >= bytes.len();
-    if one_frame { parts } else { lost }
+    // One frame fills its region to the last block, and there is nothing behind its records.
+    let one_frame = at.next_multiple_of(BLOCK as usize) >= bytes.len();
+    if one_frame && bytes.get(at..).is_some_and(is_zero) { parts } else { lost }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }

@@ -182,9 +182,9 @@ fn a_tail_torn_at_any_block_is_set_aside_and_nothing_before_it_is_lost() {
         let mut log = Log::open(dir.path());
         assert_eq!(log.read(1), (expected(1..3), vec![]), "cut after {cut} blocks");
         assert!(log.recovered.suspect_tail.is_some());
-        let next = log.wal.head();
+        assert_eq!(log.wal.head(), 3, "what no header declares is not left out yet");
+        let next = log.append(3, 1).first_seq;
         assert!(next > 1 << 20, "positions that may be known are left out");
-        log.append(next, 1);
         assert_eq!(log.read(3).1, vec![], "a jump that is declared is not a loss");
         log.close();
         let second = segments(dir.path()).pop().unwrap();
@@ -275,6 +275,21 @@ fn a_frame_whose_header_is_damaged_is_read_by_its_records() {
     log.close();
     flip(&segments(dir.path())[0], FRAMES + BLOCK + 20);
     assert_eq!(Log::open(dir.path()).read(1), (expected(1..31), vec![]));
+}
+
+#[test]
+fn a_damaged_length_that_swallows_the_next_record_gives_no_record_another_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    log.append(1, 3);
+    log.append(4, 1);
+    log.close();
+    let path = &segments(dir.path())[0];
+    let mut file = std::fs::read(path).unwrap();
+    // A record takes 32 bytes: with 32 more the first ends where the second does.
+    file[(FRAMES + 64) as usize] ^= 32;
+    std::fs::write(path, file).unwrap();
+    assert_eq!(Log::open(dir.path()).read(1), (expected(4..5), vec![(1, 4)]));
 }
 
 #[test]
