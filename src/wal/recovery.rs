@@ -191,7 +191,7 @@ impl Log {
             self.end = self.end.max(header.previous.end_seq);
             if extent.end_offset > FRAMES {
                 self.end = self.end.max(extent.end_seq);
-                self.recovered.records += extent.end_seq - extent.first_seq;
+                self.recovered.records += extent.end_seq.saturating_sub(extent.first_seq);
                 self.start.previous = Previous {
                     generation: header.generation,
                     end_seq: extent.end_seq,
