@@ -185,7 +185,10 @@ impl Log {
                     extent.end_seq = previous.end_seq;
                     extent.end_offset = previous.end_offset;
                 }
-                None => self.read_to_the_end(place, header, &mut extent)?,
+                None => {
+                    let is_last = index + 1 == found.len();
+                    self.read_to_the_end(place, header, &mut extent, is_last)?;
+                }
             }
             self.next_seq = self.next_seq.max(extent.end_seq);
             self.end = self.end.max(header.previous.end_seq);
@@ -212,6 +215,7 @@ impl Log {
         place: &Place<'_>,
         header: &SegmentHeader,
         extent: &mut Extent,
+        is_last: bool,
     ) -> Result<(), WalError> {
         let path = segment::path(place.dir, header.slot);
         let fail = |source| WalError::io(&path, "read", source);
@@ -223,7 +227,9 @@ impl Log {
         let End { seq, offset, suspect } = scan::end(&bytes, header);
         extent.end_seq = seq;
         extent.end_offset = offset;
-        if let Some(range) = suspect {
+        // A segment is left for the next one after its last frame was synced: in any but the last
+        // the end is no torn tail, but damage, and what is missing behind it is told as that.
+        if let Some(range) = suspect.filter(|_| is_last) {
             let tail = &bytes[range.start as usize..range.end as usize];
             let kept = place.quarantine.keep(place.disk, &path, range.start, tail);
             self.recovered.suspect_tail = Some(kept);
@@ -233,6 +239,11 @@ impl Log {
 
     /// The next record stands above every position that anybody knows.
     fn go_on_above(&mut self, floor: Seq) {
+        // A segment that was started may know of records although it holds none itself.
+        let there = self.segments.back().map_or(1, |last| last.end_seq);
+        if self.end > there {
+            self.lost_to = self.end;
+        }
         if floor > self.next_seq {
             // Whoever knows those positions had them from a log that had synced them.
             self.recovered.missing = Some((self.end, floor));

@@ -309,6 +309,22 @@ fn every_flipped_bit_is_harmless_or_reported() {
 }
 
 #[test]
+fn damage_at_the_end_of_a_segment_that_others_follow_is_no_torn_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    for first in 1..=9 {
+        log.append(first, 1);
+    }
+    // The first is a spare now, and the header that said where it ended is gone.
+    log.wal.reclaim(9).unwrap();
+    log.close();
+    flip(&segments(dir.path())[0], FRAMES + 3 * BLOCK);
+    let log = Log::open(dir.path());
+    assert_eq!((&log.recovered.suspect_tail, log.wal.head()), (&None, 10));
+    assert_eq!(log.read(9), (expected(9..10), vec![]));
+}
+
+#[test]
 fn a_segment_that_is_gone_is_missed_with_its_exact_range() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path());
@@ -321,6 +337,24 @@ fn a_segment_that_is_gone_is_missed_with_its_exact_range() {
     let (found, lost) = Log::open(dir.path()).read(1);
     assert_eq!(lost, [(5, 9)]);
     assert_eq!(found, [expected(1..5), expected(9..13)].concat());
+}
+
+#[test]
+fn a_segment_that_is_gone_is_missed_by_the_next_ones_header_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    for first in 1..=5 {
+        log.append(first, 1);
+    }
+    let paths = segments(dir.path());
+    let mut started = std::fs::read(&paths[1]).unwrap();
+    started[FRAMES as usize..].fill(0);
+    std::fs::write(&paths[1], started).unwrap();
+    std::fs::remove_file(&paths[0]).unwrap();
+    let mut log = Log::open(dir.path());
+    assert_eq!(log.read(1), (vec![], vec![(1, 5)]));
+    log.append(5, 1);
+    assert_eq!(log.read(1), (expected(5..6), vec![(1, 5)]));
 }
 
 #[test]
