@@ -17,6 +17,8 @@
 
 pub mod disk;
 mod format;
+#[cfg(test)]
+mod memory;
 mod quarantine;
 mod reader;
 mod record;

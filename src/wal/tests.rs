@@ -1,3 +1,5 @@
+mod model;
+
 use super::disk::{How, OsDisk};
 use super::format::{BLOCK, COPY_B, FRAMES};
 use super::writer::Turn;
