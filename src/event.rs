@@ -172,6 +172,25 @@ pub struct Receipt<'a> {
     pub replay: Option<ReplayOrigin>,
 }
 
+impl Receipt<'_> {
+    /// The same, borrowing nothing.
+    #[must_use]
+    pub fn into_owned(self) -> Receipt<'static> {
+        let text = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Receipt {
+            received_at: self.received_at,
+            sent_at: self.sent_at,
+            kind: self.kind,
+            message_id: text(self.message_id),
+            write_key_id: text(self.write_key_id),
+            source: self.source,
+            route: text(self.route),
+            item: self.item,
+            replay: self.replay,
+        }
+    }
+}
+
 /// An accepted event as the log holds it: the payload's bytes as received, and its receipt.
 #[derive(Clone, Debug)]
 pub struct RawEvent<'a> {

@@ -11,8 +11,14 @@ pub mod event;
 pub mod time;
 /// Raw settings from file, environment and options become final types, once.
 pub mod config;
+/// What was found damaged: a report each, until an operator has seen it.
+pub mod damage;
 /// A SQLite file behind a thread of its own: what ledger and error store stand on.
 pub mod sqlite;
+/// How much room the disk has, and whether events are taken.
+pub mod space;
+/// How the disk's room is shared out among the logs.
+pub mod quota;
 /// The counters that every stage bumps, and from which metrics and the console are fed.
 pub mod stats;
 /// HTTP in: routes, encodings, limits, one log record per event, the answer after the sync.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use eventkit::errors::{Attempt, Counts, Group, Letter, LetterSummary, Page, Status};
 use eventkit::event::{Kind, LetterId, Micros, Phase, Receipt, Rejection, StreamName};
 use eventkit::status::{
-    API_VERSION, Capacity, Change, Finding, PartitionStatus, Severity, Sink, Snapshot, Stage,
-    State, StreamStatus, View, WalStatus,
+    API_VERSION, Capacity, Change, Damage, Finding, PartitionStatus, Severity, Sink, Snapshot,
+    Stage, State, StreamStatus, View, WalStatus,
 };
 
 use super::Options;
@@ -92,7 +92,9 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
         rejected_events: events / 50,
         duplicate_events: 312,
         damaged_records: 0,
+        torn_tails: 0,
         skewed_events: 4,
+        undated_events: 0,
         stored_events: events - events / 50 - lag.min(events / 2),
         stored_bytes: events * 140,
         stored_batches: events / 10_000 + 1,
@@ -207,7 +209,9 @@ pub fn snapshot() -> Snapshot {
             cpu_cores: 1.04,
             cpu_cores_max: 4,
             errors_bytes: 38 << 20,
+            ..Capacity::default()
         },
+        damage: Damage::default(),
         changes: [
             (27, "lake put failed, try 3: timed out after 30s"),
             (245, "first validate.missing_field in checkout"),

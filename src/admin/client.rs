@@ -10,7 +10,8 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use super::{Flushed, ListLetters, Replay, Replayed};
+use super::{Acknowledged, Flushed, ListLetters, Replay, Replayed};
+use crate::damage::Report;
 use crate::errors::{Group, Letter, Page};
 use crate::event::LetterId;
 use crate::status::Snapshot;
@@ -121,6 +122,22 @@ impl Client {
     /// [`ClientError`], as every call.
     pub async fn flush(&self) -> Result<Flushed, ClientError> {
         self.post("/v1/flush", &()).await
+    }
+
+    /// Every report of damage, oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError`], as every call.
+    pub async fn damage(&self) -> Result<Vec<Report>, ClientError> {
+        self.get("/v1/damage").await
+    }
+
+    /// Says that the operator has seen every report of damage.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403 where the peer may only look.
+    pub async fn acknowledge_damage(&self) -> Result<Acknowledged, ClientError> {
+        self.post("/v1/damage/acknowledge", &()).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

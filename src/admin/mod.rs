@@ -62,6 +62,13 @@ pub struct Replayed {
     pub refusal: Option<String>,
 }
 
+/// What an acknowledgement did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// Reports that nobody had acknowledged before.
+    pub reports: u64,
+}
+
 /// What a flush did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Flushed {

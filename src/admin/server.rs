@@ -18,7 +18,8 @@ use serde_json::json;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{Flushed, ListLetters, Replay, Replayed};
+use super::{Acknowledged, Flushed, ListLetters, Replay, Replayed};
+use crate::damage::{Report, Reports};
 use crate::errors::{Claim, ErrorStore, ErrorStoreError, LetterFilter};
 use crate::event::{LetterId, ReplayOrigin};
 use crate::streams::{Stream, Streams};
@@ -46,6 +47,8 @@ pub struct Admin {
     pub errors: ErrorStore,
     /// The streams that letters are replayed into.
     pub streams: Streams,
+    /// What was found damaged.
+    pub reports: Reports,
     /// Stores everything that is in the logs.
     pub flush: Flush,
     /// Notes what operators did.
@@ -125,6 +128,8 @@ pub async fn serve(listener: UnixListener, admin: Admin) -> io::Result<()> {
         .route("/v1/groups", get(groups))
         .route("/v1/replay", post(replay))
         .route("/v1/flush", post(flush))
+        .route("/v1/damage", get(damage))
+        .route("/v1/damage/acknowledge", post(acknowledge))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .fallback(|| async { Refusal(StatusCode::NOT_FOUND, "not_found", "no such route".into()) })
         .with_state(admin);
@@ -167,6 +172,34 @@ async fn flush(
 ) -> Result<Json<Flushed>, Refusal> {
     allowed(&peer)?;
     Ok(Json((admin.flush)().await))
+}
+
+async fn damage(State(admin): State<Admin>) -> Json<Vec<Report>> {
+    Json(admin.reports.all())
+}
+
+async fn acknowledge(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Acknowledged>, Refusal> {
+    allowed(&peer)?;
+    let reports = admin.reports.clone();
+    let acknowledged = tokio::task::spawn_blocking(move || reports.acknowledge()).await;
+    match acknowledged.map_err(io::Error::other).flatten() {
+        Ok(reports) => {
+            if reports > 0 {
+                (admin.changed)(format!(
+                    "{reports} damage reports acknowledged by {}",
+                    peer.name()
+                ));
+            }
+            Ok(Json(Acknowledged { reports }))
+        }
+        Err(error) => {
+            let message = format!("a report can't be written: {error}");
+            Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, "io", message))
+        }
+    }
 }
 
 fn allowed(peer: &Peer) -> Result<(), Refusal> {

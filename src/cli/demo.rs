@@ -93,6 +93,8 @@ impl Demo {
         let mut config = Config::with_data_dir(dir);
         config.listen = address(options.listen.as_deref(), config.listen)?;
         config.metrics_listen = address(options.metrics_listen.as_deref(), config.metrics_listen)?;
+        // What it shows is gone with its directory, which may be in memory.
+        config.disk.allow_any_filesystem = true;
         // A newcomer wants to see batches land, not to wait for them.
         config.load.age_max = Duration::from_secs(5);
         let interactive = interactive();

@@ -14,6 +14,7 @@ mod run;
 mod service;
 mod status;
 mod traffic;
+mod wal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +77,9 @@ enum Command {
     /// Look at dead letters and replay them
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Look at the logs, and at what was found damaged
+    #[command(subcommand)]
+    Wal(wal::Wal),
     /// Check a configuration and the state of its data directory
     Check(print::Form),
     /// Show every setting, its value and where it comes from
@@ -154,6 +158,7 @@ impl Cli {
             Command::Status(form) => status::status(&options, &form),
             Command::Flush(form) => status::flush(&options, &form),
             Command::Dlq(dlq) => dlq.run(&options),
+            Command::Wal(wal) => wal.run(&options),
             Command::Check(form) => config::check(&options, &form),
             Command::Config(show) => show.run(&options),
             Command::Completions { shell } => {

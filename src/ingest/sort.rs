@@ -116,7 +116,7 @@ pub(super) fn letter_of_body(
     receipt.kind = facts.intake.kind();
     let stream = StreamName::new(facts.intake.stream(None))?;
     let payload = &body[..body.len().min(bytes_max)];
-    Ok(letter(stream, payload, owned(receipt), rejection(fault), None))
+    Ok(letter(stream, payload, receipt.into_owned(), rejection(fault), None))
 }
 
 struct Sorter<'a> {
@@ -169,7 +169,8 @@ impl Sorter<'_> {
             message: format!("the event has {} bytes, above {max}", payload.len()),
         };
         let stream = lot.stream.clone();
-        let letter = letter(stream, payload.as_bytes(), owned(receipt), rejection, Some(look));
+        let letter =
+            letter(stream, payload.as_bytes(), receipt.into_owned(), rejection, Some(look));
         lot.letters.push(letter);
         Ok(())
     }
@@ -185,7 +186,7 @@ impl Sorter<'_> {
         };
         let lot = lot(&mut self.lots, self.facts.intake.stream(None))?;
         let stream = lot.stream.clone();
-        lot.letters.push(letter(stream, bytes, owned(receipt), rejection(&fault), None));
+        lot.letters.push(letter(stream, bytes, receipt.into_owned(), rejection(&fault), None));
         self.fault.get_or_insert(fault);
         Ok(())
     }
@@ -240,21 +241,6 @@ fn letter(
         receipt,
         library: library.name,
         library_version: library.version,
-    }
-}
-
-fn owned(receipt: Receipt<'_>) -> Receipt<'static> {
-    let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
-    Receipt {
-        received_at: receipt.received_at,
-        sent_at: receipt.sent_at,
-        kind: receipt.kind,
-        message_id: own(receipt.message_id),
-        write_key_id: own(receipt.write_key_id),
-        source: receipt.source,
-        route: own(receipt.route),
-        item: receipt.item,
-        replay: receipt.replay,
     }
 }
 

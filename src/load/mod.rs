@@ -9,13 +9,18 @@
 //! and the cursor are one transaction; a refused row is in the error store before its position
 //! counts as done; the cursor never passes a position that is not done.
 
+mod breaker;
 mod budget;
+mod dating;
 mod deliver;
 
 pub use budget::{Budget, Share};
 pub use deliver::{Delivered, Delivery, Outcome};
 
-use std::collections::{BTreeMap, HashMap};
+use breaker::{Breaker, Verdict};
+use dating::Dating;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,10 +52,16 @@ pub struct EventLoader {
     policy: LoadConfig,
     share: Share,
     delivery: Delivery,
-    open: BTreeMap<(PartitionId, i64), Open>,
+    /// By partition and hour of receipt, which is `None` where that is not believed.
+    open: BTreeMap<(PartitionId, Option<i64>), Open>,
+    dating: Dating,
     resumed: Vec<Resumed>,
     resumed_seqs: RoaringTreemap,
+    /// Planned and not finished: under way, or held.
     flying: HashMap<BatchId, Arc<Batch>>,
+    breaker: Breaker,
+    /// What is not sent while the breaker is open: before the others what was refused.
+    held: VecDeque<Arc<Batch>>,
     /// Positions that were read and are neither stored nor dead-lettered.
     pending: RoaringTreemap,
     read_to: Seq,
@@ -88,9 +99,12 @@ impl EventLoader {
             share,
             delivery,
             open: BTreeMap::new(),
+            dating: Dating::default(),
             resumed: Vec::new(),
             resumed_seqs: RoaringTreemap::new(),
             flying: HashMap::new(),
+            breaker: Breaker::default(),
+            held: VecDeque::new(),
             pending: RoaringTreemap::new(),
             read_to: 0,
         }
@@ -141,15 +155,14 @@ impl EventLoader {
             self.share.take(resumed.batch.bytes() - before);
             return added;
         }
-        let hour = crate::store::hour(raw.receipt.received_at);
-        let open = self.open.entry((partition, hour)).or_insert_with(|| Open {
-            batch: Batch::new(
-                uuid::Uuid::now_v7(),
-                self.stream.name.clone(),
-                self.stream.wal.log_uuid(),
-                partition,
-            ),
-            since: now,
+        let (at, is_replay) = (raw.receipt.received_at, raw.receipt.replay.is_some());
+        let hour = self.dating.believes(at, is_replay, now).then(|| crate::store::hour(at));
+        self.stream.stats.undated_events.add(u64::from(hour.is_none()));
+        let open = self.open.entry((partition, hour)).or_insert_with(|| {
+            let (id, name) = (uuid::Uuid::now_v7(), self.stream.name.clone());
+            let mut batch = Batch::new(id, name, self.stream.wal.log_uuid(), partition);
+            batch.is_undated = hour.is_none();
+            Open { batch, since: now }
         });
         let before = open.batch.bytes();
         let added = open.batch.push(raw.seq, raw.payload, event);
@@ -164,13 +177,13 @@ impl EventLoader {
     #[must_use]
     pub fn has_room(&self) -> bool {
         // A plan of an earlier process can only be put once its last event was read.
-        !self.resumed.is_empty() || self.share.has_room(self.stream.stats.store_failing.get() > 0)
+        !self.resumed.is_empty() || self.share.has_room(self.stream.stats.is_store_in_trouble())
     }
 
     /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
     /// (then the largest first, until it is not).
     pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Arc<Batch>> {
-        let mut due: Vec<(PartitionId, i64)> = self
+        let mut due: Vec<(PartitionId, Option<i64>)> = self
             .open
             .iter()
             .filter(|(_, open)| all || self.is_due(open, now))
@@ -203,7 +216,12 @@ impl EventLoader {
         for resumed in batches.iter().chain(&empty) {
             self.resumed_seqs -= &resumed.plan.seqs;
         }
-        let batches = batches.into_iter().map(|r| Arc::new(r.batch)).collect();
+        let batches = batches.into_iter().map(|mut resumed| {
+            // Its name tells whether its date was believed when it was planned.
+            resumed.batch.is_undated = self.delivery.object(&resumed.batch) != resumed.plan.object;
+            Arc::new(resumed.batch)
+        });
+        let batches = batches.collect();
         (batches, empty.into_iter().map(|r| r.plan.id).collect())
     }
 
@@ -213,12 +231,34 @@ impl EventLoader {
         batches.iter().map(|batch| batch.plan(self.delivery.object(batch), key)).collect()
     }
 
-    /// Sends batches whose plans are durable on their way to the store.
+    /// Sends batches whose plans are durable on their way to the store, or holds them.
     pub fn deliver(&mut self, batches: Vec<Arc<Batch>>) {
         for batch in batches {
             self.flying.insert(batch.id, Arc::clone(&batch));
+            match self.breaker.is_open() {
+                true => self.held.push_back(batch),
+                false => self.delivery.start(batch),
+            }
+        }
+    }
+
+    /// Sends what is held: all where the store works again, one where it is time to try, of those
+    /// that were not refused if there are any.
+    pub fn send_held(&mut self, now: Instant) {
+        if !self.breaker.is_open() {
+            self.held.drain(..).for_each(|batch| self.delivery.start(batch));
+        } else if self.breaker.may_try(now)
+            && let Some(batch) = self.held.pop_back()
+        {
+            self.breaker.tries(batch.id);
             self.delivery.start(batch);
         }
+    }
+
+    /// Somebody says that the store works again: what is held is tried with the next
+    /// [`send_held`](Self::send_held).
+    pub fn try_held(&mut self, now: Instant) {
+        self.breaker.try_at(now);
     }
 
     /// Makes attempts that wait for their time start now.
@@ -228,34 +268,81 @@ impl EventLoader {
 
     /// What the ends of deliveries ask for.
     #[must_use]
-    pub fn settle(&self, ended: Vec<Delivered>) -> Settlement {
+    pub fn settle(&mut self, ended: Vec<Delivered>, now: Instant) -> Settlement {
         let mut settlement = Settlement::default();
         for Delivered { batch, outcome } in ended {
             match outcome {
                 Outcome::Stored(stored) => {
+                    self.breaker.stored(batch.id);
                     settlement.done |= batch.seqs();
                     let letters: Vec<LetterId> = batch.letters();
                     settlement.commits.push(Commit { id: batch.id, stored, letters });
                 }
-                Outcome::Rows(rows) => {
-                    let rows: BTreeMap<usize, RowRejection> = rows
-                        .into_iter()
-                        .filter(|r| r.row < batch.len())
-                        .map(|r| (r.row, r))
-                        .collect();
-                    if rows.is_empty() {
-                        settlement.bisect(&batch, "refused rows that it does not have");
-                        continue;
+                Outcome::Rows(rows) => self.refused(&batch, rows, now, &mut settlement),
+                Outcome::Refused(why) => {
+                    if self.may_part(&batch, 1, &why, now) {
+                        settlement.bisect(&batch, &why);
+                        self.parted(&settlement);
                     }
-                    let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
-                    settlement.refuse(&batch, rows.into_values());
-                    let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
-                    settlement.replaced.push((batch.id, rest));
                 }
-                Outcome::Refused(message) => settlement.bisect(&batch, &message),
             }
         }
+        if !self.breaker.is_open() {
+            self.stream.stats.resume_store();
+        }
         settlement
+    }
+
+    fn refused(
+        &mut self,
+        batch: &Arc<Batch>,
+        rows: Vec<RowRejection>,
+        now: Instant,
+        settlement: &mut Settlement,
+    ) {
+        let rows = rows.into_iter().filter(|r| r.row < batch.len()).map(|r| (r.row, r));
+        let rows: BTreeMap<usize, RowRejection> = rows.collect();
+        let why = rows.values().next().map_or_else(
+            || "refused rows that it does not have".to_owned(),
+            |first| format!("{} {}", first.rejection.reason, first.rejection.path),
+        );
+        if !self.may_part(batch, rows.len().max(1), &why, now) {
+            return;
+        }
+        if rows.is_empty() {
+            settlement.bisect(batch, &why);
+        } else {
+            let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
+            settlement.refuse(batch, rows.into_values());
+            let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
+            settlement.replaced.push((batch.id, rest));
+        }
+        self.parted(settlement);
+    }
+
+    /// Whether bad rows of a batch may become dead letters; else it is held.
+    fn may_part(&mut self, batch: &Arc<Batch>, bad: usize, why: &str, now: Instant) -> bool {
+        let verdict = self.breaker.refused(batch.id, batch.len(), bad, now);
+        if verdict == Verdict::Part {
+            return true;
+        }
+        self.held.push_front(Arc::clone(batch));
+        if self.stream.stats.stop_store(format!(
+            "it refuses too much, and batches are held ({why}): mend the store or what it is \
+             sent; one batch is tried at a time, at once with `eventkit flush`"
+        )) {
+            tracing::error!(stream = %self.stream.name, why, "the store refuses too much: \
+                batches are held, and their events stay in the log");
+        }
+        false
+    }
+
+    /// Tells the breaker of the last replacement.
+    fn parted(&mut self, settlement: &Settlement) {
+        if let Some((batch, parts)) = settlement.replaced.last() {
+            let parts: Vec<BatchId> = parts.iter().map(|part| part.id).collect();
+            self.breaker.parted(*batch, &parts);
+        }
     }
 
     /// All of a settlement is durable.

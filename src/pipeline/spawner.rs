@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
-use crate::event::StreamName;
+use crate::event::{Micros, StreamName};
 use crate::ledger::Ledger;
 use crate::load::{Budget, Delivery, EventLoader};
 use crate::queue::{Hooks, Inbox, Wake, Worker};
@@ -41,24 +41,12 @@ pub(super) struct Spawner {
     pub(super) workers: Workers,
     pub(super) runtime: Handle,
     pub(super) started: Instant,
+    pub(super) started_at: Micros,
 }
 
 impl Spawner {
     pub(super) fn spawn(&self, stream: &Arc<Stream>) {
-        if let Some(tail) = &stream.recovered.suspect_tail {
-            tracing::warn!(stream = %stream.name, bytes = tail.bytes, kept = ?tail.kept,
-                "the log had a torn tail of unacknowledged bytes; it is in quarantine");
-        }
-        for segment in &stream.recovered.lost_segments {
-            tracing::error!(stream = %stream.name, segment, "no header of this segment of the log \
-                can be read; it is in quarantine, and the records that were in it are missed");
-        }
-        if let Some((end, known)) = stream.recovered.missing {
-            let name = &stream.name;
-            tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
-                are known elsewhere; what of them was not stored is lost");
-            (self.hooks.changed)(format!("log of {name} has lost its end, from record {end} on"));
-        }
+        self.tell(stream);
         if self.announce.load(Relaxed) {
             (self.hooks.changed)(format!("stream {} created on first use", stream.name));
         }
@@ -87,6 +75,7 @@ impl Spawner {
             messages,
             hooks: self.hooks.clone(),
             started: self.started,
+            started_at: self.started_at,
             window: self.config.dedupe.window,
             memory: Arc::clone(&self.memory),
         };
@@ -98,6 +87,26 @@ impl Spawner {
                 workers.insert(stream.name.clone(), running);
             }
             Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
+        }
+    }
+
+    /// Says what the log found when it was opened. Which records are lost with a segment, or at
+    /// the log's end, is told when they are missed.
+    fn tell(&self, stream: &Stream) {
+        let (name, recovered) = (&stream.name, &stream.recovered);
+        if let Some(tail) = &recovered.suspect_tail {
+            tracing::warn!(stream = %name, bytes = tail.bytes, kept = ?tail.kept,
+                "the log had a torn tail of unacknowledged bytes; it is in quarantine");
+            stream.stats.suspect_tails.add(1);
+        }
+        for segment in &recovered.lost_segments {
+            tracing::error!(stream = %name, segment, "no header of this segment of the log can be \
+                read; it is in quarantine");
+            (self.hooks.changed)(format!("log of {name}: {segment} is in quarantine"));
+        }
+        if let Some((end, known)) = recovered.missing {
+            tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
+                are known elsewhere");
         }
     }
 }

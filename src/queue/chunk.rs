@@ -111,7 +111,7 @@ impl Passage<'_> {
             seq: Some(raw.seq),
             rejections: rejected.rejections,
             payload: raw.payload.to_vec(),
-            receipt: owned(&raw.receipt),
+            receipt: raw.receipt.clone().into_owned(),
             message_id: rejected.message_id,
             library: rejected.library,
             library_version: rejected.library_version,
@@ -135,21 +135,6 @@ fn does_not_fit(message_id: String) -> Rejected {
         message_id: Some(message_id),
         library: None,
         library_version: None,
-    }
-}
-
-fn owned(receipt: &Receipt<'_>) -> Receipt<'static> {
-    let text = |t: &Option<std::borrow::Cow<'_, str>>| t.as_deref().map(|t| t.to_owned().into());
-    Receipt {
-        received_at: receipt.received_at,
-        sent_at: receipt.sent_at,
-        kind: receipt.kind,
-        message_id: text(&receipt.message_id),
-        write_key_id: text(&receipt.write_key_id),
-        source: receipt.source,
-        route: text(&receipt.route),
-        item: receipt.item,
-        replay: receipt.replay,
     }
 }
 

@@ -17,6 +17,7 @@ use super::chunk::{Passage, Passed, letter_of_row};
 use super::inbox::{FlushReport, Wake};
 use super::worker::{Ended, IDLE, Worker};
 use crate::adapt::Adapter;
+use crate::damage::Report;
 use crate::dedupe::{Dedupe, IdKey};
 use crate::errors::NewLetter;
 use crate::event::{LetterId, Seq};
@@ -52,6 +53,18 @@ pub(super) struct Running {
     pub(super) saved_cursor: Seq,
     pub(super) saved_at: Instant,
     pub(super) forgot_at: Instant,
+}
+
+/// Positions that follow each other: the first, and the one behind the last.
+fn ranges(positions: &RoaringTreemap) -> Vec<(Seq, Seq)> {
+    let mut ranges: Vec<(Seq, Seq)> = Vec::new();
+    for seq in positions {
+        match ranges.last_mut() {
+            Some((_, to)) if *to == seq => *to += 1,
+            _ => ranges.push((seq, seq + 1)),
+        }
+    }
+    ranges
 }
 
 impl Running {
@@ -144,17 +157,23 @@ impl Running {
         Ok(())
     }
 
-    /// Says which records are lost, and goes on behind them.
+    /// Says which records are lost, and goes on behind them. What an earlier process had finished
+    /// is none of them.
     fn give_up(&mut self, damage: Damage) {
-        let Damage { from, to, .. } = damage;
+        let mut all = RoaringTreemap::new();
+        all.insert_range(damage.from..damage.to);
+        let lost = ranges(&(&all - &self.finished));
         let stream = &self.worker.stream;
-        tracing::error!(stream = %stream.name, from, to, "log records are damaged and lost");
-        stream.stats.damaged_records.add(to - from);
-        let name = &stream.name;
-        let last = to - 1;
-        let text = format!("log of {name} damaged: records {from} to {last} are lost");
-        (self.worker.hooks.changed)(text);
-        self.worker.loader.done(&RoaringTreemap::from_iter(from..to));
+        if !lost.is_empty() {
+            let evidence = serde_json::to_value(&damage.evidence).unwrap_or_default();
+            let report = Report::of_log(stream.name.as_str(), lost, evidence);
+            stream.stats.damaged_records.add(report.lost);
+            (self.worker.hooks.changed)(report.text.clone());
+            if let Err(error) = self.worker.hooks.reports.add(report) {
+                tracing::error!(stream = %stream.name, %error, "the report can't be kept");
+            }
+        }
+        self.worker.loader.done(&all);
     }
 
     /// Makes dead letters durable.
@@ -195,6 +214,7 @@ impl Running {
     }
 
     fn send_due(&mut self) -> Result<(), Ended> {
+        self.worker.loader.send_held(Instant::now());
         let (resumed, empty) = self.worker.loader.take_resumed();
         for plan in empty {
             self.worker.insist("replace a plan", |w| w.ledger.replace(plan, vec![]))?;
@@ -212,7 +232,7 @@ impl Running {
     }
 
     fn settle(&mut self, ended: Vec<Delivered>) -> Result<(), Ended> {
-        let settlement = self.worker.loader.settle(ended);
+        let settlement = self.worker.loader.settle(ended, Instant::now());
         for Refused { batch, row } in &settlement.refused {
             self.dedupe.forget(&batch.event(row.row).message_id);
         }
@@ -298,6 +318,7 @@ impl Running {
         let stats = &self.worker.stream.stats;
         let before =
             FlushReport { events: stats.stored_events.get(), batches: stats.stored_batches.get() };
+        self.worker.loader.try_held(Instant::now());
         self.flushes.push(Flush { target: self.worker.stream.wal.head(), before, reply });
     }
 

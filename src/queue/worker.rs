@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::inbox::{Inbox, Wake};
 use super::local::Running;
 use crate::adapt::Adapter;
+use crate::damage::Reports;
 use crate::dedupe::{Dedupe, Memory};
 use crate::errors::ErrorStore;
 use crate::event::{LetterId, Micros};
@@ -27,8 +28,12 @@ pub(super) const IDLE: Duration = Duration::from_secs(1);
 pub struct Hooks {
     /// The process can't go on: a sentence for the log. The worker ends after it.
     pub fatal: Arc<dyn Fn(String) + Send + Sync>,
+    /// Where losses are told.
+    pub reports: Reports,
     /// Something changed that an operator wants to see in the list of changes.
     pub changed: Arc<dyn Fn(String) + Send + Sync>,
+    /// The disk is full: what can make room should. The worker tries again.
+    pub no_space: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// One stream's worker.
@@ -53,6 +58,8 @@ pub struct Worker {
     pub hooks: Hooks,
     /// When the process started.
     pub started: Instant,
+    /// What the wall clock said then: what it says later may have jumped.
+    pub started_at: Micros,
     /// For how long a message id is remembered.
     pub window: Duration,
     /// How many ids all streams remember together.
@@ -149,7 +156,8 @@ impl Worker {
     /// Ids stored before are not remembered.
     pub(super) fn window_start(&self) -> Micros {
         let window = Micros::try_from(self.window.as_micros()).unwrap_or(Micros::MAX);
-        crate::time::now().saturating_sub(window)
+        let passed = Micros::try_from(self.started.elapsed().as_micros()).unwrap_or(Micros::MAX);
+        self.started_at.saturating_add(passed).saturating_sub(window)
     }
 
     /// Closes the letters whose event an earlier process stored; returns those whose record has
@@ -198,7 +206,11 @@ impl Worker {
         mut attempt: impl FnMut(&Self) -> Result<T, SqliteError>,
     ) -> Result<T, Ended> {
         loop {
-            match attempt(self).map_err(Setback::from) {
+            let tried = attempt(self);
+            if let Err(SqliteError::Full { .. }) = &tried {
+                (self.hooks.no_space)();
+            }
+            match tried.map_err(Setback::from) {
                 Ok(value) => return Ok(value),
                 Err(Setback::Final(error)) => {
                     (self.hooks.fatal)(format!("can't {what}: {error}"));

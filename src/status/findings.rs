@@ -1,6 +1,8 @@
 //! Findings: where an operator should look, worst first.
 
-use super::{Finding, Severity, Snapshot, StreamStatus, View};
+use super::{Damage, Finding, Severity, Snapshot, StreamStatus, View};
+use crate::event::StreamName;
+use crate::space::Level;
 
 /// A partition this many times the mean is a warning, and twice as many critical.
 const SKEW_WARNING: f64 = 2.0;
@@ -12,24 +14,50 @@ const LOG_FULL_WARNING: f64 = 0.5;
 const REJECTED_RATE_CRITICAL: f64 = 1.0;
 
 /// Everything worth a look, worst first.
-pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
+pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(snapshot.streams.iter().filter_map(damage));
+    findings.extend(damage(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(store));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
     findings.extend(snapshot.streams.iter().filter_map(skew));
     findings.extend(disk(snapshot));
+    findings.extend(snapshot.streams.iter().filter_map(undated));
+    findings.extend(standing.iter().map(|text| Finding {
+        severity: Severity::Warning,
+        view: View::Overview,
+        text: text.clone(),
+        stream: None,
+    }));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
 
-fn damage(stream: &StreamStatus) -> Option<Finding> {
-    let (name, lost) = (&stream.name, stream.damaged_records);
-    (lost > 0).then(|| Finding {
+/// Stays until an operator says that they have seen it.
+fn damage(snapshot: &Snapshot) -> Option<Finding> {
+    let Damage { reports, lost, newest } = &snapshot.damage;
+    let newest = newest.first()?;
+    let more = if *reports > 1 {
+        format!(" ({reports} reports, {lost} events lost in all)")
+    } else {
+        String::new()
+    };
+    Some(Finding {
         severity: Severity::Critical,
         view: View::Wal,
-        text: format!("{name}: {lost} records are damaged and lost; the service's log has where"),
+        text: format!("{}{more}; `eventkit wal damage` has more", newest.text),
+        stream: newest.stream.as_deref().and_then(|name| StreamName::new(name).ok()),
+    })
+}
+
+fn undated(stream: &StreamStatus) -> Option<Finding> {
+    let (name, undated) = (&stream.name, stream.undated_events);
+    (undated > 0).then(|| Finding {
+        severity: Severity::Warning,
+        view: View::Overview,
+        text: format!(
+            "{name}: {undated} events came when the clock had jumped; they are in date=unknown"
+        ),
         stream: Some(name.clone()),
     })
 }
@@ -113,11 +141,12 @@ pub(super) fn skew_note(streams: &[StreamStatus]) -> String {
 
 fn disk(snapshot: &Snapshot) -> Option<Finding> {
     let capacity = &snapshot.capacity;
-    let free = capacity.disk_free_bytes as f64 / capacity.disk_bytes.max(1) as f64;
-    if capacity.disk_bytes == 0 || free >= 0.10 {
-        return None;
-    }
-    let severity = if free < 0.05 { Severity::Critical } else { Severity::Warning };
-    let text = format!("disk {:.1}% free", free * 100.0);
+    let free = capacity.disk_free_bytes as f64 / capacity.disk_bytes.max(1) as f64 * 100.0;
+    let (severity, what) = match capacity.disk_level {
+        Level::Ok => return None,
+        Level::Low => (Severity::Warning, ""),
+        Level::Full => (Severity::Critical, "; no events are taken until there is room"),
+    };
+    let text = format!("disk {free:.1}% free{what}");
     Some(Finding { severity, view: View::Overview, text, stream: None })
 }

@@ -10,14 +10,14 @@ mod process;
 mod prometheus;
 mod sampler;
 
-pub(crate) use process::disk_bytes;
 pub use prometheus::Prometheus;
 pub use sampler::{Changes, Sampler, Sources};
 
 use serde::{Deserialize, Serialize};
 
 use crate::errors::Counts;
-use crate::event::{Micros, StreamName};
+use crate::event::{Micros, Seq, StreamName};
+use crate::space::Level;
 
 /// The version of the snapshot and of the admin routes; a console of another version only looks.
 pub const API_VERSION: u32 = 1;
@@ -59,6 +59,36 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// The last things that changed, newest first, at most 20.
     pub changes: Vec<Change>,
+    /// Reports of damage that nobody has acknowledged.
+    pub damage: Damage,
+}
+
+/// Damage that was found and that no operator has acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Damage {
+    /// How many reports there are.
+    pub reports: u64,
+    /// How many events are lost by them.
+    pub lost: u64,
+    /// The newest of them, newest first, at most 20.
+    pub newest: Vec<DamageNote>,
+}
+
+/// A report of damage, in short.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DamageNote {
+    /// One sentence.
+    pub text: String,
+    /// Whose it was.
+    pub stream: Option<String>,
+    /// The first position that is lost.
+    pub from: Option<Seq>,
+    /// The position behind the last that is lost.
+    pub to: Option<Seq>,
+    /// How many events are lost.
+    pub lost: u64,
+    /// When it was found.
+    pub found_at: Micros,
 }
 
 /// How bad a finding is.
@@ -191,8 +221,13 @@ pub struct StreamStatus {
     pub duplicate_events: u64,
     /// Log records that could not be read any more.
     pub damaged_records: u64,
+    /// Torn tails of its log that a start has set aside.
+    pub torn_tails: u64,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: u64,
+    /// Events whose receive time is not believed; they are below `date=unknown`.
+    #[serde(default)]
+    pub undated_events: u64,
     /// Events whose batch is committed.
     pub stored_events: u64,
     /// Bytes of the objects those became.
@@ -289,10 +324,13 @@ pub struct Capacity {
     pub wal_bytes: u64,
     /// Bytes that the existing logs may have together.
     pub wal_bytes_max: u64,
-    /// Free bytes on the data directory's filesystem.
+    /// Free bytes on the data directory's filesystem, less those that the reserve is short of.
     pub disk_free_bytes: u64,
     /// Size of that filesystem.
     pub disk_bytes: u64,
+    /// Whether that is enough to take events.
+    #[serde(default)]
+    pub disk_level: Level,
     /// Resident memory of the process.
     pub memory_bytes: u64,
     /// The machine's (or cgroup's) memory.

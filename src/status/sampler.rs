@@ -1,23 +1,26 @@
 //! Builds the snapshot, once a second, from the counters.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::history::History;
 use super::process::{self, Cpu};
 use super::{
-    API_VERSION, Capacity, Change, PartitionStatus, Sink, Snapshot, Stage, State, StreamStatus,
-    WalStatus, findings,
+    API_VERSION, Capacity, Change, Damage, DamageNote, PartitionStatus, Sink, Snapshot, Stage,
+    State, StreamStatus, WalStatus, findings,
 };
+use crate::damage::Reports;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
+use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
 
 /// Changes that a snapshot holds.
 const CHANGES: usize = 20;
+/// Reports of damage that a snapshot holds.
+const REPORTS: usize = 20;
 /// Streams whose history a snapshot holds.
 const CHARTED: usize = 16;
 
@@ -50,10 +53,14 @@ pub struct Sources {
     pub store: String,
     /// The last changes.
     pub changes: Changes,
-    /// Where the disk is looked at.
-    pub data_dir: PathBuf,
+    /// What was found damaged.
+    pub reports: Reports,
+    /// The disk's room.
+    pub space: Space,
     /// Where events come in.
     pub listen: String,
+    /// What was found at the start and holds until the next: one sentence each.
+    pub standing: Vec<String>,
     /// When the process started.
     pub started: Instant,
 }
@@ -141,8 +148,9 @@ impl Sampler {
             streams: rows,
             dead_letters,
             changes: self.sources.changes.list(),
+            damage: damage(&self.sources.reports),
         };
-        snapshot.findings = findings::of(&snapshot);
+        snapshot.findings = findings::of(&snapshot, &self.sources.standing);
         snapshot
     }
 
@@ -168,7 +176,7 @@ impl Sampler {
         let uptime_ms = millis(self.sources.started.elapsed());
         let since_ms = stats.pending_since_ms.get();
         let partitions = stats.partition_events.iter().zip(&stats.partition_pending);
-        let store_error = stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let store_error = stats.store_trouble();
         let mut row = StreamStatus {
             name: stream.name.clone(),
             state: State::Idle,
@@ -178,7 +186,9 @@ impl Sampler {
             rejected_events: stats.rejected_events.get(),
             duplicate_events: stats.duplicate_events.get(),
             damaged_records: stats.damaged_records.get(),
+            torn_tails: stats.suspect_tails.get(),
             skewed_events: stats.skewed_events.get(),
+            undated_events: stats.undated_events.get(),
             stored_events: stats.stored_events.get(),
             stored_bytes: stats.stored_bytes.get(),
             stored_batches: stats.stored_batches.get(),
@@ -292,12 +302,13 @@ impl Sampler {
             }
             self.cpu_cores.push_back(self.cpu.cores());
         }
-        let (disk_free_bytes, disk_bytes) = process::disk_bytes(&self.sources.data_dir);
+        let room = self.sources.space.room();
         Capacity {
             wal_bytes: rows.iter().map(|r| r.wal.bytes).sum(),
             wal_bytes_max: rows.iter().map(|r| r.wal.bytes_max).sum(),
-            disk_free_bytes,
-            disk_bytes,
+            disk_free_bytes: room.free_bytes,
+            disk_bytes: room.bytes,
+            disk_level: room.level,
             memory_bytes: process::memory_bytes(),
             memory_bytes_max: process::memory_bytes_max(),
             cpu_cores: self.cpu_cores.iter().sum::<f64>() / self.cpu_cores.len().max(1) as f64,
@@ -335,4 +346,21 @@ fn state_of(row: &StreamStatus, stream: &Stream) -> State {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn damage(reports: &Reports) -> Damage {
+    let news = reports.news();
+    let note = |report: &crate::damage::Report| DamageNote {
+        text: report.text.clone(),
+        stream: report.stream.clone(),
+        from: report.from,
+        to: report.to,
+        lost: report.lost,
+        found_at: report.found_at,
+    };
+    Damage {
+        reports: news.len() as u64,
+        lost: news.iter().map(|report| report.lost).sum(),
+        newest: news.iter().rev().take(REPORTS).map(note).collect(),
+    }
 }

@@ -1,4 +1,5 @@
-//! A batch: events of one stream and partition, received within one hour, in log order.
+//! A batch: events of one stream and partition, received within one hour (or nobody knows when),
+//! in log order.
 //!
 //! Its text lives in one buffer: each payload is copied once, and an event's fields are spans of
 //! it. Nothing is allocated per event.
@@ -80,6 +81,8 @@ pub struct Batch {
     pub log_uuid: u128,
     /// Its partition.
     pub partition: PartitionId,
+    /// Its receive times are not believed: they name no date.
+    pub is_undated: bool,
     text: String,
     rows: Vec<Row>,
 }
@@ -88,7 +91,15 @@ impl Batch {
     /// An empty batch.
     #[must_use]
     pub fn new(id: BatchId, stream: StreamName, log_uuid: u128, partition: PartitionId) -> Self {
-        Self { id, stream, log_uuid, partition, text: String::new(), rows: Vec::new() }
+        Self {
+            id,
+            stream,
+            log_uuid,
+            partition,
+            is_undated: false,
+            text: String::new(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds an event; its position must be above those it has. Returns false, adding nothing,
@@ -260,6 +271,7 @@ impl Batch {
     #[must_use]
     pub fn part(&self, id: BatchId, keep: impl Fn(usize) -> bool) -> Self {
         let mut part = Self::new(id, self.stream.clone(), self.log_uuid, self.partition);
+        part.is_undated = self.is_undated;
         for row in (0..self.rows.len()).filter(|&row| keep(row)) {
             // A part is not larger than the whole, which was addressable.
             part.push(self.rows[row].seq, self.payload(row).as_bytes(), &self.event(row));

@@ -1,7 +1,8 @@
 //! The lake: Parquet files below a prefix of an object store.
 //!
 //! Keys are `{prefix}/stream={s}/date={YYYY-MM-DD}/hour={HH}/{log}-p{partition}-{first}-{last}-{batch}.parquet`,
-//! from the hour of receipt, and follow from the batch alone. A file is put only if it is absent:
+//! from the hour of receipt (`date=unknown/hour=unknown` where the clock was not believed), and
+//! follow from the batch alone. A file is put only if it is absent:
 //! one that is there is compared by the digest in its footer. The local directory is written
 //! through a temporary file, synced with its directory, and linked into place, so that a reader
 //! never sees a part of a file.
@@ -120,8 +121,10 @@ impl EventStore for Lake {
     }
 
     fn object(&self, batch: &Batch) -> String {
-        let (received, _) = batch.received();
-        let (date, hour) = date_hour(received);
+        let (date, hour) = match batch.is_undated {
+            true => ("unknown".to_owned(), "unknown".to_owned()),
+            false => date_hour(batch.received().0),
+        };
         let (first, last) = batch.range();
         let prefix = if self.prefix.is_empty() { "" } else { "/" };
         format!(

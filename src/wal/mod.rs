@@ -17,7 +17,8 @@
 
 pub mod disk;
 mod format;
-#[cfg(test)]
+mod inspect;
+#[cfg(any(test, fuzzing))]
 mod memory;
 mod quarantine;
 mod reader;
@@ -44,13 +45,14 @@ use tokio::sync::oneshot;
 
 use disk::Disk;
 use format::{Previous, SegmentKey};
+pub use inspect::{DamagedBytes, SegmentFacts, inspect, visit};
 use quarantine::Quarantine;
 pub use quarantine::{Damage, Evidence};
 pub use reader::{Chunk, Reader};
 pub use record::{PAYLOAD_BYTES_MAX, Records};
 pub use recovery::Recovered;
 use slots::Spare;
-#[cfg(test)]
+#[cfg_attr(not(test), expect(unused_imports, reason = "only tests give a writer its turns"))]
 pub(crate) use writer::Turn;
 pub(crate) use writer::Writer;
 

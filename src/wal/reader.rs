@@ -58,6 +58,10 @@ pub struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
+    pub(super) fn new(first_seq: Seq, count: u32, body: &'a [u8]) -> Self {
+        Self { first_seq, count, body }
+    }
+
     /// The position behind the last record.
     #[must_use]
     pub fn end_seq(&self) -> Seq {

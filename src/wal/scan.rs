@@ -36,31 +36,63 @@ pub(super) fn find(bytes: &[u8], at: usize, key: SegmentKey, above: Seq) -> Opti
         .find(|&at| frame_at(bytes, at, key).is_some_and(|(frame, _)| frame.first_seq >= above))
 }
 
-/// Reads a segment, from its first byte on, to its end. Damage with a frame behind it is passed
-/// over: that frame proves that it had been acknowledged, and the reader will report it.
-pub(super) fn end(bytes: &[u8], header: &SegmentHeader) -> End {
-    let key = header.key();
-    let mut end = End { seq: header.first_seq, offset: FRAMES, suspect: None };
-    let mut at = FRAMES as usize;
-    loop {
-        let frame = frame_at(bytes, at, key).filter(|(frame, _)| frame.first_seq >= end.seq);
+/// A part of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// A whole frame.
+    Frame { at: usize, frame: FrameHeader },
+    /// Bytes that are none, with a frame behind them: it proves that they had been acknowledged.
+    Damaged { range: Range<usize>, from: Seq, to: Seq },
+}
+
+/// Goes through a segment's bytes, from its first on, piece by piece.
+pub(super) struct Walk<'b> {
+    bytes: &'b [u8],
+    key: SegmentKey,
+    at: usize,
+    expected: Seq,
+    sealed: bool,
+}
+
+impl<'b> Walk<'b> {
+    pub(super) fn new(bytes: &'b [u8], header: &SegmentHeader) -> Self {
+        let (key, expected) = (header.key(), header.first_seq);
+        Self { bytes, key, at: FRAMES as usize, expected, sealed: false }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Piece;
+    fn next(&mut self) -> Option<Piece> {
+        if self.sealed {
+            return None;
+        }
+        let (at, key) = (self.at, self.key);
+        let frame = frame_at(self.bytes, at, key).filter(|(f, _)| f.first_seq >= self.expected);
         if let Some((frame, _)) = frame.filter(|(frame, body)| key.crc(body) == frame.body_crc) {
-            at += frame.bytes() as usize;
-            end = End { seq: frame.end_seq(), offset: at as u64, suspect: None };
-            if frame.kind == FrameType::Seal {
-                return end;
-            }
-            continue;
+            self.at += frame.bytes() as usize;
+            self.expected = frame.end_seq();
+            self.sealed = frame.kind == FrameType::Seal;
+            return Some(Piece::Frame { at, frame });
         }
         // Of a frame that is damaged itself at least the first record is passed over.
-        let above = frame.map_or(end.seq, |(frame, _)| frame.end_seq());
-        let Some(next) = find(bytes, at + 1, key, above) else { break };
-        let seq = frame_at(bytes, next, key).map_or(above, |(frame, _)| frame.first_seq);
-        end = End { seq, offset: next as u64, suspect: None };
-        at = next;
+        let above = frame.map_or(self.expected, |(frame, _)| frame.end_seq());
+        let next = find(self.bytes, at + 1, key, above)?;
+        let (from, range) = (self.expected, at..next);
+        self.at = next;
+        self.expected = frame_at(self.bytes, next, key).map_or(above, |(f, _)| f.first_seq);
+        Some(Piece::Damaged { range, from, to: self.expected })
     }
-    end.suspect = suspect(bytes, end.offset as usize, header);
-    end
+}
+
+/// Reads a segment, from its first byte on, to its end. Damage with a frame behind it is passed
+/// over; the reader will report it.
+pub(super) fn end(bytes: &[u8], header: &SegmentHeader) -> End {
+    let mut walk = Walk::new(bytes, header);
+    walk.by_ref().for_each(drop);
+    let (seq, offset) = (walk.expected, walk.at as u64);
+    let suspect = if walk.sealed { None } else { suspect(bytes, walk.at, header) };
+    End { seq, offset, suspect }
 }
 
 /// Bytes behind the end that may have been a frame: in a segment that held zeros, any that are

@@ -2,7 +2,6 @@ mod model;
 
 use super::disk::{How, OsDisk};
 use super::format::{BLOCK, COPY_B, FRAMES};
-use super::writer::Turn;
 use super::*;
 use crate::event::Receipt;
 
@@ -27,6 +26,9 @@ fn place(dir: &Path, floor: Seq) -> Place {
         ledger_tx: Arc::default(),
     }
 }
+
+/// Whole records, and ranges that are lost.
+type Contents = (Vec<(Seq, String)>, Vec<(Seq, Seq)>);
 
 /// A log whose writer takes its turns when the test says so.
 struct Log {
@@ -61,7 +63,7 @@ impl Log {
     }
 
     /// Every durable record from that position on, and the ranges that are lost.
-    fn read(&self, from: Seq) -> (Vec<(Seq, String)>, Vec<(Seq, Seq)>) {
+    fn read(&self, from: Seq) -> Contents {
         let (mut found, mut lost) = (Vec::new(), Vec::new());
         let mut reader = self.wal.reader(from);
         while let Some(step) = reader.read().unwrap() {
@@ -498,4 +500,19 @@ fn a_log_of_another_machine_is_not_mixed_in() {
     let log = Log::open(dir.path());
     assert_eq!(log.recovered.lost_segments, ["seg-00009.wal"]);
     assert_eq!(log.read(1), (expected(1..9), vec![]));
+}
+
+#[test]
+fn the_format_of_version_1_is_read_whatever_becomes_of_the_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-v1");
+    std::fs::create_dir(dir.path().join("log")).unwrap();
+    for entry in std::fs::read_dir(fixture).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join("log").join(path.file_name().unwrap())).unwrap();
+    }
+    // Three segments, of which the first was used again; data, marks, and a seal.
+    let log = Log::open(dir.path());
+    assert_eq!(log.read(7), (expected(7..31), vec![]));
+    assert_eq!((log.wal.head(), log.recovered.suspect_tail), (31, None));
 }

@@ -11,6 +11,7 @@ use eventkit::config::Config;
 use eventkit::errors::LetterSummary;
 use eventkit::pipeline::Service;
 use eventkit::store::EventStore;
+use eventkit::time::Clock;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 
@@ -30,12 +31,26 @@ pub async fn with_configured<S: EventStore, F: Future>(
     store: Arc<S>,
     work: impl FnOnce(SocketAddr, Client) -> F,
 ) {
+    with_clock(dir, change, Clock::default(), store, work).await;
+}
+
+/// The same with another clock.
+pub async fn with_clock<S: EventStore, F: Future>(
+    dir: &Path,
+    change: impl FnOnce(&mut Config),
+    clock: Clock,
+    store: Arc<S>,
+    work: impl FnOnce(SocketAddr, Client) -> F,
+) {
     let mut config = Config::with_data_dir(dir);
+    // Temporary directories are in memory on many machines.
+    config.disk.allow_any_filesystem = true;
+    config.disk.reserve_bytes = 1 << 20;
     change(&mut config);
     config.listen = "127.0.0.1:0".parse().unwrap();
     config.metrics_listen = "127.0.0.1:0".parse().unwrap();
     let client = Client::new(&config.admin_socket);
-    let service = Service::start(config, store).await.unwrap();
+    let service = Service::start_with(config, store, clock).await.unwrap();
     let listen = service.listen();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(service.run(async move { drop(stopped.await) }));

@@ -1,0 +1,176 @@
+//! A look at a log's files, whether or not a service uses them: changes nothing.
+//!
+//! While a service writes to the log, its last segment may grow under the look.
+
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::disk::{Disk, How};
+use super::format::{FrameHeader, FrameType, SegmentHeader};
+use super::scan::{self, Piece, Walk};
+use super::segment::{self, Head, Named};
+use super::{format::FRAME_HEADER, reader::Chunk};
+use crate::event::{Micros, Receipt, Seq};
+
+/// One segment file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SegmentFacts {
+    /// Its name.
+    pub file: String,
+    /// `used`, `spare`, `lost` (no header can be read) or `newer` (another format).
+    pub state: &'static str,
+    /// Its bytes on disk.
+    pub bytes: u64,
+    /// Strictly increasing per log.
+    pub generation: u64,
+    /// When it was started.
+    pub started_at: Micros,
+    /// The ledger's transaction counter then.
+    pub ledger_tx: u64,
+    /// The position of its first record.
+    pub first_seq: Seq,
+    /// The position behind its last record.
+    pub end_seq: Seq,
+    /// The offset behind its last frame.
+    pub end_offset: u64,
+    /// Frames of records.
+    pub frames: u64,
+    /// Whether the log was closed in order behind its last frame.
+    pub sealed: bool,
+    /// Positions in front of it that were never used, or whose segment was used again.
+    pub jump: u64,
+    /// One of the two copies of its header is damaged.
+    pub header_damaged: bool,
+    /// Damaged bytes.
+    pub damage: Vec<DamagedBytes>,
+    /// Bytes behind its end that look like the beginning of a frame.
+    pub torn_bytes: u64,
+}
+
+/// Bytes of a segment that are not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DamagedBytes {
+    /// Where they are.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+    /// The position of the first record that stood there.
+    pub from: Seq,
+    /// The position behind the last.
+    pub to: Seq,
+    /// How many of those records are lost: the others are whole.
+    pub lost: u64,
+}
+
+impl SegmentFacts {
+    /// Whether anything in it is not as it was written.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.state == "lost" || self.header_damaged || !self.damage.is_empty()
+    }
+}
+
+/// Every segment of the log in that directory, in the order of their use; spare ones last.
+///
+/// # Errors
+/// What the system said.
+pub fn inspect(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<SegmentFacts>> {
+    let mut segments = Vec::new();
+    for name in disk.list(dir)? {
+        if let Some(Named::Segment(_)) = segment::named(&name) {
+            let (bytes, head) = load(disk, &dir.join(&name))?;
+            segments.push(facts(name, &bytes, head));
+        }
+    }
+    segments.sort_by_key(|facts| (facts.generation == 0, facts.generation));
+    for index in 1..segments.len() {
+        let before = segments[index - 1].end_seq;
+        if segments[index].generation > 0 {
+            segments[index].jump = segments[index].first_seq.saturating_sub(before);
+        }
+    }
+    Ok(segments)
+}
+
+/// Calls that with each whole record of the log from a position on, in order, until it returns
+/// false: its position, the file and offset of its frame, its receipt and its payload.
+///
+/// # Errors
+/// What the system said.
+pub fn visit(
+    disk: &dyn Disk,
+    dir: &Path,
+    from: Seq,
+    mut call: impl FnMut(Seq, (&str, u64), Receipt<'_>, &[u8]) -> bool,
+) -> io::Result<()> {
+    for facts in inspect(disk, dir)?.into_iter().filter(|facts| facts.end_seq > from) {
+        let (bytes, head) = load(disk, &dir.join(&facts.file))?;
+        let Head::Started { header, .. } = head else { continue };
+        for piece in Walk::new(&bytes, &header) {
+            let Piece::Frame { at, frame } = piece else { continue };
+            let body = &bytes[at + FRAME_HEADER..][..frame.body_bytes as usize];
+            let chunk = Chunk::new(frame.first_seq, frame.count, body);
+            for (seq, record) in chunk.records().filter(|(seq, _)| *seq >= from) {
+                let Some((receipt, payload)) = record else { continue };
+                if !call(seq, (&facts.file, at as u64), receipt, payload) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn load(disk: &dyn Disk, path: &Path) -> io::Result<(Vec<u8>, Head)> {
+    let file = disk.open(path, How::Read)?;
+    let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
+    let have = file.read_full_at(&mut bytes, 0)?;
+    bytes.truncate(have);
+    Ok((bytes, segment::read_head(&*file)?))
+}
+
+fn facts(file: String, bytes: &[u8], head: Head) -> SegmentFacts {
+    let length = bytes.len() as u64;
+    let facts = |state| SegmentFacts { file, state, bytes: length, ..SegmentFacts::default() };
+    match head {
+        Head::Unused => facts("spare"),
+        Head::Lost => facts("lost"),
+        Head::Newer(_) => facts("newer"),
+        Head::Started { header, repair } => {
+            SegmentFacts { header_damaged: repair.is_some(), ..facts("used") }.with(bytes, &header)
+        }
+    }
+}
+
+impl SegmentFacts {
+    fn with(mut self, bytes: &[u8], header: &SegmentHeader) -> Self {
+        self.generation = header.generation;
+        self.started_at = header.created;
+        self.ledger_tx = header.ledger_tx;
+        self.first_seq = header.first_seq;
+        for piece in Walk::new(bytes, header) {
+            match piece {
+                Piece::Frame { frame: FrameHeader { kind, .. }, .. } => {
+                    self.frames += u64::from(kind == FrameType::Data);
+                    self.sealed = kind == FrameType::Seal;
+                }
+                Piece::Damaged { range, from, to } => {
+                    let parts = scan::salvage(&bytes[range.clone()], to - from, header.key());
+                    let lost = |part: &scan::Salvaged| match part {
+                        scan::Salvaged::Lost(count) => *count,
+                        scan::Salvaged::Records { .. } => 0,
+                    };
+                    let (offset, bytes) = (range.start as u64, range.len() as u64);
+                    let lost = parts.iter().map(lost).sum();
+                    self.damage.push(DamagedBytes { offset, bytes, from, to, lost });
+                }
+            }
+        }
+        let end = scan::end(bytes, header);
+        (self.end_seq, self.end_offset) = (end.seq, end.offset);
+        self.torn_bytes = end.suspect.map_or(0, |range| range.end - range.start);
+        self
+    }
+}
