@@ -240,7 +240,7 @@ impl Reader {
         // Of a frame whose header is whole only the body is damaged.
         let (expected, to, length) = match header {
             Some(frame) => (frame.first_seq, frame.end_seq(), frame.bytes() as usize),
-            None => match scan::find(&bytes, BLOCK as usize, key, open.expected) {
+            None => match scan::find(&bytes, BLOCK as usize, key, open.expected..extent.end_seq) {
                 Some(next) => {
                     let frame = scan::frame_at(&bytes, next, key);
                     (open.expected, frame.map_or(extent.end_seq, |(f, _)| f.first_seq), next)

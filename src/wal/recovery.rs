@@ -179,15 +179,18 @@ impl Log {
             let told = found[index + 1..]
                 .iter()
                 .map(|next| next.header.previous)
-                .find(|previous| previous.generation == header.generation);
+                .find(|previous| previous.generation == header.generation)
+                // Where that can't be, the segment itself is asked.
+                .filter(|end| end.end_seq >= header.first_seq)
+                .filter(|end| (FRAMES..=*bytes).contains(&end.end_offset));
             match told {
                 Some(previous) => {
                     extent.end_seq = previous.end_seq;
                     extent.end_offset = previous.end_offset;
                 }
                 None => {
-                    let is_last = index + 1 == found.len();
-                    self.read_to_the_end(place, header, &mut extent, is_last)?;
+                    let next = found.get(index + 1).map(|next| next.header.previous.end_seq);
+                    self.read_to_the_end(place, header, &mut extent, next)?;
                 }
             }
             self.next_seq = self.next_seq.max(extent.end_seq);
@@ -210,12 +213,14 @@ impl Log {
         Ok(())
     }
 
+    /// Reads a segment whose end nobody knows. The `next` one went on from that position, if
+    /// there is one.
     fn read_to_the_end(
         &mut self,
         place: &Place<'_>,
         header: &SegmentHeader,
         extent: &mut Extent,
-        is_last: bool,
+        next: Option<Seq>,
     ) -> Result<(), WalError> {
         let path = segment::path(place.dir, header.slot);
         let fail = |source| WalError::io(&path, "read", source);
@@ -224,12 +229,12 @@ impl Log {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         let have = file.read_full_at(&mut bytes, 0).map_err(fail)?;
         bytes.truncate(have);
-        let End { seq, offset, suspect } = scan::end(&bytes, header);
+        let End { seq, offset, suspect } = scan::end(&bytes, header, next.unwrap_or(Seq::MAX));
         extent.end_seq = seq;
         extent.end_offset = offset;
         // A segment is left for the next one after its last frame was synced: in any but the last
         // the end is no torn tail, but damage, and what is missing behind it is told as that.
-        if let Some(range) = suspect.filter(|_| is_last) {
+        if let Some(range) = suspect.filter(|_| next.is_none()) {
             let tail = &bytes[range.start as usize..range.end as usize];
             let kept = place.quarantine.keep(place.disk, &path, range.start, tail);
             self.recovered.suspect_tail = Some(kept);

@@ -165,6 +165,9 @@ impl Run {
                 self.consumed += (unread * u64::from(part)).div_ceil(255);
                 self.wal.reclaim(self.consumed).unwrap();
             }
+            // The header of a segment without frames may be all that proves how far the one before
+            // it was written. A process that has written to another has no need of it.
+            Step::Shrink if !self.has_appended => {}
             Step::Shrink => {
                 let before = self.wal.disk_bytes();
                 assert_eq!(before - self.wal.shrink(), self.wal.disk_bytes());
@@ -424,4 +427,22 @@ proptest! {
         run.reopen(true);
         run.check(run.consumed);
     }
+}
+
+#[test]
+fn a_refused_frame_in_a_segment_that_was_left_for_another_takes_no_acknowledged_ones_place() {
+    let mut run = Run::new();
+    // The first segment is full.
+    for _ in 0..4 {
+        run.append(&[(1, 0)]);
+    }
+    // All of a frame but its padding is in the second one when the disk is full.
+    run.disk.fill_after(Some(SEGMENT as usize + 1024 + 4500));
+    run.append(&[(7, 546)]);
+    assert_eq!((run.wal.head(), run.unsure.len()), (5, 7));
+    // No other frame goes over it, because the next one does not fit that segment.
+    run.append(&[(1, 20_000)]);
+    assert_eq!(run.wal.head(), 6);
+    run.reopen(false);
+    run.check(1);
 }
