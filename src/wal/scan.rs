@@ -105,8 +105,8 @@ pub(super) fn end(bytes: &[u8], header: &SegmentHeader, end_seq_max: Seq) -> End
 /// not; in one that was used before, from a block that begins like a frame of this use.
 fn suspect(bytes: &[u8], from: usize, header: &SegmentHeader) -> Option<Range<u64>> {
     let tail = bytes.get(from..)?;
-    let begun =
-        tail.chunks(BLOCK as usize).any(|block| FrameHeader::may_be(block, header.generation));
+    let key = header.key();
+    let begun = tail.chunks(BLOCK as usize).any(|block| FrameHeader::may_be(block, key));
     let zeros_expected = header.compatible & FROM_ZEROS != 0;
     let last = tail.iter().rposition(|&byte| byte != 0)?;
     (begun || zeros_expected).then(|| from as u64..(from + last + 1) as u64)
@@ -129,6 +129,10 @@ pub(super) fn salvage(bytes: &[u8], count: Seq, key: SegmentKey) -> Vec<Salvaged
     let mut at = FRAME_HEADER;
     for _ in 0..count {
         let Some((record, _)) = bytes.get(at..).and_then(record::split) else { return lost };
+        // Padding would pass for empty records, and make up for those that a damaged length skips.
+        if is_zero(record) {
+            return lost;
+        }
         let range = at..at + record.len();
         at = range.end;
         match (record::is_whole(record, key), parts.last_mut()) {
@@ -141,7 +145,11 @@ pub(super) fn salvage(bytes: &[u8], count: Seq, key: SegmentKey) -> Vec<Salvaged
             (false, _) => parts.push(Salvaged::Lost(1)),
         }
     }
-    // One frame fills its region to the last block.
-    let one_frame = at <= bytes.len() && at.next_multiple_of(BLOCK as usize) >= bytes.len();
-    if one_frame { parts } else { lost }
+    // One frame fills its region to the last block, and behind its last record is padding.
+    let padding = bytes.get(at..).filter(|padding| padding.len() < BLOCK as usize);
+    if padding.is_some_and(is_zero) { parts } else { lost }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
