@@ -49,3 +49,6 @@ pub mod pipeline;
 pub mod status;
 /// The Unix socket through which console and commands look and act.
 pub mod admin;
+/// Where fuzzers come in.
+#[cfg(fuzzing)]
+pub mod fuzzing;

@@ -6,6 +6,8 @@
 //! whether it [has](EventStore::find) the batch, and, where it does not know, given it again.
 
 mod batch;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod lake;
 mod parquet;
 

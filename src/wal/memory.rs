@@ -40,6 +40,8 @@ struct MemoryFile {
     number: u64,
 }
 
+// The fuzzers need less of it than the tests.
+#[cfg_attr(fuzzing, allow(dead_code))]
 impl MemoryDisk {
     fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
