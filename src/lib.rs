@@ -56,3 +56,6 @@ pub mod admin;
 /// All of it in one thread, in a world that follows from a seed.
 #[cfg(test)]
 mod sim;
+/// Where fuzzers come in.
+#[cfg(fuzzing)]
+pub mod fuzzing;

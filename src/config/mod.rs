@@ -13,6 +13,8 @@ mod defaults;
 mod draft;
 mod env;
 mod file;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod keys;
 mod mistakes;
 mod streams;

@@ -28,6 +28,8 @@ mod auth;
 mod body;
 mod encoding;
 mod fault;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod intake;
 mod item;
 mod merge;

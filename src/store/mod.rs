@@ -8,6 +8,8 @@
 //! back in time from storing anything twice.
 
 mod batch;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod lake;
 mod listing;
 mod parquet;

@@ -85,7 +85,7 @@ const MAGIC: &[u8; 8] = b"ECWALSG1";
 const VERSION: u16 = 1;
 const FIELDS: usize = 136;
 const FRAME_MAGIC: &[u8; 4] = b"FRM1";
-/// A log that counts to there by one a nanosecond is 292 years old.
+/// Positions and generations: a log that counts to there by one a nanosecond is 292 years old.
 const SEQ_MAX: Seq = Seq::MAX / 2;
 
 /// A segment's header.
@@ -185,6 +185,7 @@ impl SegmentHeader {
         };
         let sane = le32(&bytes[36..]) == BLOCK as u32
             && header.first_seq <= SEQ_MAX
+            && header.generation <= SEQ_MAX
             && header.previous.end_seq <= header.first_seq
             && header.generation > header.previous.generation;
         if sane { Decoded::Header(header) } else { Decoded::Damaged }
@@ -262,7 +263,7 @@ impl FrameHeader {
     /// The frame of that segment that starts here, if one does. Its body has still to be checked.
     pub(super) fn decode(bytes: &[u8], key: SegmentKey) -> Option<Self> {
         let bytes = bytes.get(..FRAME_HEADER)?;
-        if !Self::may_be(bytes, key.generation) || key.crc(&bytes[..60]) != le32(&bytes[60..]) {
+        if !Self::begins(bytes, key.generation) || key.crc(&bytes[..60]) != le32(&bytes[60..]) {
             return None;
         }
         let kind = match bytes[4] {
@@ -290,10 +291,22 @@ impl FrameHeader {
         sane.then_some(header)
     }
 
-    /// Whether a frame of that generation was begun here, whatever has become of it.
-    pub(super) fn may_be(bytes: &[u8], generation: u64) -> bool {
+    fn begins(bytes: &[u8], generation: u64) -> bool {
         let is_of = |found| found == generation || mutant::active(Mutant::NoSalt);
         bytes.len() >= 16 && &bytes[..4] == FRAME_MAGIC && is_of(le64(&bytes[8..]))
+    }
+
+    /// Whether a frame of that segment was begun here, whatever has become of it.
+    pub(super) fn may_be(bytes: &[u8], key: SegmentKey) -> bool {
+        if Self::begins(bytes, key.generation) {
+            return true;
+        }
+        // Where it is by these that it can't be told any more, its CRC still knows it.
+        let Some(header) = bytes.get(..FRAME_HEADER) else { return false };
+        let mut mended: [u8; FRAME_HEADER] = array(header);
+        mended[..4].copy_from_slice(FRAME_MAGIC);
+        mended[8..16].copy_from_slice(&key.generation.to_le_bytes());
+        key.crc(&mended[..60]) == le32(&mended[60..])
     }
 
     /// Bytes it takes in its file.

@@ -17,7 +17,11 @@
 
 pub mod disk;
 mod format;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod inspect;
+#[cfg(any(test, fuzzing))]
+mod memory;
 mod quarantine;
 mod reader;
 mod record;
@@ -281,7 +285,7 @@ impl Wal {
     }
 
     /// Opens a log whose writer is given its turns by the caller.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn prepare(
         place: Place,
         config: WalConfig,

@@ -177,7 +177,12 @@ impl Log {
             extent.size = *bytes;
             let mut later = found[index + 1..].iter().map(|next| next.header.previous);
             let given_up = later.clone().any(|last| last.generation < header.generation);
-            match later.find(|last| last.generation == header.generation) {
+            let told = later
+                .find(|last| last.generation == header.generation)
+                // Where that can't be, the segment itself is asked.
+                .filter(|end| end.end_seq >= header.first_seq)
+                .filter(|end| (FRAMES..=*bytes).contains(&end.end_offset));
+            match told {
                 Some(previous) => {
                     extent.end_seq = previous.end_seq;
                     extent.end_offset = previous.end_offset;
@@ -185,7 +190,10 @@ impl Log {
                 // Its first frame could not be written, and another segment took its place; what
                 // of that frame is there has positions that were given to other records.
                 None if given_up => {}
-                None => self.read_to_the_end(place, header, &mut extent)?,
+                None => {
+                    let next = found.get(index + 1).map(|next| next.header.previous.end_seq);
+                    self.read_to_the_end(place, header, &mut extent, next)?;
+                }
             }
             self.start.next_seq = self.start.next_seq.max(extent.end_seq);
             self.end = self.end.max(header.previous.end_seq);
@@ -207,11 +215,14 @@ impl Log {
         Ok(())
     }
 
+    /// Reads a segment whose end nobody knows. The `next` one went on from that position, if
+    /// there is one.
     fn read_to_the_end(
         &mut self,
         place: &Place<'_>,
         header: &SegmentHeader,
         extent: &mut Extent,
+        next: Option<Seq>,
     ) -> Result<(), WalError> {
         let path = segment::path(place.dir, header.slot);
         let fail = |source| WalError::io(&path, "read", source);
@@ -220,10 +231,12 @@ impl Log {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         let have = file.read_full_at(&mut bytes, 0).map_err(fail)?;
         bytes.truncate(have);
-        let End { seq, offset, suspect } = scan::end(&bytes, header);
+        let End { seq, offset, suspect } = scan::end(&bytes, header, next.unwrap_or(Seq::MAX));
         extent.end_seq = seq;
         extent.end_offset = offset;
-        if let Some(range) = suspect {
+        // A segment is left for the next one after its last frame was synced: in any but the last
+        // the end is no torn tail, but damage, and what is missing behind it is told as that.
+        if let Some(range) = suspect.filter(|_| next.is_none()) {
             let tail = &bytes[range.start as usize..range.end as usize];
             let kept = place.quarantine.keep(place.disk, &path, range.start, tail);
             self.recovered.suspect_tail = Some(kept);
