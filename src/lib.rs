@@ -9,12 +9,20 @@
 pub mod event;
 /// Time as events carry it: microseconds since the epoch, and the formats clients send.
 pub mod time;
+/// What a process takes from its surroundings: the time that passes, identities, chance.
+mod ambient;
+/// Faults that tests put in; a build without tests has none.
+mod mutant;
 /// Raw settings from file, environment and options become final types, once.
 pub mod config;
 /// What was found damaged: a report each, until an operator has seen it.
 pub mod damage;
 /// A SQLite file behind a thread of its own: what ledger and error store stand on.
 pub mod sqlite;
+/// How much room the disk has, and whether events are taken.
+pub mod space;
+/// How the disk's room is shared out among the logs.
+pub mod quota;
 /// The counters that every stage bumps, and from which metrics and the console are fed.
 pub mod stats;
 /// HTTP in: routes, encodings, limits, one log record per event, the answer after the sync.
@@ -45,3 +53,9 @@ pub mod pipeline;
 pub mod status;
 /// The Unix socket through which console and commands look and act.
 pub mod admin;
+/// All of it in one thread, in a world that follows from a seed.
+#[cfg(test)]
+mod sim;
+/// Where fuzzers come in.
+#[cfg(fuzzing)]
+pub mod fuzzing;

@@ -69,12 +69,20 @@ pub struct StreamStats {
     pub store_ms_last: Count,
     /// What the last failed attempt to store said, until one succeeds.
     pub store_error: Mutex<Option<String>>,
+    /// Why batches are held although the store answers: it refuses too much of them.
+    pub store_stopped: Mutex<Option<String>>,
     /// Records that could not be read from the log any more.
     pub damaged_records: Count,
+    /// Objects of the store that could not be read when it was listed.
+    pub unreadable_objects: Count,
+    /// Dead letters that neither the error store nor the log has any more.
+    pub lost_letters: Count,
     /// Torn tails that a start has set aside.
     pub suspect_tails: Count,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: Count,
+    /// Events whose receive time is not believed.
+    pub undated_events: Count,
     /// Everything below this log position is stored or dead-lettered.
     pub cursor: Count,
     /// Everything below this log position was read, and is pending or done.
@@ -108,9 +116,13 @@ impl StreamStats {
             store_failing: Count::default(),
             store_ms_last: Count::default(),
             store_error: Mutex::default(),
+            store_stopped: Mutex::default(),
             damaged_records: Count::default(),
+            unreadable_objects: Count::default(),
+            lost_letters: Count::default(),
             suspect_tails: Count::default(),
             skewed_events: Count::default(),
+            undated_events: Count::default(),
             cursor: Count::default(),
             read_to: Count::default(),
             partition_events: counts(),
@@ -124,6 +136,30 @@ impl StreamStats {
     pub fn store_fails(&self, error: String) -> bool {
         *self.store_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         self.store_failing.0.swap(1, Relaxed) == 0
+    }
+
+    /// The store refuses too much; returns whether that is new.
+    pub fn stop_store(&self, why: String) -> bool {
+        let mut stopped = self.store_stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.replace(why).is_none()
+    }
+
+    /// The store takes batches again.
+    pub fn resume_store(&self) {
+        *self.store_stopped.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What keeps batches from being stored, while something does.
+    pub fn store_trouble(&self) -> Option<String> {
+        let stopped = self.store_stopped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        stopped.or_else(|| self.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Whether something keeps batches from being stored.
+    pub fn is_store_in_trouble(&self) -> bool {
+        let stopped =
+            || self.store_stopped.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        self.store_failing.get() > 0 || stopped()
     }
 
     /// The store worked; returns whether it failed before.

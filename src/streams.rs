@@ -6,11 +6,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::config::{Config, StreamConfig};
+use crate::config::{Config, StreamConfig, WalConfig};
 use crate::event::{Seq, StreamName};
+use crate::quota::Quotas;
 use crate::stats::StreamStats;
 use crate::wal::disk::OsDisk;
 use crate::wal::{Place, Recovered, Wal, WalError};
@@ -52,6 +54,9 @@ pub enum StreamsError {
         /// How many there may be.
         max: usize,
     },
+    /// The disk has no room for another log.
+    #[error("stream {0} would be one more than the disk has room for")]
+    NoRoom(StreamName),
     /// Its log can't be opened.
     #[error(transparent)]
     Log(#[from] WalError),
@@ -69,14 +74,44 @@ struct Table {
     config: Arc<Config>,
     dir: PathBuf,
     open: RwLock<HashMap<StreamName, Arc<Stream>>>,
-    /// Held while a stream is made, so that two first uses make one log.
-    making: Mutex<()>,
+    /// Held while a stream is made, so that two first uses make one log, and take one quota.
+    making: Mutex<Quotas>,
+    ledger_tx: Arc<AtomicU64>,
     floor: Floor,
     on_new: OnNew,
 }
 
+/// The streams that have a log in that data directory.
+///
+/// # Errors
+/// What the system said; a directory without logs is none.
+pub fn present(data_dir: &Path) -> io::Result<Vec<StreamName>> {
+    let entries = match std::fs::read_dir(data_dir.join("wal")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().and_then(|name| StreamName::new(name).ok());
+        names.extend(name.filter(|_| entry.path().is_dir()));
+    }
+    Ok(names)
+}
+
+/// The streams that are opened at start: those that are declared, and those that are present.
+#[must_use]
+pub fn names(config: &Config, present: &[StreamName]) -> Vec<StreamName> {
+    let mut names: Vec<StreamName> = config.streams.keys().chain(present).cloned().collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 impl Streams {
-    /// Opens the declared streams and those with a log on disk. `floor` says which position a log
+    /// Opens the declared streams and those with a log on disk, whose quotas were planned; their
+    /// segments note `ledger_tx`, the ledger's counter. `floor` says which position a log
     /// may hand out next at the lowest ([`Wal::open`]). `on_new` is called for each of
     /// these and for every later one, before anything can be appended to it.
     ///
@@ -84,6 +119,8 @@ impl Streams {
     /// The first log that can't be opened.
     pub fn open(
         config: Arc<Config>,
+        quotas: Quotas,
+        ledger_tx: Arc<AtomicU64>,
         floor: impl Fn(&StreamName) -> io::Result<Seq> + Send + Sync + 'static,
         on_new: impl Fn(&Arc<Stream>) + Send + Sync + 'static,
     ) -> Result<Self, WalError> {
@@ -93,25 +130,20 @@ impl Streams {
             move |source| WalError::io(&path, what, source)
         };
         std::fs::create_dir_all(&dir).map_err(fail("create directory"))?;
-        let mut names: Vec<StreamName> = config.streams.keys().cloned().collect();
-        for entry in std::fs::read_dir(&dir).map_err(fail("list streams"))? {
-            let entry = entry.map_err(fail("list streams"))?;
-            let name = entry.file_name();
-            let name = name.to_str().and_then(|name| StreamName::new(name).ok());
-            names.extend(name.filter(|_| entry.path().is_dir()));
-        }
-        names.sort();
-        names.dedup();
+        let present = present(&config.data_dir).map_err(fail("list streams"))?;
+        let names = names(&config, &present);
         let table = Self(Arc::new(Table {
             config,
             dir: dir.clone(),
             open: RwLock::default(),
-            making: Mutex::default(),
+            making: Mutex::new(quotas),
+            ledger_tx,
             floor: Box::new(floor),
             on_new: Box::new(on_new),
         }));
+        let log = table.0.making.lock().unwrap_or_else(PoisonError::into_inner).log();
         for name in names {
-            table.make(&name)?;
+            table.make(&name, log.clone())?;
         }
         Ok(table)
     }
@@ -124,7 +156,7 @@ impl Streams {
         if let Some(stream) = self.get(name) {
             return Ok(stream);
         }
-        let _making = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quotas = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stream) = self.get(name) {
             return Ok(stream);
         }
@@ -135,7 +167,10 @@ impl Streams {
         if self.0.open.read().unwrap_or_else(PoisonError::into_inner).len() >= config.max_streams {
             return Err(StreamsError::TooMany { name: name.clone(), max: config.max_streams });
         }
-        Ok(self.make(name)?)
+        let granted = quotas.grant().ok_or_else(|| StreamsError::NoRoom(name.clone()))?;
+        let stream = self.make(name, granted.clone())?;
+        quotas.take(&granted);
+        Ok(stream)
     }
 
     /// The stream of that name, if there is one.
@@ -153,7 +188,7 @@ impl Streams {
         streams
     }
 
-    fn make(&self, name: &StreamName) -> Result<Arc<Stream>, WalError> {
+    fn make(&self, name: &StreamName, log: WalConfig) -> Result<Arc<Stream>, WalError> {
         let config = &self.0.config;
         let dir = self.0.dir.join(name.as_str());
         let floor = (self.0.floor)(name)
@@ -163,9 +198,9 @@ impl Streams {
             quarantine: config.data_dir.join("quarantine").join(name.as_str()),
             dir,
             floor,
-            ledger_tx: Arc::default(),
+            ledger_tx: Arc::clone(&self.0.ledger_tx),
         };
-        let (wal, recovered) = Wal::open(place, config.wal.clone())?;
+        let (wal, recovered) = Wal::open(place, log)?;
         let config = config.streams.get(name).unwrap_or(&config.default_stream).clone();
         let stream = Arc::new(Stream {
             name: name.clone(),

@@ -19,6 +19,7 @@
 //!
 //! A leap second (`:60`) becomes the last microsecond of its minute.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::event::Micros;
@@ -93,9 +94,39 @@ pub fn date_hour(at: Micros) -> (String, String) {
 /// The wall clock. A clock before 1970 reads as 0.
 #[must_use]
 pub fn now() -> Micros {
+    #[cfg(test)]
+    if let Some(now) = crate::ambient::simulated::wall() {
+        return now;
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_micros().try_into().unwrap_or(LATEST))
+}
+
+/// What the wall clock says: a handle, so that a test's clock can jump. Nothing may be decided by
+/// it: it dates what is received, for people.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Micros + Send + Sync>);
+
+impl Clock {
+    /// A clock that is read so.
+    #[must_use]
+    pub fn new(read: impl Fn() -> Micros + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn now(&self) -> Micros {
+        (self.0)()
+    }
+}
+
+impl Default for Clock {
+    /// The system's.
+    fn default() -> Self {
+        Self::new(now)
+    }
 }
 
 fn in_range(at: Micros) -> Option<Micros> {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use eventkit::admin::Replay;
 use eventkit::errors::{LetterFilter, Status};
-use eventkit::store::{Batch, EventStore, Lake, Plan, StoreError, Stored};
+use eventkit::event::{Seq, StreamName};
+use eventkit::store::{Batch, EventStore, Lake, Listing, Plan, StoreError, Stored};
 use serde_json::json;
 use support::{letters, send, send_events, with_service};
 
@@ -50,6 +51,24 @@ impl EventStore for Away {
     }
     async fn check(&self) -> Result<(), StoreError> {
         self.there()
+    }
+    async fn list(
+        &self,
+        stream: &StreamName,
+        log_uuid: u128,
+        hour: i64,
+        from: Seq,
+    ) -> Result<Option<Listing>, StoreError> {
+        self.there()?;
+        EventStore::list(&self.lake, stream, log_uuid, hour, from).await
+    }
+    async fn hours(&self, stream: &StreamName) -> Result<Vec<i64>, StoreError> {
+        self.there()?;
+        EventStore::hours(&self.lake, stream).await
+    }
+    async fn message_ids(&self, object: &str) -> Result<Option<Vec<String>>, StoreError> {
+        self.there()?;
+        EventStore::message_ids(&self.lake, object).await
     }
 }
 

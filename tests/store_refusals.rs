@@ -11,7 +11,7 @@ use eventkit::admin::Replay;
 use eventkit::errors::{LetterFilter, Status};
 use eventkit::event::{Phase, Rejection};
 use eventkit::store::{Batch, BatchId, EventStore, Lake, Plan, RowRejection, StoreError, Stored};
-use support::{letters, send, with_service};
+use support::{letters, send, until, with_configured, with_service};
 
 /// Keeps message ids, and refuses those that start with `bad`.
 struct Picky {
@@ -192,4 +192,91 @@ async fn a_batch_whose_answer_was_lost_is_stored_once() {
         }
     }
     assert_eq!(files.len(), 1, "one user, one partition, one file: {files:?}");
+}
+
+fn impatient(config: &mut eventkit::config::Config) {
+    config.load.age_max = std::time::Duration::from_millis(20);
+    config.shutdown_timeout = std::time::Duration::from_millis(200);
+}
+
+fn bad(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("bad-{n}")).collect()
+}
+
+/// The finding of a breaker that is open.
+async fn is_held(client: &eventkit::admin::Client) -> bool {
+    let findings = client.snapshot().await.unwrap().findings;
+    findings.iter().any(|f| f.text.contains("batches are held") && f.text.contains("mend"))
+}
+
+async fn everything_is_held_until_the_store_is_mended(names_rows: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Picky::new(names_rows));
+    with_configured(dir.path(), impatient, Arc::clone(&store), |listen, client| async move {
+        send(listen, bad(1000)).await;
+        until(async || is_held(&client).await).await;
+        assert!(letters(&client).await.is_empty());
+    })
+    .await;
+    // Halving to the end takes two puts a row.
+    let puts = store.puts.load(SeqCst);
+    assert!(puts < 500, "{puts} puts");
+
+    // The next process finds out again, and goes on when the store is mended.
+    let mended = Arc::clone(&store);
+    with_configured(dir.path(), impatient, Arc::clone(&store), |listen, client| async move {
+        send(listen, ["good".to_owned()]).await;
+        until(async || is_held(&client).await).await;
+        assert!(letters(&client).await.is_empty());
+        mended.strict.store(false, SeqCst);
+        assert!(client.flush().await.unwrap().unfinished.is_empty());
+        assert!(!is_held(&client).await);
+        assert!(letters(&client).await.is_empty());
+    })
+    .await;
+    let mut expected = bad(1000);
+    expected.push("good".to_owned());
+    expected.sort();
+    assert_eq!(store.message_ids(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_every_row_gets_no_dead_letter_and_goes_on_when_it_is_mended() {
+    everything_is_held_until_the_store_is_mended(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_every_batch_gets_no_dead_letter_and_goes_on_when_it_is_mended() {
+    everything_is_held_until_the_store_is_mended(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_ends_by_itself_when_the_store_takes_a_batch_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Picky::new(false));
+    let mended = Arc::clone(&store);
+    with_configured(dir.path(), impatient, Arc::clone(&store), |listen, client| async move {
+        send(listen, bad(50)).await;
+        until(async || is_held(&client).await).await;
+        mended.strict.store(false, SeqCst);
+        until(async || mended.message_ids().len() == 50 && !is_held(&client).await).await;
+        assert!(letters(&client).await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_validators_reject_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Picky::new(false));
+    with_configured(dir.path(), impatient, Arc::clone(&store), |listen, client| async move {
+        let nobody =
+            |n| serde_json::json!({"type": "track", "event": "e", "messageId": format!("n{n}")});
+        support::send_events(listen, (0..300).map(nobody).collect()).await;
+        send(listen, ["good".to_owned()]).await;
+        assert!(client.flush().await.unwrap().unfinished.is_empty());
+        assert!(!is_held(&client).await);
+    })
+    .await;
+    assert_eq!(store.message_ids(), ["good"]);
 }

@@ -92,8 +92,11 @@ fn stream(text: &str, rate: f64, rejected_rate: f64, lag: u64) -> StreamStatus {
         rejected_events: events / 50,
         duplicate_events: 312,
         damaged_records: 0,
+        unreadable_objects: 0,
+        lost_letters: 0,
         torn_tails: 0,
         skewed_events: 4,
+        undated_events: 0,
         stored_events: events - events / 50 - lag.min(events / 2),
         stored_bytes: events * 140,
         stored_batches: events / 10_000 + 1,
@@ -208,6 +211,7 @@ pub fn snapshot() -> Snapshot {
             cpu_cores: 1.04,
             cpu_cores_max: 4,
             errors_bytes: 38 << 20,
+            ..Capacity::default()
         },
         damage: Damage::default(),
         changes: [

@@ -56,7 +56,7 @@ pub fn check(options: &Options, form: &Form) -> Done {
         Ok((config, warnings)) => {
             checked.warnings = warnings.iter().map(ToString::to_string).collect();
             for error in eventkit::pipeline::check(&config) {
-                if matches!(error, eventkit::pipeline::StartError::InUse(_)) {
+                if error.is_in_use() {
                     checked.running = true;
                 } else {
                     code = code.max(error.exit_code());

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use eventkit::admin::Client;
 use eventkit::config::Config;
-use eventkit::store::{AnyStore, Batch, EventStore, Lake, Plan, StoreError, Stored};
+use eventkit::event::{Seq, StreamName};
+use eventkit::store::{AnyStore, Batch, EventStore, Lake, Listing, Plan, StoreError, Stored};
 
 use super::service::{self, Stop};
 use super::traffic::{self, Sent};
@@ -71,6 +72,21 @@ impl EventStore for StallingLake {
     async fn check(&self) -> Result<(), StoreError> {
         EventStore::check(&self.lake).await
     }
+    async fn list(
+        &self,
+        stream: &StreamName,
+        log_uuid: u128,
+        hour: i64,
+        from: Seq,
+    ) -> Result<Option<Listing>, StoreError> {
+        EventStore::list(&self.lake, stream, log_uuid, hour, from).await
+    }
+    async fn hours(&self, stream: &StreamName) -> Result<Vec<i64>, StoreError> {
+        EventStore::hours(&self.lake, stream).await
+    }
+    async fn message_ids(&self, object: &str) -> Result<Option<Vec<String>>, StoreError> {
+        EventStore::message_ids(&self.lake, object).await
+    }
 }
 
 impl Demo {
@@ -93,6 +109,8 @@ impl Demo {
         let mut config = Config::with_data_dir(dir);
         config.listen = address(options.listen.as_deref(), config.listen)?;
         config.metrics_listen = address(options.metrics_listen.as_deref(), config.metrics_listen)?;
+        // What it shows is gone with its directory, which may be in memory.
+        config.disk.allow_any_filesystem = true;
         // A newcomer wants to see batches land, not to wait for them.
         config.load.age_max = Duration::from_secs(5);
         let interactive = interactive();

@@ -10,11 +10,15 @@ pub struct Run {
     #[cfg(feature = "console")]
     #[arg(long)]
     console: bool,
+    /// Run on any file system, although it may lose what was synced (disk.allow_any_filesystem)
+    #[arg(long)]
+    force_filesystem: bool,
 }
 
 impl Run {
     pub fn run(self, options: &Options) -> Done {
-        let config = options.load()?;
+        let mut config = options.load()?;
+        config.disk.allow_any_filesystem |= self.force_filesystem;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         #[cfg(feature = "console")]
         if self.console {

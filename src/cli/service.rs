@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use eventkit::config::{Config, StoreConfig};
 use eventkit::pipeline::Service;
 use eventkit::store::{AnyStore, Lake};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -26,7 +27,8 @@ const FILES_BESIDE: u64 = 256;
 
 /// Builds a service.
 pub async fn start(mut config: Config, store: Arc<AnyStore>) -> Result<Service, Failure> {
-    let files = raise_file_limit();
+    let files = raise(Resource::Nofile);
+    large_files()?;
     let connections = usize::try_from(files.saturating_sub(FILES_BESIDE)).unwrap_or(usize::MAX);
     if config.ingest.connections_max > connections.max(16) {
         config.ingest.connections_max = connections.max(16);
@@ -39,13 +41,21 @@ pub async fn start(mut config: Config, store: Arc<AnyStore>) -> Result<Service, 
     Service::start(config, store).await.map_err(|e| Failure::new(e.exit_code(), e))
 }
 
-/// Asks for as many open files as the system allows this process; returns how many it has.
-fn raise_file_limit() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
+/// Asks for as much as the system allows this process; returns how much it has.
+fn raise(resource: Resource) -> u64 {
+    let limit = getrlimit(resource);
     // Where it is refused, what there is has to do.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+    let _ = setrlimit(resource, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(resource).current.unwrap_or(u64::MAX)
+}
+
+/// Lets files grow as large as the system allows. Beyond that a write is to fail, which is an
+/// error like any other, and not to end the process: SIGXFSZ has a handler that does nothing, and
+/// stays when this stream of signals is dropped.
+fn large_files() -> Result<(), Failure> {
+    raise(Resource::Fsize);
+    drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
+    Ok(())
 }
 
 /// Says `true` once somebody wants the service to stop.

@@ -14,6 +14,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub(super) fn check(draft: &mut Draft) {
     addresses(draft);
     sizes(draft);
+    disk(draft);
     socket(draft);
     streams(draft);
 }
@@ -75,6 +76,23 @@ fn sizes(draft: &mut Draft) {
             } else {
                 format!("{large_size} is less than {small} = {small_size}")
             };
+            draft.mistake(draft.place(path), path, sentence);
+        }
+    }
+}
+
+/// Between refusing and taking events again there must be a step, or a disk at that level would
+/// do both in turn.
+fn disk(draft: &mut Draft) {
+    let disk = &draft.config.disk;
+    let levels = [
+        (("disk.refuse_below", disk.refuse_below), ("disk.resume_above", disk.resume_above)),
+        (("disk.resume_above", disk.resume_above), ("disk.warn_below", disk.warn_below)),
+    ];
+    for ((lower, low), (higher, high)) in levels {
+        if low > high {
+            let path = if draft.is_set(lower) { lower } else { higher };
+            let sentence = format!("{lower} = {low}% is more than {higher} = {high}%");
             draft.mistake(draft.place(path), path, sentence);
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Config, DedupeConfig, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat,
+    Config, DedupeConfig, DiskConfig, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat,
     StoreConfig, StreamConfig, WalConfig,
 };
 use crate::adapt::StreamRules;
@@ -38,6 +38,13 @@ impl Default for Config {
                 depth_max: 64,
                 connections_max: 4096,
                 allow_remote: false,
+            },
+            disk: DiskConfig {
+                allow_any_filesystem: false,
+                reserve_bytes: 64 << 20,
+                warn_below: 10,
+                refuse_below: 5,
+                resume_above: 8,
             },
             wal: WalConfig {
                 bytes_max: 4 << 30,

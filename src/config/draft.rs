@@ -141,7 +141,7 @@ impl Draft {
         self.config.origins.insert(path.to_owned(), place);
     }
 
-    fn build(mut self) -> Result<(Config, Vec<Warning>), Mistakes> {
+    pub(super) fn build(mut self) -> Result<(Config, Vec<Warning>), Mistakes> {
         for name in ALWAYS_DECLARED.iter().filter_map(|name| StreamName::new(name).ok()) {
             self.streams.entry(name).or_default();
         }

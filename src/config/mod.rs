@@ -13,6 +13,8 @@ mod defaults;
 mod draft;
 mod env;
 mod file;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod keys;
 mod mistakes;
 mod streams;
@@ -49,6 +51,8 @@ pub struct Config {
     pub auto_create: bool,
     /// The HTTP edge.
     pub ingest: IngestConfig,
+    /// The disk below the data directory.
+    pub disk: DiskConfig,
     /// The logs.
     pub wal: WalConfig,
     /// For how long message ids are remembered.
@@ -86,10 +90,28 @@ pub struct IngestConfig {
     pub allow_remote: bool,
 }
 
+/// What is asked of the disk below the data directory, and how much of it is left alone.
+///
+/// Percentages are of the file system, or of 40 GiB where it is larger.
+#[derive(Clone, Debug)]
+pub struct DiskConfig {
+    /// Whether to run on a file system that does not keep what was synced.
+    pub allow_any_filesystem: bool,
+    /// Bytes that are held back, so that making space needs no space.
+    pub reserve_bytes: u64,
+    /// Below so much free space (percent) the operator is warned.
+    pub warn_below: u8,
+    /// Below so much free space (percent) no events are taken.
+    pub refuse_below: u8,
+    /// From so much free space (percent) on they are taken again.
+    pub resume_above: u8,
+}
+
 /// Limits of one stream's log.
 #[derive(Clone, Debug)]
 pub struct WalConfig {
-    /// Bytes on disk; a full log answers 503.
+    /// Bytes on disk; a full log answers 503. Where no setting says so, it is the most that a
+    /// log may have, and a small disk allows less.
     pub bytes_max: u64,
     /// A segment's bytes.
     pub segment_bytes: u64,

@@ -54,6 +54,7 @@ pub(super) enum Slot<'a> {
     Flag(&'a mut bool),
     Size(&'a mut usize, u64),
     LongSize(&'a mut u64, u64),
+    Percent(&'a mut u8),
     Duration(&'a mut Duration, Duration, Duration),
     Prefix(&'a mut String),
     Level(&'a mut String),
@@ -81,6 +82,7 @@ impl Slot<'_> {
             Self::Count(..) | Self::Partitions(_) | Self::StreamPartitions(_) => "an integer",
             Self::Flag(_) => "true or false",
             Self::Size(..) | Self::LongSize(..) => "a size such as \"8 MiB\"",
+            Self::Percent(_) => "a percentage such as \"5%\"",
             Self::Duration(..) => "a duration such as \"30s\"",
             Self::Prefix(_) => "an object key's prefix",
             Self::Level(_) => "a filter such as \"info\" or \"info,eventkit=debug\"",
@@ -111,6 +113,7 @@ impl Slot<'_> {
                 *bytes = usize::try_from(size(given, expects, min)?).unwrap_or(usize::MAX);
             }
             Self::LongSize(bytes, min) => *bytes = size(given, expects, min)?,
+            Self::Percent(percent) => *percent = parsed(given, expects, parse_percent)?,
             Self::Duration(duration, min, max) => {
                 let length = parsed(given, expects, parse_duration)?;
                 if !(min..=max).contains(&length) {
@@ -163,6 +166,7 @@ impl Slot<'_> {
             Self::Flag(flag) => flag.to_string(),
             Self::Size(bytes, _) => quoted(&show_size(*bytes as u64)),
             Self::LongSize(bytes, _) => quoted(&show_size(*bytes)),
+            Self::Percent(percent) => quoted(&format!("{percent}%")),
             Self::Duration(duration, ..) => quoted(&show_duration(*duration)),
             Self::Prefix(text) | Self::Level(text) => quoted(text),
             Self::Format(LogFormat::Text) => quoted("text"),
@@ -276,6 +280,11 @@ fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(factor).filter(|bytes| *bytes <= SIZE_MAX)
 }
 
+/// `5%`, of less than everything.
+fn parse_percent(text: &str) -> Option<u8> {
+    text.strip_suffix('%')?.trim_end().parse().ok().filter(|percent| *percent < 100)
+}
+
 /// `30s`, `500ms`, `5 min`, `24h`, `7d`.
 fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
@@ -354,6 +363,14 @@ mod tests {
         }
         for text in ["", "30", "s", "1.5s", "30 sec", "99999999999999999999d"] {
             assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_whole_and_below_a_hundred() {
+        assert_eq!((parse_percent("5%"), parse_percent("0 %")), (Some(5), Some(0)));
+        for text in ["5", "100%", "-1%", "0.5%", "%", ""] {
+            assert_eq!(parse_percent(text), None, "{text}");
         }
     }
 

@@ -1,24 +1,21 @@
 //! The database behind the error store: opened, checked, and written in transactions.
 //!
 //! One connection, owned by the store's thread; no other process opens the file. WAL mode with
-//! `synchronous=FULL`: a COMMIT that succeeded survives a power cut. What is damaged is moved
-//! into quarantine whole, so that a look at it later finds all of it; what is newer is not
-//! touched.
+//! `synchronous=FULL`: a COMMIT that succeeded survives a power cut. A damaged file is moved into
+//! quarantine whole, and what can be read of it goes into a new one; what is newer is not touched.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
-use rusqlite_migration::M;
 
 use super::letter::Counts;
+use super::open::{MIGRATIONS, check};
+use super::rescue::rescue;
 use crate::config::ErrorsConfig;
 use crate::event::StreamName;
-use crate::sqlite::{SqliteError, connect, quarantine};
+use crate::sqlite::{Damage, SqliteError, connect};
 use crate::time::now;
-
-const MIGRATIONS: &[M<'static>] =
-    &[M::up(include_str!("../../migrations/errors/0001_letters.sql"))];
 
 /// Libraries and some paths are the clients' words: without a bound, they could make every list
 /// as slow as they like.
@@ -44,6 +41,8 @@ pub(super) struct Database {
     pub groups: Option<u64>,
     /// From this many groups on, new ones are told apart by stream, phase and reason only.
     pub groups_max: u64,
+    /// What was wrong with the file that this one replaces.
+    pub damage: Option<Damage>,
     published: Arc<Mutex<Counts>>,
 }
 
@@ -54,26 +53,31 @@ impl Database {
         limits: ErrorsConfig,
         published: Arc<Mutex<Counts>>,
     ) -> Result<Self, SqliteError> {
-        let opened = connect(path, MIGRATIONS).and_then(|connection| {
+        let opened = connect(path, &*MIGRATIONS).and_then(|connection| {
+            check(&connection).map_err(|error| SqliteError::at_open(path, error))?;
             Self::new(connection, path, limits.clone(), Arc::clone(&published))
         });
         let error = match opened {
             Err(error) if error.is_corrupt() => error,
             other => return other,
         };
-        let moved = quarantine(path).map_err(|e| SqliteError::io(path, e))?;
-        tracing::error!(
-            %error,
-            quarantine = %moved.display(),
-            "the error store is damaged; it was set aside and a new one begins"
-        );
-        let connection = connect(path, MIGRATIONS)?;
+        let damage = Damage::set_aside(path, &error)?;
+        let connection = connect(path, &*MIGRATIONS)?;
+        let found =
+            rescue(&damage, &connection).map_err(|error| SqliteError::sqlite(path, error))?;
+        damage.report(found).map_err(|error| SqliteError::io(path, error))?;
+        let mut database = Self::new(connection, path, limits, published)?;
         // The log may still hold replays that name letters of the old file; no new letter may
         // answer to such a number.
-        connection
-            .execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('letters', ?1)", [now()])
-            .map_err(|e| SqliteError::sqlite(path, e))?;
-        Self::new(connection, path, limits, published)
+        database.transaction(|database| database.number_above(now()))?;
+        database.damage = Some(damage);
+        Ok(database)
+    }
+
+    /// An empty one of the simulation.
+    #[cfg(test)]
+    pub(super) fn in_memory(machine: crate::sim::Machine) -> Connection {
+        crate::sqlite::in_memory(&*MIGRATIONS, machine)
     }
 
     fn new(
@@ -82,7 +86,18 @@ impl Database {
         limits: ErrorsConfig,
         published: Arc<Mutex<Counts>>,
     ) -> Result<Self, SqliteError> {
-        let mut database = Self {
+        let mut database = Self::unchecked(connection, path, limits, published);
+        database.count_all()?;
+        Ok(database)
+    }
+
+    pub(super) fn unchecked(
+        connection: Connection,
+        path: &Path,
+        limits: ErrorsConfig,
+        published: Arc<Mutex<Counts>>,
+    ) -> Self {
+        Self {
             connection,
             path: path.to_owned(),
             limits,
@@ -90,17 +105,22 @@ impl Database {
             ring: None,
             groups: None,
             groups_max: GROUPS_MAX,
+            damage: None,
             published,
-        };
-        database.transaction(|database| {
+        }
+    }
+
+    /// Makes what is known about the content true.
+    pub(super) fn count_all(&mut self) -> Result<(), SqliteError> {
+        self.transaction(|database| {
             if !database.groups_hold()? {
-                tracing::warn!(path = %path.display(), "the groups' counts are wrong; counting again");
+                let path = database.path.display();
+                tracing::warn!(%path, "the groups' counts are wrong; counting again");
                 database.rebuild_groups()?;
             }
             database.counts = database.count()?;
             Ok(())
-        })?;
-        Ok(database)
+        })
     }
 
     /// Everything in `work` or nothing; when this returns `Ok` it is on disk.

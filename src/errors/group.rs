@@ -350,8 +350,8 @@ impl Database {
                 tally.bytes(group, letter.payload_bytes as i64);
                 tally.rejected(group, at);
                 self.connection
-                    .prepare_cached("UPDATE letters SET group_id = ?2, status = ?3 WHERE id = ?1")?
-                    .execute(params![letter.id, group, letter.status.code()])?;
+                    .prepare_cached("UPDATE letters SET group_id = ?2 WHERE id = ?1")?
+                    .execute(params![letter.id, group])?;
             }
             self.apply(tally)?;
         }

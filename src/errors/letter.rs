@@ -208,6 +208,15 @@ pub struct Counts {
     pub open_by_stream: std::collections::BTreeMap<StreamName, u64>,
 }
 
+/// A log position whose rejection is in the error store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The position.
+    pub seq: Seq,
+    /// The letter that waits there: open, or on its way.
+    pub open: Option<LetterId>,
+}
+
 /// A letter that was claimed for replay: what has to be appended to the log again.
 #[derive(Clone, Debug)]
 pub struct Claim {

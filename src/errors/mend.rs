@@ -15,9 +15,9 @@ use rusqlite::{OptionalExtension, params, params_from_iter};
 
 use super::database::Database;
 use super::group::{GroupId, Tally};
-use super::letter::{Claim, LetterFilter, Status};
-use super::row::{HEAD, Head, json, latest_crc, seq_to_row};
-use crate::event::{LetterId, Micros, Rejection, Seq, StreamName};
+use super::letter::{Claim, LetterFilter, LetterSummary, Status};
+use super::row::{HEAD, Head, PAYLOAD, failure_crc, json, seq_to_row, state_crc};
+use crate::event::{LetterId, Micros, Rejection, Seq};
 use crate::time::now;
 
 /// A claim ends early when its payloads have this size.
@@ -77,6 +77,7 @@ impl Database {
             self.connection
                 .prepare_cached("UPDATE letters SET replay = ?2 WHERE id = ?1")?
                 .execute(params![claim.id, replay])?;
+            self.seal(claim.id)?;
         }
         self.apply(tally)?;
         self.audit_letters(replay, claims.len() as u64)?;
@@ -187,28 +188,19 @@ impl Database {
         rejections: &[Rejection],
         at: Micros,
     ) -> rusqlite::Result<bool> {
-        let known = self
-            .connection
-            .prepare_cached("SELECT stream, status, group_id, library FROM letters WHERE id = ?1")?
-            .query_row([id], |row| {
-                let stream = row.get_ref(0)?.as_str().ok().map(StreamName::new);
-                let library = row.get_ref(3)?.as_str_or_null().ok().flatten();
-                let status = Status::from_code(row.get(1)?);
-                Ok((
-                    stream.and_then(Result::ok),
-                    status,
-                    row.get::<_, GroupId>(2)?,
-                    library.map(str::to_owned),
-                ))
-            })
-            .optional()?;
-        let Some((Some(stream), Some(status), old_group, library)) = known else {
+        let Some((head, old_group)) = self.head(id)? else {
             return Ok(false);
         };
+        let LetterSummary { stream, status, library, .. } = head.summary;
         let first_time = self
             .connection
-            .prepare_cached("INSERT OR IGNORE INTO failures VALUES (?1, ?2, ?3)")?
-            .execute(params![stream.as_str(), seq_to_row(seq), id])?
+            .prepare_cached("INSERT OR IGNORE INTO failures VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![
+                stream.as_str(),
+                seq_to_row(seq),
+                id,
+                failure_crc(stream.as_str(), seq_to_row(seq), id)
+            ])?
             == 1;
         if !first_time {
             return Ok(true);
@@ -229,10 +221,8 @@ impl Database {
             group = self.group(tally, &stream, top, library.as_deref(), at)?;
             let latest = json(&rejections)?;
             self.connection
-                .prepare_cached(
-                    "UPDATE letters SET latest = ?2, latest_at = ?3, latest_crc = ?4 WHERE id = ?1",
-                )?
-                .execute(params![id, latest, at, latest_crc(id, at, &latest)])?;
+                .prepare_cached("UPDATE letters SET latest = ?2, latest_at = ?3 WHERE id = ?1")?
+                .execute(params![id, latest, at])?;
         }
         tally.rejected(group, at);
         self.count_attempt(tally, id, seq, old_group, group)?;
@@ -255,6 +245,7 @@ impl Database {
                  WHERE id = ?1 RETURNING payload_bytes",
             )?
             .query_row(params![id, seq_to_row(seq), to], |row| row.get(0))?;
+        self.seal(id)?;
         if from != to {
             tally.change(from, Some(Status::Open), None);
             tally.bytes(from, -bytes);
@@ -287,27 +278,52 @@ impl Database {
         from: &[Status],
         step: &Step<'_>,
     ) -> rusqlite::Result<bool> {
-        let known: Option<(i64, GroupId)> = self
-            .connection
-            .prepare_cached("SELECT status, group_id FROM letters WHERE id = ?1")?
-            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let Some((code, group)) = known else {
+        let Some((head, group)) = self.head(id)? else {
             return Ok(false);
         };
-        let Some(status) = Status::from_code(code).filter(|status| from.contains(status)) else {
+        let status = head.summary.status;
+        if !from.contains(&status) {
             return Ok(false);
-        };
+        }
         if status != step.to {
             self.connection
                 .prepare_cached("UPDATE letters SET status = ?2 WHERE id = ?1")?
                 .execute(params![id, step.to.code()])?;
+            self.seal(id)?;
             tally.change(group, Some(status), Some(step.to));
             // It may have been a body of the ring.
             self.ring = None;
         }
         self.note(id, now(), step.what, step.by, step.detail)?;
         Ok(true)
+    }
+
+    /// A letter's row and group; `None` where there is none, or none that is whole.
+    fn head(&self, id: LetterId) -> rusqlite::Result<Option<(Head, GroupId)>> {
+        let found = self
+            .connection
+            .prepare_cached(&format!("SELECT {HEAD}, group_id FROM letters WHERE id = ?1"))?
+            .query_row([id], |row| Ok((Head::read(row), row.get(PAYLOAD)?)))
+            .optional()?;
+        let Some((head, group)) = found else {
+            return Ok(None);
+        };
+        if head.is_none() {
+            tracing::error!(letter = id, "a damaged letter can't be changed");
+        }
+        Ok(head.map(|head| (head, group)))
+    }
+
+    /// Computes a letter's checksum again; the caller has read it as whole before it changed it.
+    fn seal(&self, id: LetterId) -> rusqlite::Result<()> {
+        let crc = self
+            .connection
+            .prepare_cached(&format!("SELECT {HEAD} FROM letters WHERE id = ?1"))?
+            .query_row([id], |row| Ok(state_crc(row)))?;
+        self.connection
+            .prepare_cached("UPDATE letters SET state_crc = ?2 WHERE id = ?1")?
+            .execute(params![id, crc])
+            .map(drop)
     }
 
     fn note(

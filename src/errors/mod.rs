@@ -15,10 +15,14 @@
 mod audit;
 mod database;
 mod group;
+#[cfg(test)]
+mod in_memory;
 mod letter;
 mod mend;
 mod put;
+mod open;
 mod query;
+mod rescue;
 mod row;
 mod store;
 #[cfg(test)]
@@ -26,9 +30,11 @@ mod tests;
 mod worker;
 
 pub use crate::sqlite::SqliteError as ErrorStoreError;
+#[cfg(test)]
+pub(crate) use in_memory::InMemory;
 pub use letter::{
     Attempt, AuditEntry, Claim, Counts, Group, Letter, LetterFilter, LetterSummary, NewLetter,
-    Page, Status,
+    Page, Position, Status,
 };
 pub use row::DAMAGED_ROW;
 pub use store::ErrorStore;

@@ -3,21 +3,25 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::database::{Database, Ring};
-use super::group::Tally;
+use super::group::{GroupId, Tally};
 use super::letter::{NewLetter, Status};
-use super::row::{Fixed, Kind, json, seq_to_row};
+use super::row::{Changing, Fixed, Kind, json, seq_to_row};
 use crate::event::{LetterId, Micros, Phase, Rejection};
 use crate::time::now;
 
 impl Database {
-    /// Writes the letters and returns their numbers, in their order. A position that has its
-    /// letter already keeps it, unchanged; so does an event that its client has sent again.
-    pub(super) fn put(&mut self, letters: &[NewLetter]) -> rusqlite::Result<Vec<LetterId>> {
+    /// Writes the letters and returns their numbers, in their order; a number that is given is
+    /// kept. A position that has its letter already keeps it, unchanged; so does an event that its
+    /// client has sent again.
+    pub(super) fn put(
+        &mut self,
+        letters: &[(Option<LetterId>, NewLetter)],
+    ) -> rusqlite::Result<Vec<LetterId>> {
         let at = now();
         let mut tally = Tally::default();
         let mut ids = Vec::with_capacity(letters.len());
-        for letter in letters {
-            ids.push(self.put_one(&mut tally, letter, Kind::of(letter), at)?);
+        for (id, letter) in letters {
+            ids.push(self.put_one(&mut tally, *id, letter, Kind::of(letter), at)?);
         }
         self.apply(tally)?;
         Ok(ids)
@@ -46,7 +50,7 @@ impl Database {
             ring.letters -= 1;
             ring.bytes = ring.bytes.saturating_sub(bytes);
         }
-        self.put_one(&mut tally, letter, Kind::Ring, now())?;
+        self.put_one(&mut tally, None, letter, Kind::Ring, now())?;
         self.apply(tally)?;
         if dropped > 0 {
             self.count_dropped(dropped)?;
@@ -59,6 +63,7 @@ impl Database {
     fn put_one(
         &mut self,
         tally: &mut Tally,
+        id: Option<LetterId>,
         letter: &NewLetter,
         kind: Kind,
         at: Micros,
@@ -87,15 +92,37 @@ impl Database {
         if let Some(known) = self.same_event(&row, letter)? {
             return Ok(known);
         }
+        if !self.insert(id, group, &row, &letter.payload)? {
+            return self
+                .connection
+                .prepare_cached("SELECT id FROM letters WHERE stream = ?1 AND seq = ?2")?
+                .query_row(params![row.stream, letter.seq.map(seq_to_row)], |row| row.get(0));
+        }
+        tally.change(group, None, Some(Status::Open));
+        tally.bytes(group, row.payload_bytes);
+        tally.rejected(group, at);
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    /// Inserts an open letter with its checksums; `false` where its position has one.
+    fn insert(
+        &self,
+        id: Option<LetterId>,
+        group: GroupId,
+        row: &Fixed<'_>,
+        payload: &[u8],
+    ) -> rusqlite::Result<bool> {
         let inserted = self
             .connection
             .prepare_cached(
-                "INSERT INTO letters (group_id, status, attempts, stream, seq, kind, received_at, \
+                "INSERT INTO letters (id, group_id, status, attempts, stream, seq, kind, received_at, \
                  rejected_at, message_id, library, library_version, rejections, receipt, \
-                 payload_bytes, payload_crc, preview, crc, payload) VALUES (?1, 0, 0, ?2, ?3, ?4, \
-                 ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT DO NOTHING",
+                 payload_bytes, payload_crc, preview, crc, payload) VALUES (?1, ?2, 0, 0, ?3, ?4, \
+                 ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+                 ON CONFLICT DO NOTHING",
             )?
             .execute(params![
+                id,
                 group,
                 row.stream,
                 row.seq,
@@ -111,18 +138,16 @@ impl Database {
                 row.payload_crc,
                 row.preview,
                 row.crc(),
-                letter.payload
+                payload
             ])?;
         if inserted == 0 {
-            return self
-                .connection
-                .prepare_cached("SELECT id FROM letters WHERE stream = ?1 AND seq = ?2")?
-                .query_row(params![row.stream, letter.seq.map(seq_to_row)], |row| row.get(0));
+            return Ok(false);
         }
-        tally.change(group, None, Some(Status::Open));
-        tally.bytes(group, row.payload_bytes);
-        tally.rejected(group, at);
-        Ok(self.connection.last_insert_rowid())
+        let id = self.connection.last_insert_rowid();
+        self.connection
+            .prepare_cached("UPDATE letters SET state_crc = ?2 WHERE id = ?1")?
+            .execute(params![id, Changing::of_new(id, row.crc()).crc()])?;
+        Ok(true)
     }
 
     /// The letter of the same message and payload, unless it was discarded: a client that got no

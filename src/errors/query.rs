@@ -9,9 +9,9 @@ use rusqlite::{OptionalExtension, params, params_from_iter};
 
 use super::database::Database;
 use super::group::GroupId;
-use super::letter::{Attempt, Letter, LetterFilter, LetterSummary, Page, Status};
+use super::letter::{Attempt, Letter, LetterFilter, LetterSummary, Page, Position, Status};
 use super::mend::sentence;
-use super::row::{HEAD, Head, damaged_letter, damaged_summary, json, seq_to_row};
+use super::row::{HEAD, Head, damaged_letter, damaged_summary, json, read_failure, seq_to_row};
 use crate::event::{LetterId, Micros, Seq, StreamName};
 
 /// Letters of one page at most.
@@ -225,15 +225,38 @@ impl Database {
     }
 
     /// Every log position from `from` on whose rejection is here already, ascending.
-    pub(super) fn positions(&self, stream: &StreamName, from: Seq) -> rusqlite::Result<Vec<Seq>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT seq FROM letters WHERE stream = ?1 AND seq >= ?2 \
-             UNION SELECT seq FROM failures WHERE stream = ?1 AND seq >= ?2 ORDER BY 1",
+    pub(super) fn positions(
+        &self,
+        stream: &StreamName,
+        from: Seq,
+    ) -> rusqlite::Result<Vec<Position>> {
+        // The rows themselves: an index may be damaged, and a row says whether it is.
+        let mut letters = self.connection.prepare_cached(&format!(
+            "SELECT {HEAD} FROM letters WHERE stream = ?1 AND seq >= ?2"
+        ))?;
+        let mut positions = Vec::new();
+        let mut rows = letters.query(params![stream.as_str(), seq_to_row(from)])?;
+        while let Some(row) = rows.next()? {
+            let head = Head::read(row).filter(|head| head.summary.stream == *stream);
+            let Some((head, seq)) = head.and_then(|head| head.seq.map(|seq| (head, seq))) else {
+                tracing::error!(%stream, "a damaged letter does not count as one");
+                continue;
+            };
+            let waits = matches!(head.summary.status, Status::Open | Status::Replaying);
+            positions.push(Position { seq, open: waits.then_some(head.summary.id) });
+        }
+        let mut failures = self.connection.prepare_cached(
+            "SELECT seq, letter, crc FROM failures WHERE stream = ?1 AND seq >= ?2",
         )?;
-        let rows = statement.query_map(params![stream.as_str(), seq_to_row(from)], |row| {
-            Ok(Seq::try_from(row.get::<_, i64>(0)?).unwrap_or_default())
-        })?;
-        rows.collect()
+        let mut rows = failures.query(params![stream.as_str(), seq_to_row(from)])?;
+        while let Some(row) = rows.next()? {
+            match read_failure(stream, row) {
+                Some(seq) => positions.push(Position { seq, open: None }),
+                None => tracing::error!(%stream, "a damaged failure does not count as one"),
+            }
+        }
+        positions.sort_unstable_by_key(|position| position.seq);
+        Ok(positions)
     }
 
     /// The position above every one that this store knows of that stream.
@@ -263,22 +286,28 @@ impl Database {
         Ok(())
     }
 
-    /// Every claimed letter that has not come to an end.
-    pub(super) fn replaying(&self) -> rusqlite::Result<Vec<(LetterId, StreamName)>> {
+    /// The stream's letters above that number that are open or claimed, a page of them.
+    pub(super) fn waiting(
+        &self,
+        stream: &StreamName,
+        after: LetterId,
+    ) -> rusqlite::Result<Vec<(LetterId, Status)>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, stream FROM letters INDEXED BY letters_replaying WHERE status = 1 \
-             ORDER BY id",
+            "SELECT id, status FROM letters WHERE id > ?1 AND status IN (0, 1) AND stream = ?2 \
+             ORDER BY id LIMIT ?3",
         )?;
-        let mut rows = statement.query([])?;
-        let mut letters = Vec::new();
-        while let Some(row) = rows.next()? {
-            let id: LetterId = row.get(0)?;
-            match row.get_ref(1)?.as_str().ok().map(StreamName::new) {
-                Some(Ok(stream)) => letters.push((id, stream)),
-                _ => tracing::error!(letter = id, "a replaying letter's stream is damaged"),
-            }
-        }
-        Ok(letters)
+        let rows = statement.query_map(params![after, stream.as_str(), PAGE_MAX], |row| {
+            let status = Status::from_code(row.get(1)?).unwrap_or(Status::Open);
+            Ok((row.get(0)?, status))
+        })?;
+        rows.collect()
+    }
+
+    /// Whether these letters are open or claimed; `None` for one that is not here.
+    pub(super) fn unfinished(&self, ids: &[LetterId]) -> rusqlite::Result<Vec<Option<bool>>> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT status IN (0, 1) FROM letters WHERE id = ?1")?;
+        ids.iter().map(|id| statement.query_row([id], |row| row.get(0)).optional()).collect()
     }
 }
 

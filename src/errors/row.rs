@@ -2,8 +2,9 @@
 //!
 //! SQLite has no page checksums, so a flipped bit mostly passes its checks. Every row therefore
 //! carries a CRC32C of what never changes in it, the payload one of its own (a list doesn't read
-//! payloads), and so do the rejections of the last failed replay. A row that contradicts them is
-//! shown as damaged: its number and status, and the reason [`DAMAGED_ROW`].
+//! payloads), and what changes has a third, which binds all of it to the letter's number. A start
+//! sets rows aside that contradict them; one that is damaged later is shown as such, with the
+//! reason [`DAMAGED_ROW`], and is neither replayed nor changed.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use super::letter::{Letter, LetterSummary, NewLetter, Status};
 use crate::event::{LetterId, Micros, Phase, Receipt, Rejection, Seq, StreamName};
+use crate::sqlite::Checksum;
 
 /// The reason of a letter whose row contradicts its checksum.
 pub const DAMAGED_ROW: &str = "damaged_row";
@@ -22,12 +24,12 @@ const NO_RECORD: [&str; 2] = ["malformed_json", "too_large"];
 const PREVIEW_BYTES: usize = 160;
 
 /// What [`Head::read`] reads, in this order.
-pub(super) const HEAD: &str = "id, status, attempts, replay_seq, latest, latest_at, latest_crc, \
+pub(super) const HEAD: &str = "id, status, attempts, replay_seq, latest, latest_at, state_crc, \
      stream, seq, kind, received_at, rejected_at, message_id, library, library_version, \
-     rejections, receipt, payload_bytes, payload_crc, preview, crc";
+     rejections, receipt, payload_bytes, payload_crc, preview, crc, replay";
 
 /// The column behind [`HEAD`], where the payload was selected too.
-pub(super) const PAYLOAD: usize = 21;
+pub(super) const PAYLOAD: usize = 22;
 
 /// What a letter's payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,25 +78,77 @@ pub(super) fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }
 
-/// A checksum over fields: each with its length, so that no byte can move between two of them.
-struct Checksum(u32);
+/// What changes in a letter.
+pub(super) struct Changing<'a> {
+    id: LetterId,
+    pub status: i64,
+    attempts: i64,
+    replay: Option<i64>,
+    replay_seq: Option<i64>,
+    latest: Option<&'a str>,
+    latest_at: Option<Micros>,
+    /// The checksum of what does not change.
+    fixed_crc: i64,
+}
 
-impl Checksum {
-    fn text(self, value: Option<&[u8]>) -> Self {
-        match value {
-            Some(bytes) => Self(crc32c::crc32c_append(self.number(bytes.len() as i64).0, bytes)),
-            None => self.number(-1),
-        }
+impl<'a> Changing<'a> {
+    /// From the columns of [`HEAD`]; `None` where a column does not even have its type.
+    fn read(row: &'a Row<'_>) -> Option<Self> {
+        Some(Self {
+            id: number(row, 0)??,
+            status: number(row, 1)??,
+            attempts: number(row, 2)??,
+            replay: number(row, 21)?,
+            replay_seq: number(row, 3)?,
+            latest: text(row, 4)?,
+            latest_at: number(row, 5)?,
+            fixed_crc: number(row, 20)??,
+        })
     }
 
-    fn number(self, value: i64) -> Self {
-        Self(crc32c::crc32c_append(self.0, &value.to_le_bytes()))
+    pub(super) fn crc(&self) -> u32 {
+        Checksum::default()
+            .number(self.id)
+            .number(self.status)
+            .number(self.attempts)
+            .number(self.replay.unwrap_or(-1))
+            .number(self.replay_seq.unwrap_or(-1))
+            .text(self.latest)
+            .number(self.latest_at.unwrap_or(-1))
+            .number(self.fixed_crc)
+            .value()
+    }
+
+    /// A letter that was just put.
+    pub(super) fn of_new(id: LetterId, fixed_crc: u32) -> Self {
+        Self {
+            id,
+            status: Status::Open.code(),
+            attempts: 0,
+            replay: None,
+            replay_seq: None,
+            latest: None,
+            latest_at: None,
+            fixed_crc: i64::from(fixed_crc),
+        }
     }
 }
 
-/// The checksum of a failed replay's rejections.
-pub(super) fn latest_crc(id: LetterId, at: Micros, latest: &str) -> u32 {
-    Checksum(0).number(id).number(at).text(Some(latest.as_bytes())).0
+/// The checksum of a row's changing part as it is now, from the columns of [`HEAD`].
+pub(super) fn state_crc(row: &Row<'_>) -> Option<u32> {
+    Changing::read(row).map(|changing| changing.crc())
+}
+
+/// The checksum of a failed replay's row.
+pub(super) fn failure_crc(stream: &str, seq: i64, letter: LetterId) -> u32 {
+    Checksum::default().text(Some(stream)).number(seq).number(letter).value()
+}
+
+/// The position of a failed replay of that stream, from the columns `seq, letter, crc`.
+pub(super) fn read_failure(stream: &StreamName, row: &Row<'_>) -> Option<Seq> {
+    let (seq, letter) = (number(row, 0)??, number(row, 1)??);
+    let whole = number(row, 2)?? == i64::from(failure_crc(stream.as_str(), seq, letter));
+    Seq::try_from(seq).ok().filter(|_| whole)
 }
 
 /// What never changes in a row, the payload aside.
@@ -140,21 +194,21 @@ impl<'a> Fixed<'a> {
     }
 
     pub(super) fn crc(&self) -> u32 {
-        Checksum(0)
-            .text(Some(self.stream.as_bytes()))
+        Checksum::default()
+            .text(Some(self.stream))
             .number(self.seq.unwrap_or(-1))
             .number(self.kind)
             .number(self.received_at)
             .number(self.rejected_at)
-            .text(self.message_id.map(str::as_bytes))
-            .text(self.library.map(str::as_bytes))
-            .text(self.library_version.map(str::as_bytes))
-            .text(Some(self.rejections.as_bytes()))
-            .text(Some(self.receipt.as_bytes()))
+            .text(self.message_id)
+            .text(self.library)
+            .text(self.library_version)
+            .text(Some(self.rejections))
+            .text(Some(self.receipt))
             .number(self.payload_bytes)
             .number(i64::from(self.payload_crc))
-            .text(Some(self.preview))
-            .0
+            .bytes(Some(self.preview))
+            .value()
     }
 
     /// `None` where a column does not even have its type.
@@ -208,30 +262,29 @@ impl Head {
         if number(row, 20)?? != i64::from(fixed.crc()) {
             return None;
         }
-        let id = number(row, 0)??;
+        let changing = Changing::read(row)?;
+        if number(row, 6)?? != i64::from(changing.crc()) {
+            return None;
+        }
         let first: Vec<Rejection> = serde_json::from_str(fixed.rejections).ok()?;
-        let latest = match text(row, 4)? {
-            None => None,
-            Some(latest) => {
-                let at = number(row, 5)??;
-                if number(row, 6)?? != i64::from(latest_crc(id, at, latest)) {
-                    return None;
-                }
+        let latest = match (changing.latest, changing.latest_at) {
+            (Some(latest), Some(at)) => {
                 Some((serde_json::from_str::<Vec<Rejection>>(latest).ok()?, at))
             }
+            _ => None,
         };
         let first_rejection = first.first()?.clone();
         let (rejections, rejected_at) = latest.unwrap_or((first, fixed.rejected_at));
         let top = rejections.first()?.clone();
         Some(Self {
             summary: LetterSummary {
-                id,
+                id: changing.id,
                 stream: StreamName::new(fixed.stream).ok()?,
                 phase: top.phase,
                 reason: top.reason,
                 path: top.path,
-                status: Status::from_code(number(row, 1)??)?,
-                attempts: u32::try_from(number(row, 2)??).ok()?,
+                status: Status::from_code(changing.status)?,
+                attempts: u32::try_from(changing.attempts).ok()?,
                 received_at: fixed.received_at,
                 rejected_at,
                 message_id: fixed.message_id.map(str::to_owned),
@@ -245,7 +298,7 @@ impl Head {
             receipt: serde_json::from_str(fixed.receipt).ok()?,
             library_version: fixed.library_version.map(str::to_owned),
             seq: positive(number(row, 8)?),
-            replay_seq: positive(number(row, 3)?),
+            replay_seq: positive(changing.replay_seq),
             payload_crc: fixed.payload_crc,
         })
     }
@@ -348,16 +401,6 @@ pub(super) fn damaged_letter(row: &Row<'_>) -> rusqlite::Result<Letter> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_byte_that_moves_between_two_fields_changes_the_checksum() {
-        let one = Checksum(0).text(Some(b"ab")).text(Some(b"c")).0;
-        let two = Checksum(0).text(Some(b"a")).text(Some(b"bc")).0;
-        let none = Checksum(0).text(None).0;
-        let empty = Checksum(0).text(Some(b"")).0;
-        assert_ne!(one, two);
-        assert_ne!(none, empty);
-    }
 
     #[test]
     fn a_preview_ends_before_a_split_character_and_marks_bad_bytes() {

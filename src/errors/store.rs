@@ -16,10 +16,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::ErrorStoreError;
 use super::database::Database;
-use super::letter::{AuditEntry, Claim, Counts, Group, Letter, LetterFilter, NewLetter, Page};
+use super::letter::{
+    AuditEntry, Claim, Counts, Group, Letter, LetterFilter, NewLetter, Page, Position, Status,
+};
 use super::worker::{self, Call, Message, QUEUE_MAX};
 use crate::config::ErrorsConfig;
 use crate::event::{LetterId, Rejection, Seq, StreamName};
+use crate::sqlite::Damage;
 
 /// What waiting calls may hold together, in KiB.
 const QUEUE_KIB_MAX: u32 = 64 << 10;
@@ -36,7 +39,11 @@ struct Shared {
     messages: mpsc::Sender<Message>,
     room: Arc<Semaphore>,
     counts: Arc<Mutex<Counts>>,
+    damage: Option<Damage>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Instead of the thread, in the simulation.
+    #[cfg(test)]
+    in_memory: Option<super::in_memory::InMemory>,
 }
 
 impl Drop for Shared {
@@ -54,9 +61,25 @@ fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
     }
 }
 
+#[cfg(test)]
+impl ErrorStore {
+    /// A store of the simulation.
+    pub(crate) fn in_memory(database: super::in_memory::InMemory) -> Self {
+        Self(Arc::new(Shared {
+            path: PathBuf::from("in memory"),
+            messages: mpsc::channel(1).0,
+            room: Arc::new(Semaphore::new(0)),
+            counts: Arc::default(),
+            thread: Mutex::default(),
+            damage: None,
+            in_memory: Some(database),
+        }))
+    }
+}
+
 impl ErrorStore {
     /// Opens the store; makes it where there is none. A damaged file is moved, with its side
-    /// files, into `quarantine` beside it, and a new one begins.
+    /// files, into `quarantine` beside it, with a report; what of it is whole goes into a new one.
     ///
     /// # Errors
     /// [`ErrorStoreError::NewerFormat`] where a newer eventkit wrote the file (it is left as it
@@ -64,6 +87,7 @@ impl ErrorStore {
     pub fn open(path: &Path, limits: ErrorsConfig) -> Result<Self, ErrorStoreError> {
         let counts = Arc::default();
         let database = Database::open(path, limits, Arc::clone(&counts))?;
+        let damage = database.damage.clone();
         let (messages, receiver) = mpsc::channel(QUEUE_MAX);
         let thread = thread::Builder::new()
             .name("errors".to_owned())
@@ -74,8 +98,17 @@ impl ErrorStore {
             messages,
             room: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
             counts,
+            damage,
             thread: Mutex::new(Some(thread)),
+            #[cfg(test)]
+            in_memory: None,
         })))
+    }
+
+    /// What was wrong with the file that this store replaces.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.0.damage.as_ref()
     }
 
     /// Writes letters and returns their numbers, in their order. Writing a log position again
@@ -85,6 +118,7 @@ impl ErrorStore {
     /// [`ErrorStoreError`], as every call; then nothing of this call was kept.
     pub async fn put(&self, letters: Vec<NewLetter>) -> Result<Vec<LetterId>, ErrorStoreError> {
         let bytes = letters.iter().map(letter_bytes).sum();
+        let letters: Vec<_> = letters.into_iter().map(|letter| (None, letter)).collect();
         self.write(bytes, move |db| db.put(&letters)).await
     }
 
@@ -94,6 +128,19 @@ impl ErrorStore {
     /// [`ErrorStoreError`], as every call.
     pub fn put_blocking(&self, letters: Vec<NewLetter>) -> Result<Vec<LetterId>, ErrorStoreError> {
         wait(self.put(letters))
+    }
+
+    /// [`put`](Self::put) for plain threads and for letters that had a number before this store
+    /// lost them: it is theirs again.
+    ///
+    /// # Errors
+    /// [`ErrorStoreError`], as every call.
+    pub fn put_numbered_blocking(
+        &self,
+        letters: Vec<(Option<LetterId>, NewLetter)>,
+    ) -> Result<Vec<LetterId>, ErrorStoreError> {
+        let bytes = letters.iter().map(|(_, letter)| letter_bytes(letter)).sum();
+        wait(self.write(bytes, move |db| db.put(&letters)))
     }
 
     /// Writes a body that is not JSON into the bounded ring. The oldest open bodies make room
@@ -260,7 +307,11 @@ impl ErrorStore {
     ///
     /// # Errors
     /// [`ErrorStoreError`], as every call.
-    pub fn positions(&self, stream: &StreamName, from: Seq) -> Result<Vec<Seq>, ErrorStoreError> {
+    pub fn positions(
+        &self,
+        stream: &StreamName,
+        from: Seq,
+    ) -> Result<Vec<Position>, ErrorStoreError> {
         let stream = stream.clone();
         wait(self.read(move |db| db.positions(&stream, from)))
     }
@@ -283,12 +334,27 @@ impl ErrorStore {
         wait(self.write(0, move |db| db.number_above(id)))
     }
 
-    /// Every letter that was claimed and has come to no end. Blocks.
+    /// The stream's letters that are open or were claimed and have come to no end: up to 1,000
+    /// with numbers above that one, in their order. Blocks.
     ///
     /// # Errors
     /// [`ErrorStoreError`], as every call.
-    pub fn replaying(&self) -> Result<Vec<(LetterId, StreamName)>, ErrorStoreError> {
-        wait(self.read(|db| db.replaying()))
+    pub fn waiting(
+        &self,
+        stream: &StreamName,
+        after: LetterId,
+    ) -> Result<Vec<(LetterId, Status)>, ErrorStoreError> {
+        let stream = stream.clone();
+        wait(self.read(move |db| db.waiting(&stream, after)))
+    }
+
+    /// Of each of these letters whether it is open or on its way; `None` where there is no such
+    /// letter. Blocks.
+    ///
+    /// # Errors
+    /// [`ErrorStoreError`], as every call.
+    pub fn unfinished(&self, ids: Vec<LetterId>) -> Result<Vec<Option<bool>>, ErrorStoreError> {
+        wait(self.read(move |db| db.unfinished(&ids)))
     }
 
     /// The last commands that changed letters, newest first, at most 1,000.
@@ -340,6 +406,10 @@ impl ErrorStore {
         bytes: usize,
         work: impl FnOnce(&mut Database) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ErrorStoreError> {
+        #[cfg(test)]
+        if let Some(database) = &self.0.in_memory {
+            return database.serve(writes, work);
+        }
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB_MAX).min(QUEUE_KIB_MAX);
         let permit = Arc::clone(&self.0.room)
             .acquire_many_owned(kib)

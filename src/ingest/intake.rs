@@ -47,13 +47,16 @@ pub(super) async fn take(
     if edge.is_draining() {
         return Err(Refusal::Stopping);
     }
+    if !edge.space.takes_events() {
+        return Err(Refusal::DiskFull);
+    }
     let (head, body) = request.into_parts();
     let encoding = Encoding::of(&head.headers)?;
     let facts = Facts {
         form: if says_lines(&head.headers) { Form::Lines } else { intake.form() },
         intake,
         path: head.uri.path().to_owned(),
-        received_at: crate::time::now(),
+        received_at: edge.clock.now(),
         source: head.extensions.get::<Source>().map(|source| source.0),
         key: auth::key_id(&head.headers, &head.uri),
     };

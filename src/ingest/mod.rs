@@ -28,6 +28,8 @@ mod auth;
 mod body;
 mod encoding;
 mod fault;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod intake;
 mod item;
 mod merge;
@@ -59,8 +61,10 @@ pub use split::ITEMS_MAX;
 
 use crate::config::IngestConfig;
 use crate::errors::ErrorStore;
+use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::Streams;
+use crate::time::Clock;
 use body::Budget;
 use respond::json;
 use routes::Route;
@@ -95,9 +99,11 @@ impl Readiness {
 pub struct Edge {
     streams: Streams,
     errors: ErrorStore,
+    space: Space,
     limits: IngestConfig,
     stats: Arc<EdgeStats>,
     readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    clock: Clock,
     draining: AtomicBool,
     budget: Arc<Budget>,
     /// Turns for work on large bodies, which is the processor's.
@@ -111,6 +117,7 @@ impl Edge {
     pub fn new(
         streams: Streams,
         errors: ErrorStore,
+        space: Space,
         limits: IngestConfig,
         stats: Arc<EdgeStats>,
         readiness: impl Fn() -> Readiness + Send + Sync + 'static,
@@ -119,13 +126,21 @@ impl Edge {
         Self {
             streams,
             errors,
+            space,
             limits,
             stats,
             readiness: Box::new(readiness),
+            clock: Clock::default(),
             draining: AtomicBool::new(false),
             budget: Budget::new(IN_FLIGHT_BYTES_MAX),
             large: Semaphore::new(cores),
         }
+    }
+
+    /// The same with another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// From now on new events are refused with 503 and `Connection: close`, and the service is

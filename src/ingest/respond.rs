@@ -46,6 +46,9 @@ pub enum Refusal {
     /// The service has more to do than it can hold; nothing of the request is acknowledged.
     #[error("{0}; come again")]
     Overloaded(Cow<'static, str>),
+    /// The disk has too little room; nothing of the request is acknowledged.
+    #[error("the disk has too little room; come again")]
+    DiskFull,
     /// The service is stopping.
     #[error("the service is stopping; come again")]
     Stopping,
@@ -70,6 +73,8 @@ pub enum Refusal {
 const RETRY_OVERLOADED: &str = "1";
 /// Seconds until a log or a restarted service may be there again.
 const RETRY_UNAVAILABLE: &str = "5";
+/// Seconds until a full disk may have room again: somebody or something has to make it.
+const RETRY_DISK_FULL: &str = "30";
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -95,7 +100,9 @@ impl Refusal {
             }
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::UnknownStream(_) => (StatusCode::NOT_FOUND, "unknown_stream"),
-            Self::Overloaded(_) | Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::Overloaded(_) | Self::DiskFull | Self::Stopping => {
+                (StatusCode::SERVICE_UNAVAILABLE, "overloaded")
+            }
             Self::LogUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
@@ -107,6 +114,7 @@ impl Refusal {
         match self {
             Self::Overloaded(_) => Some(RETRY_OVERLOADED),
             Self::Stopping | Self::LogUnavailable(_) => Some(RETRY_UNAVAILABLE),
+            Self::DiskFull => Some(RETRY_DISK_FULL),
             _ => None,
         }
     }

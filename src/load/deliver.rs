@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::ambient;
 use crate::stats::StreamStats;
 use crate::store::{AnyStore, Batch, BatchId, Retry, RowRejection, StoreError, Stored};
 use crate::streams::Stream;
@@ -82,12 +82,13 @@ impl Delivery {
 
     /// Starts one.
     pub fn start(&self, batch: Arc<Batch>) {
-        self.shared.started().insert(batch.id, Instant::now());
+        self.shared.started().insert(batch.id, ambient::now());
         let shared = Arc::clone(&self.shared);
         self.runtime.spawn(async move {
             let outcome = shared.deliver(&batch).await;
             let started = shared.started().remove(&batch.id);
-            let took = started.map_or(0, |at| at.elapsed().as_millis());
+            let took =
+                started.map_or(0, |at| ambient::now().saturating_duration_since(at).as_millis());
             shared.stats.store_ms_last.set(u64::try_from(took).unwrap_or(u64::MAX));
             (shared.ended)(Delivered { batch, outcome });
         });
@@ -131,7 +132,9 @@ impl Shared {
                 (Retry::Never, error) => return Outcome::Refused(error.to_string()),
                 (Retry::After(wish), error) => {
                     self.failed(&error);
-                    let wait = wish.unwrap_or_else(|| full_jitter(backoff));
+                    // A random part, so that streams that failed together don't return together
+                    // (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
+                    let wait = wish.unwrap_or_else(|| ambient::part_of(backoff));
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
@@ -154,10 +157,4 @@ impl Shared {
             tracing::warn!(store, stream, %error, "store fails; batches wait");
         }
     }
-}
-
-/// A random wait up to the backoff, so that streams that failed together don't return together
-/// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
-fn full_jitter(backoff: Duration) -> Duration {
-    backoff.mul_f64(rand::rng().random_range(0.1..=1.0))
 }

@@ -9,22 +9,29 @@
 //! and the cursor are one transaction; a refused row is in the error store before its position
 //! counts as done; the cursor never passes a position that is not done.
 
+mod breaker;
 mod budget;
+mod dating;
 mod deliver;
 
 pub use budget::{Budget, Share};
 pub use deliver::{Delivered, Delivery, Outcome};
 
-use std::collections::{BTreeMap, HashMap};
+use breaker::{Breaker, Verdict};
+use dating::Dating;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use roaring::RoaringTreemap;
 
+use crate::ambient;
 use crate::config::LoadConfig;
 use crate::dedupe::IdKey;
 use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
 use crate::ledger::Commit;
+use crate::mutant::{self, Mutant};
 use crate::sequence::PartitionId;
 use crate::store::{Batch, BatchId, Plan, RowRejection};
 use crate::streams::Stream;
@@ -41,16 +48,31 @@ struct Resumed {
     batch: Batch,
 }
 
+/// What has become of the plans of an earlier process whose last event was read.
+#[derive(Debug, Default)]
+pub struct Refilled {
+    /// Those that hold what was planned.
+    pub whole: Vec<Batch>,
+    /// Those of which something was done or lost meanwhile, with what is left, if anything is.
+    pub replaced: Vec<(BatchId, Vec<Batch>)>,
+}
+
 /// One stream's buffers and everything it has read and not finished.
 pub struct EventLoader {
     stream: Arc<Stream>,
     policy: LoadConfig,
     share: Share,
     delivery: Delivery,
-    open: BTreeMap<(PartitionId, i64), Open>,
+    /// By partition and hour of receipt, which is `None` where that is not believed.
+    open: BTreeMap<(PartitionId, Option<i64>), Open>,
+    dating: Dating,
     resumed: Vec<Resumed>,
     resumed_seqs: RoaringTreemap,
+    /// Planned and not finished: under way, or held.
     flying: HashMap<BatchId, Arc<Batch>>,
+    breaker: Breaker,
+    /// What is not sent while the breaker is open: before the others what was refused.
+    held: VecDeque<Arc<Batch>>,
     /// Positions that were read and are neither stored nor dead-lettered.
     pending: RoaringTreemap,
     read_to: Seq,
@@ -62,7 +84,7 @@ pub struct Settlement {
     /// Refused rows: dead letters first.
     pub refused: Vec<Refused>,
     /// Then plans that are replaced by what is left of them.
-    pub replaced: Vec<(BatchId, Vec<Arc<Batch>>)>,
+    pub replaced: Vec<(BatchId, Vec<Batch>)>,
     /// Then commits.
     pub commits: Vec<Commit>,
     /// Positions that are done once all of this is durable.
@@ -88,9 +110,12 @@ impl EventLoader {
             share,
             delivery,
             open: BTreeMap::new(),
+            dating: Dating::default(),
             resumed: Vec::new(),
             resumed_seqs: RoaringTreemap::new(),
             flying: HashMap::new(),
+            breaker: Breaker::default(),
+            held: VecDeque::new(),
             pending: RoaringTreemap::new(),
             read_to: 0,
         }
@@ -99,7 +124,8 @@ impl EventLoader {
     /// Takes over a plan that an earlier process left: its events are put under its name.
     pub fn resume(&mut self, plan: Plan) {
         self.resumed_seqs |= &plan.seqs;
-        let batch = Batch::new(plan.id, plan.stream.clone(), plan.log_uuid, plan.partition);
+        let mut batch = Batch::new(plan.id, plan.stream.clone(), plan.log_uuid, plan.partition);
+        batch.ledger_tx = plan.ledger_tx;
         self.resumed.push(Resumed { plan, batch });
     }
 
@@ -122,6 +148,9 @@ impl EventLoader {
     /// Everything below is done.
     #[must_use]
     pub fn low(&self) -> Seq {
+        if mutant::active(Mutant::CursorBeforeUpload) {
+            return self.read_to;
+        }
         self.pending.min().unwrap_or(self.read_to)
     }
 
@@ -141,15 +170,14 @@ impl EventLoader {
             self.share.take(resumed.batch.bytes() - before);
             return added;
         }
-        let hour = crate::store::hour(raw.receipt.received_at);
-        let open = self.open.entry((partition, hour)).or_insert_with(|| Open {
-            batch: Batch::new(
-                uuid::Uuid::now_v7(),
-                self.stream.name.clone(),
-                self.stream.wal.log_uuid(),
-                partition,
-            ),
-            since: now,
+        let (at, is_replay) = (raw.receipt.received_at, raw.receipt.replay.is_some());
+        let hour = self.dating.believes(at, is_replay, now).then(|| crate::store::hour(at));
+        self.stream.stats.undated_events.add(u64::from(hour.is_none()));
+        let open = self.open.entry((partition, hour)).or_insert_with(|| {
+            let (id, name) = (ambient::new_id(), self.stream.name.clone());
+            let mut batch = Batch::new(id, name, self.stream.wal.log_uuid(), partition);
+            batch.is_undated = hour.is_none();
+            Open { batch, since: now }
         });
         let before = open.batch.bytes();
         let added = open.batch.push(raw.seq, raw.payload, event);
@@ -164,13 +192,13 @@ impl EventLoader {
     #[must_use]
     pub fn has_room(&self) -> bool {
         // A plan of an earlier process can only be put once its last event was read.
-        !self.resumed.is_empty() || self.share.has_room(self.stream.stats.store_failing.get() > 0)
+        !self.resumed.is_empty() || self.share.has_room(self.stream.stats.is_store_in_trouble())
     }
 
     /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
     /// (then the largest first, until it is not).
-    pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Arc<Batch>> {
-        let mut due: Vec<(PartitionId, i64)> = self
+    pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Batch> {
+        let mut due: Vec<(PartitionId, Option<i64>)> = self
             .open
             .iter()
             .filter(|(_, open)| all || self.is_due(open, now))
@@ -181,7 +209,7 @@ impl EventLoader {
             due.extend(largest.map(|(key, _)| *key));
         }
         let taken: Vec<Open> = due.iter().filter_map(|key| self.open.remove(key)).collect();
-        taken.into_iter().map(|open| Arc::new(open.batch)).collect()
+        taken.into_iter().map(|open| open.batch).collect()
     }
 
     fn is_due(&self, open: &Open, now: Instant) -> bool {
@@ -190,35 +218,66 @@ impl EventLoader {
             || now.saturating_duration_since(open.since) >= self.policy.age_max
     }
 
-    /// Takes the plans of an earlier process whose last event was read: their batches, and the
-    /// plans of which nothing is left.
-    pub fn take_resumed(&mut self) -> (Vec<Arc<Batch>>, Vec<BatchId>) {
+    /// Takes the plans of an earlier process whose last event was read.
+    pub fn take_resumed(&mut self) -> Refilled {
         let read_to = self.read_to;
         let (complete, rest) = std::mem::take(&mut self.resumed)
             .into_iter()
             .partition(|r: &Resumed| r.plan.seqs.max().is_none_or(|last| last < read_to));
         self.resumed = rest;
-        let (batches, empty): (Vec<Resumed>, Vec<Resumed>) =
-            complete.into_iter().partition(|r| !r.batch.is_empty());
-        for resumed in batches.iter().chain(&empty) {
-            self.resumed_seqs -= &resumed.plan.seqs;
+        let mut refilled = Refilled::default();
+        for Resumed { plan, mut batch } in complete {
+            self.resumed_seqs -= &plan.seqs;
+            // Its name tells whether its date was believed when it was planned.
+            let dir = |object: &str| object.rsplit_once('/').map(|(dir, _)| dir.to_owned());
+            batch.is_undated = dir(&self.delivery.object(&batch)) != dir(&plan.object);
+            if batch.is_empty() {
+                refilled.replaced.push((plan.id, vec![]));
+            } else if batch.digest() == plan.digest {
+                refilled.whole.push(batch);
+            } else {
+                // Its name belongs to what was planned.
+                batch.id = ambient::new_id();
+                refilled.replaced.push((plan.id, vec![batch]));
+            }
         }
-        let batches = batches.into_iter().map(|r| Arc::new(r.batch)).collect();
-        (batches, empty.into_iter().map(|r| r.plan.id).collect())
+        refilled
     }
 
     /// The plans of batches, for the ledger.
     #[must_use]
-    pub fn plans(&self, batches: &[Arc<Batch>], key: &IdKey) -> Vec<Plan> {
+    pub fn plans(&self, batches: &[Batch], key: &IdKey) -> Vec<Plan> {
         batches.iter().map(|batch| batch.plan(self.delivery.object(batch), key)).collect()
     }
 
-    /// Sends batches whose plans are durable on their way to the store.
-    pub fn deliver(&mut self, batches: Vec<Arc<Batch>>) {
-        for batch in batches {
+    /// Sends batches whose plans are durable on their way to the store, or holds them.
+    pub fn deliver(&mut self, batches: Vec<Batch>) {
+        for batch in batches.into_iter().map(Arc::new) {
             self.flying.insert(batch.id, Arc::clone(&batch));
+            match self.breaker.is_open() {
+                true => self.held.push_back(batch),
+                false => self.delivery.start(batch),
+            }
+        }
+    }
+
+    /// Sends what is held: all where the store works again, one where it is time to try, of those
+    /// that were not refused if there are any.
+    pub fn send_held(&mut self, now: Instant) {
+        if !self.breaker.is_open() {
+            self.held.drain(..).for_each(|batch| self.delivery.start(batch));
+        } else if self.breaker.may_try(now)
+            && let Some(batch) = self.held.pop_back()
+        {
+            self.breaker.tries(batch.id);
             self.delivery.start(batch);
         }
+    }
+
+    /// Somebody says that the store works again: what is held is tried with the next
+    /// [`send_held`](Self::send_held).
+    pub fn try_held(&mut self, now: Instant) {
+        self.breaker.try_at(now);
     }
 
     /// Makes attempts that wait for their time start now.
@@ -228,34 +287,81 @@ impl EventLoader {
 
     /// What the ends of deliveries ask for.
     #[must_use]
-    pub fn settle(&self, ended: Vec<Delivered>) -> Settlement {
+    pub fn settle(&mut self, ended: Vec<Delivered>, now: Instant) -> Settlement {
         let mut settlement = Settlement::default();
         for Delivered { batch, outcome } in ended {
             match outcome {
                 Outcome::Stored(stored) => {
+                    self.breaker.stored(batch.id);
                     settlement.done |= batch.seqs();
                     let letters: Vec<LetterId> = batch.letters();
                     settlement.commits.push(Commit { id: batch.id, stored, letters });
                 }
-                Outcome::Rows(rows) => {
-                    let rows: BTreeMap<usize, RowRejection> = rows
-                        .into_iter()
-                        .filter(|r| r.row < batch.len())
-                        .map(|r| (r.row, r))
-                        .collect();
-                    if rows.is_empty() {
-                        settlement.bisect(&batch, "refused rows that it does not have");
-                        continue;
+                Outcome::Rows(rows) => self.refused(&batch, rows, now, &mut settlement),
+                Outcome::Refused(why) => {
+                    if self.may_part(&batch, 1, &why, now) {
+                        settlement.bisect(&batch, &why);
+                        self.parted(&settlement);
                     }
-                    let rest = batch.part(uuid::Uuid::now_v7(), |row| !rows.contains_key(&row));
-                    settlement.refuse(&batch, rows.into_values());
-                    let rest = if rest.is_empty() { vec![] } else { vec![Arc::new(rest)] };
-                    settlement.replaced.push((batch.id, rest));
                 }
-                Outcome::Refused(message) => settlement.bisect(&batch, &message),
             }
         }
+        if !self.breaker.is_open() {
+            self.stream.stats.resume_store();
+        }
         settlement
+    }
+
+    fn refused(
+        &mut self,
+        batch: &Arc<Batch>,
+        rows: Vec<RowRejection>,
+        now: Instant,
+        settlement: &mut Settlement,
+    ) {
+        let rows = rows.into_iter().filter(|r| r.row < batch.len()).map(|r| (r.row, r));
+        let rows: BTreeMap<usize, RowRejection> = rows.collect();
+        let why = rows.values().next().map_or_else(
+            || "refused rows that it does not have".to_owned(),
+            |first| format!("{} {}", first.rejection.reason, first.rejection.path),
+        );
+        if !self.may_part(batch, rows.len().max(1), &why, now) {
+            return;
+        }
+        if rows.is_empty() {
+            settlement.bisect(batch, &why);
+        } else {
+            let rest = batch.part(ambient::new_id(), |row| !rows.contains_key(&row));
+            settlement.refuse(batch, rows.into_values());
+            let rest = if rest.is_empty() { vec![] } else { vec![rest] };
+            settlement.replaced.push((batch.id, rest));
+        }
+        self.parted(settlement);
+    }
+
+    /// Whether bad rows of a batch may become dead letters; else it is held.
+    fn may_part(&mut self, batch: &Arc<Batch>, bad: usize, why: &str, now: Instant) -> bool {
+        let verdict = self.breaker.refused(batch.id, batch.len(), bad, now);
+        if verdict == Verdict::Part {
+            return true;
+        }
+        self.held.push_front(Arc::clone(batch));
+        if self.stream.stats.stop_store(format!(
+            "it refuses too much, and batches are held ({why}): mend the store or what it is \
+             sent; one batch is tried at a time, at once with `eventkit flush`"
+        )) {
+            tracing::error!(stream = %self.stream.name, why, "the store refuses too much: \
+                batches are held, and their events stay in the log");
+        }
+        false
+    }
+
+    /// Tells the breaker of the last replacement.
+    fn parted(&mut self, settlement: &Settlement) {
+        if let Some((batch, parts)) = settlement.replaced.last() {
+            let parts: Vec<BatchId> = parts.iter().map(|part| part.id).collect();
+            self.breaker.parted(*batch, &parts);
+        }
     }
 
     /// All of a settlement is durable.
@@ -273,7 +379,7 @@ impl EventLoader {
             if let Some(batch) = self.flying.remove(&parent) {
                 self.share.give_back(batch.bytes());
             }
-            self.share.take(children.iter().map(|child| child.bytes()).sum());
+            self.share.take(children.iter().map(Batch::bytes).sum());
             self.deliver(children);
         }
     }
@@ -327,9 +433,9 @@ impl Settlement {
         }
         let middle = batch.len() / 2;
         let halves = [
-            batch.part(uuid::Uuid::now_v7(), |row| row < middle),
-            batch.part(uuid::Uuid::now_v7(), |row| row >= middle),
+            batch.part(ambient::new_id(), |row| row < middle),
+            batch.part(ambient::new_id(), |row| row >= middle),
         ];
-        self.replaced.push((batch.id, halves.map(Arc::new).to_vec()));
+        self.replaced.push((batch.id, halves.into()));
     }
 }

@@ -1,22 +1,23 @@
 //! What goes on beside the events: snapshots, the store's probe, readiness, the metrics port.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::reserve::Watch;
 use crate::ingest::{Dependency, Readiness};
+use crate::space::{Level, Space};
 use crate::stats::EdgeStats;
-use crate::status::{self, Prometheus, Sampler, Snapshot};
+use crate::status::{Prometheus, Sampler, Snapshot};
 use crate::store::AnyStore;
 use crate::streams::Streams;
 
 /// How often the snapshot is built.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
-/// The part of the disk that has to be free for the service to be ready.
-const DISK_FREE_MIN: f64 = 0.05;
+/// How often the disk's room is read.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks for a snapshot of now, and is told when it can be seen.
 pub(super) type Refresh = mpsc::Sender<oneshot::Sender<()>>;
@@ -68,11 +69,33 @@ pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Result<(), 
     }
 }
 
+/// Looks after the disk's room, off the runtime's threads: a full disk may take its time.
+pub(super) async fn watch_disk(mut watch: Watch, streams: Streams) {
+    let mut ticks = tokio::time::interval(ROOM_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let streams = streams.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            if watch.look() == Level::Full {
+                // What a log keeps of stored events is worth less than room for new ones.
+                let freed: u64 = streams.all().iter().map(|stream| stream.wal.shrink()).sum();
+                if freed > 0 {
+                    tracing::warn!(freed, "the disk is full: logs gave up what is stored already");
+                }
+            }
+            watch
+        });
+        let Ok(looked) = looked.await else { return };
+        watch = looked;
+    }
+}
+
 pub(super) fn readiness(
     streams: Streams,
     store: String,
     store_state: watch::Receiver<Result<(), String>>,
-    data_dir: PathBuf,
+    space: Space,
 ) -> impl Fn() -> Readiness + Send + Sync {
     move || {
         let failed: Vec<String> = streams
@@ -85,14 +108,12 @@ pub(super) fn readiness(
             true => "every log takes events".to_owned(),
             false => format!("not writable: {}", failed.join(", ")),
         };
-        let (free_bytes, bytes) = status::disk_bytes(&data_dir);
-        let free = free_bytes as f64 / bytes.max(1) as f64;
         let reached = store_state.borrow().clone();
         let dependency = |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
         Readiness {
             dependencies: vec![
                 dependency("log", failed.is_empty(), log),
-                dependency("disk", free >= DISK_FREE_MIN, format!("{:.1}% free", free * 100.0)),
+                dependency("disk", space.takes_events(), space.sentence()),
                 dependency(
                     &store,
                     reached.is_ok(),

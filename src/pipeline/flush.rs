@@ -46,7 +46,7 @@ async fn fails_for(stream: &Stream, patience: Duration) {
     let mut failing_since = None;
     loop {
         let now = Instant::now();
-        match stream.stats.store_failing.get() > 0 {
+        match stream.stats.is_store_in_trouble() {
             true if now - *failing_since.get_or_insert(now) >= patience => return,
             true => {}
             false => failing_since = None,
@@ -57,7 +57,6 @@ async fn fails_for(stream: &Stream, patience: Duration) {
 
 fn unfinished(stream: &Stream) -> String {
     let waiting = stream.lag();
-    let error = stream.stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let why = error.unwrap_or_else(|| "not in time".to_owned());
+    let why = stream.stats.store_trouble().unwrap_or_else(|| "not in time".to_owned());
     format!("{}: {waiting} events wait: {why}", stream.name)
 }

@@ -6,19 +6,24 @@
 //! then stays in the log for the next start. A disk that fails ends it at once.
 
 mod background;
+mod directory;
 mod flush;
+mod reserve;
 mod spawner;
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use background::{probe, readiness, refresh, sample, serve_metrics, to_json};
+pub use directory::DirectoryError;
+
+use background::{probe, readiness, refresh, sample, serve_metrics, to_json, watch_disk};
+use directory::DataDir;
 use flush::flush;
+use reserve::Watch;
 use spawner::{Spawner, Workers};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::runtime::Handle;
@@ -34,11 +39,14 @@ use crate::ingest::{self, Edge};
 use crate::ledger::Ledger;
 use crate::load::Budget;
 use crate::queue::{Hooks, Wake};
-use crate::sqlite::SqliteError;
+use crate::quota::{self, Disk, Quotas, TooSmall};
+use crate::space::{self, Space};
+use crate::sqlite::{Damage, SqliteError};
 use crate::stats::EdgeStats;
 use crate::status::{Changes, Sampler, Sources};
 use crate::store::AnyStore;
-use crate::streams::Streams;
+use crate::streams::{self, Streams};
+use crate::time::Clock;
 use crate::wal::WalError;
 
 /// How long `flush` waits for the stores.
@@ -46,17 +54,15 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for at the end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A process that was killed holds its lock until the system has cleared its memory away.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 4096;
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another process uses the data directory.
-    #[error("data directory {} is in use by another eventkit", .0.display())]
-    InUse(PathBuf),
+    /// The data directory itself.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// A file or directory.
     #[error("{}: {source}", path.display())]
     File {
@@ -65,6 +71,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// What is configured does not fit the disk.
+    #[error(transparent)]
+    TooSmall(#[from] TooSmall),
     /// A socket.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -82,12 +91,18 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The process's exit code: 75 in use, 78 format, 74 anything else.
+    /// Whether another process has the data directory.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Directory(DirectoryError::InUse(_)))
+    }
+
+    /// The process's exit code: 75 in use, 78 format or configuration, 74 anything else.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::InUse(_) => 75,
-            Self::Database(SqliteError::NewerFormat { .. }) => 78,
+            Self::Directory(error) => error.exit_code(),
+            Self::Database(SqliteError::NewerFormat { .. }) | Self::TooSmall(_) => 78,
             _ => 74,
         }
     }
@@ -107,17 +122,15 @@ pub struct Service {
     workers: Workers,
     edge: Arc<Edge>,
     edge_stats: Arc<EdgeStats>,
-    events: TcpListener,
-    metrics: TcpListener,
-    admin: UnixListener,
+    doors: Doors,
     sampler: Sampler,
-    changes: Changes,
-    reports: Reports,
+    watch: Watch,
+    hooks: Hooks,
     store: Arc<AnyStore>,
     store_state: watch::Sender<Result<(), String>>,
     fatal: mpsc::Receiver<String>,
     /// Held for the process's whole life.
-    _lock: File,
+    _directory: DataDir,
 }
 
 impl Service {
@@ -126,22 +139,29 @@ impl Service {
     /// # Errors
     /// [`StartError`]; nothing has been acknowledged or changed beyond recovery then.
     pub async fn start(config: Config, store: Arc<AnyStore>) -> Result<Self, StartError> {
+        Self::start_with(config, store, Clock::default()).await
+    }
+
+    /// The same with another clock than the system's.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub async fn start_with(
+        config: Config,
+        store: Arc<AnyStore>,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let started = Instant::now();
         let config = Arc::new(config);
-        let lock = lock(&config.data_dir)?;
-        let events = listen(config.listen).await?;
-        let metrics = listen(config.metrics_listen).await?;
-        let admin = admin::bind(&config.admin_socket).map_err(|source| StartError::Listen {
-            address: config.admin_socket.display().to_string(),
-            source,
-        })?;
-        let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
-        let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
-        number_letters(&ledger, &errors).await?;
-        let changes = Changes::default();
-        let reports = Reports::open(&config.data_dir.join("quarantine"));
-        changes.add(started_text(&config));
+        let (directory, quotas) = open_directory(&config)?;
+        let doors = bind(&config).await?;
+        let (changes, space) = (Changes::default(), Space::new(config.disk.clone()));
+        let watch = watch(&config, &space, &changes);
+        let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
+        note_start(&config, &changes, [ledger.damage(), errors.damage()]);
         let (fatal_sender, fatal) = mpsc::channel(16);
+        let reports = Reports::open(&config.data_dir.join("quarantine"));
+        let hooks = hooks(fatal_sender, changes.clone(), reports, space.clone());
         let workers = Workers::default();
         let spawner = Spawner {
             announce: Arc::default(),
@@ -151,31 +171,31 @@ impl Service {
             ledger: ledger.clone(),
             errors: errors.clone(),
             store: Arc::clone(&store),
-            hooks: hooks(fatal_sender, changes.clone(), reports.clone()),
+            hooks: hooks.clone(),
             workers: Arc::clone(&workers),
             runtime: Handle::current(),
             started,
+            started_at: clock.now(),
         };
         let streams =
-            open_streams(Arc::clone(&config), ledger.clone(), errors.clone(), spawner).await?;
+            open_streams(Arc::clone(&config), quotas, ledger.clone(), errors.clone(), spawner)
+                .await?;
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(Err("not asked yet".to_owned()));
-        let edge = Arc::new(Edge::new(
-            streams.clone(),
-            errors.clone(),
-            config.ingest.clone(),
-            Arc::clone(&edge_stats),
-            readiness(streams.clone(), store.name().to_owned(), store_now, config.data_dir.clone()),
-        ));
+        let ready = readiness(streams.clone(), store.name().to_owned(), store_now, space.clone());
+        let (limits, stats) = (config.ingest.clone(), Arc::clone(&edge_stats));
+        let edge = Edge::new(streams.clone(), errors.clone(), space.clone(), limits, stats, ready);
+        let edge = Arc::new(edge.with_clock(clock));
         let sampler = Sampler::new(Sources {
             streams: streams.clone(),
             errors: errors.clone(),
             edge: Arc::clone(&edge_stats),
             store: store.name().to_owned(),
-            changes: changes.clone(),
-            reports: reports.clone(),
-            data_dir: config.data_dir.clone(),
-            listen: events.local_addr().unwrap_or(config.listen).to_string(),
+            changes,
+            reports: hooks.reports.clone(),
+            space,
+            standing: directory.warnings.clone(),
+            listen: doors.events.local_addr().unwrap_or(config.listen).to_string(),
             started,
         });
         Ok(Self {
@@ -186,29 +206,27 @@ impl Service {
             workers,
             edge,
             edge_stats,
-            events,
-            metrics,
-            admin,
+            doors,
             sampler,
-            changes,
-            reports,
+            watch,
+            hooks,
             store,
             store_state,
             fatal,
-            _lock: lock,
+            _directory: directory,
         })
     }
 
     /// Where events come in: the configured address, with the port the system chose for 0.
     #[must_use]
     pub fn listen(&self) -> SocketAddr {
-        self.events.local_addr().unwrap_or(self.config.listen)
+        self.doors.events.local_addr().unwrap_or(self.config.listen)
     }
 
     /// Where Prometheus looks, likewise.
     #[must_use]
     pub fn metrics_listen(&self) -> SocketAddr {
-        self.metrics.local_addr().unwrap_or(self.config.metrics_listen)
+        self.doors.metrics.local_addr().unwrap_or(self.config.metrics_listen)
     }
 
     /// Serves until `shutdown` is ready, then drains.
@@ -223,14 +241,15 @@ impl Service {
         let (refreshing, refreshes) = mpsc::channel(16);
         background.spawn(sample(self.sampler, refreshes, snapshot, json_sender));
         background.spawn(probe(Arc::clone(&self.store), self.store_state));
-        background.spawn(serve_metrics(self.metrics, snapshots, Arc::clone(&self.edge_stats)));
+        background.spawn(watch_disk(self.watch, self.streams.clone()));
+        let Doors { events, metrics, admin: socket } = self.doors;
+        background.spawn(serve_metrics(metrics, snapshots, Arc::clone(&self.edge_stats)));
         let workers = Arc::clone(&self.workers);
-        let changes = self.changes.clone();
         let admin = Admin {
             snapshot: json,
             errors: self.errors.clone(),
             streams: self.streams.clone(),
-            reports: self.reports,
+            reports: self.hooks.reports.clone(),
             flush: Arc::new(move || {
                 let (workers, refreshing) = (Arc::clone(&workers), refreshing.clone());
                 Box::pin(async move {
@@ -239,9 +258,8 @@ impl Service {
                     flushed
                 })
             }),
-            changed: Arc::new(move |text| changes.add(text)),
+            changed: self.hooks.changed,
         };
-        let socket = self.admin;
         background.spawn(async move {
             if let Err(error) = admin::serve(socket, admin).await {
                 tracing::error!(%error, "the admin socket failed");
@@ -249,7 +267,7 @@ impl Service {
         });
         let (stop, stopped) = oneshot::channel::<()>();
         let mut serving = tokio::spawn(ingest::serve(
-            self.events,
+            events,
             ingest::router(Arc::clone(&self.edge)),
             self.config.ingest.connections_max,
             Arc::clone(&self.edge_stats),
@@ -285,25 +303,21 @@ impl Service {
     }
 }
 
-/// Locks the data directory itself: a lock file could be removed, and a record lock would end
-/// with any close.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    let fail = |source| StartError::File { path: data_dir.to_owned(), source };
-    std::fs::create_dir_all(data_dir).map_err(fail)?;
-    let dir = File::open(data_dir).map_err(fail)?;
-    let patience = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(dir),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < patience => {
-                std::thread::sleep(LOCK_PATIENCE / 10);
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(StartError::InUse(data_dir.to_owned()));
-            }
-            Err(error) => return Err(fail(error.into())),
-        }
-    }
+/// Where others come in.
+struct Doors {
+    events: TcpListener,
+    metrics: TcpListener,
+    admin: UnixListener,
+}
+
+async fn bind(config: &Config) -> Result<Doors, StartError> {
+    let events = listen(config.listen).await?;
+    let metrics = listen(config.metrics_listen).await?;
+    let admin = admin::bind(&config.admin_socket).map_err(|source| StartError::Listen {
+        address: config.admin_socket.display().to_string(),
+        source,
+    })?;
+    Ok(Doors { events, metrics, admin })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -319,27 +333,67 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     socket.listen(BACKLOG).map_err(fail)
 }
 
-fn started_text(config: &Config) -> String {
-    format!("eventkit {} started on {}", env!("CARGO_PKG_VERSION"), config.data_dir.display())
+/// Says that the service has started, and which of its databases were damaged.
+fn note_start(config: &Config, changes: &Changes, damages: [Option<&Damage>; 2]) {
+    let (version, dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.display());
+    changes.add(format!("eventkit {version} started on {dir}"));
+    damages.into_iter().flatten().for_each(|damage| changes.add(damage.to_string()));
 }
 
-fn hooks(fatal: mpsc::Sender<String>, changes: Changes, reports: Reports) -> Hooks {
+/// Takes the data directory and shares out its disk.
+fn open_directory(config: &Config) -> Result<(DataDir, Quotas), StartError> {
+    let mut directory = directory::open(&config.data_dir, config.disk.allow_any_filesystem)?;
+    let quotas = quotas(config, &mut directory.warnings)?;
+    for warning in &directory.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((directory, quotas))
+}
+
+/// Each log's share of the disk; what fits no more but has to do is a warning.
+fn quotas(config: &Config, warnings: &mut Vec<String>) -> Result<Quotas, StartError> {
+    let Some(disk) = Disk::of(&config.data_dir) else {
+        return Ok(Quotas::unbounded(config.wal.clone()));
+    };
+    let present = streams::present(&config.data_dir)
+        .map_err(|source| StartError::File { path: config.data_dir.join("wal"), source })?;
+    let names = streams::names(config, &present);
+    let (quotas, warning) = Quotas::plan(config, names.len(), !present.is_empty(), &disk)?;
+    warnings.extend(warning);
+    Ok(quotas)
+}
+
+/// The disk's room, read once: where it is full, its reserve is given up for what is opened next.
+fn watch(config: &Config, space: &Space, changes: &Changes) -> Watch {
+    let bytes = quota::reserve_bytes(config, space::disk_bytes(&config.data_dir).1);
+    let mut watch = Watch::new(&config.data_dir, bytes, space.clone(), changes.clone());
+    watch.look_first();
+    watch
+}
+
+fn hooks(fatal: mpsc::Sender<String>, changes: Changes, reports: Reports, space: Space) -> Hooks {
     Hooks {
         reports,
         // One message is enough; later ones say the same.
         fatal: Arc::new(move |why| drop(fatal.try_send(why))),
         changed: Arc::new(move |text| changes.add(text)),
+        no_space: Arc::new(move || space.ran_out()),
     }
 }
 
-/// The ledger knows letters by their numbers alone: one that it knows is never another's.
-async fn number_letters(ledger: &Ledger, errors: &ErrorStore) -> Result<(), StartError> {
-    let (ledger, errors) = (ledger.clone(), errors.clone());
-    let numbered = tokio::task::spawn_blocking(move || errors.number_above(ledger.last_letter()?));
-    match numbered.await {
-        Ok(numbered) => Ok(numbered?),
+/// Opening databases checks every row of them: off the runtime's threads.
+async fn open_databases(config: Arc<Config>) -> Result<(Ledger, ErrorStore), StartError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
+        let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
+        // The ledger knows letters by their numbers alone: one that it knows is never another's.
+        errors.number_above(ledger.last_letter()?)?;
+        Ok((ledger, errors))
+    });
+    match opened.await {
+        Ok(opened) => opened,
         Err(error) => {
-            Err(StartError::File { path: "errors.db".into(), source: io::Error::other(error) })
+            Err(StartError::File { path: "ledger.db".into(), source: io::Error::other(error) })
         }
     }
 }
@@ -347,18 +401,20 @@ async fn number_letters(ledger: &Ledger, errors: &ErrorStore) -> Result<(), Star
 /// Opening logs reads them: off the runtime's threads.
 async fn open_streams(
     config: Arc<Config>,
+    quotas: Quotas,
     ledger: Ledger,
     errors: ErrorStore,
     spawner: Spawner,
 ) -> Result<Streams, StartError> {
     let announce = Arc::clone(&spawner.announce);
+    let ledger_tx = ledger.counter();
     let opened = tokio::task::spawn_blocking(move || {
         let floor = move |name: &StreamName| {
             let ledger = ledger.floor(name).map_err(io::Error::other)?;
             let errors = errors.floor(name).map_err(io::Error::other)?;
             Ok(ledger.max(errors))
         };
-        Streams::open(config, floor, move |stream| spawner.spawn(stream))
+        Streams::open(config, quotas, ledger_tx, floor, move |stream| spawner.spawn(stream))
     });
     let opened = opened.await;
     announce.store(true, Relaxed);
@@ -388,7 +444,7 @@ fn close(workers: &Workers, ledger: &Ledger, errors: &ErrorStore) {
 #[must_use]
 pub fn check(config: &Config) -> Vec<StartError> {
     let mut findings = Vec::new();
-    let held = match lock(&config.data_dir) {
+    let held = match open_directory(config) {
         Ok(held) => held,
         Err(error) => return vec![error],
     };

@@ -9,9 +9,10 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
+use crate::damage::Report;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
-use crate::event::StreamName;
+use crate::event::{Micros, StreamName};
 use crate::ledger::Ledger;
 use crate::load::{Budget, Delivery, EventLoader};
 use crate::queue::{Hooks, Inbox, Wake, Worker};
@@ -41,11 +42,13 @@ pub(super) struct Spawner {
     pub(super) workers: Workers,
     pub(super) runtime: Handle,
     pub(super) started: Instant,
+    pub(super) started_at: Micros,
 }
 
 impl Spawner {
     pub(super) fn spawn(&self, stream: &Arc<Stream>) {
         self.tell(stream);
+        self.check_ledger(stream);
         if self.announce.load(Relaxed) {
             (self.hooks.changed)(format!("stream {} created on first use", stream.name));
         }
@@ -74,6 +77,7 @@ impl Spawner {
             messages,
             hooks: self.hooks.clone(),
             started: self.started,
+            started_at: self.started_at,
             window: self.config.dedupe.window,
             memory: Arc::clone(&self.memory),
         };
@@ -85,6 +89,30 @@ impl Spawner {
                 workers.insert(stream.name.clone(), running);
             }
             Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
+        }
+    }
+
+    /// A ledger that a log has seen further on has gone back in time.
+    fn check_ledger(&self, stream: &Stream) {
+        let (name, seen) = (&stream.name, stream.recovered.ledger_tx);
+        if !self.ledger.is_behind(seen) {
+            return;
+        }
+        let report = Report {
+            what: "ledger".to_owned(),
+            text: format!(
+                "the ledger has gone back in time: the log of {name} has seen its transaction \
+                 {seen}; the store is asked for everything"
+            ),
+            found_at: crate::time::now(),
+            ..Report::default()
+        };
+        (self.hooks.changed)(report.text.clone());
+        if let Err(error) = self.hooks.reports.add(report) {
+            tracing::error!(%error, "the report can't be kept");
+        }
+        if let Err(error) = self.ledger.distrust(seen) {
+            (self.hooks.fatal)(format!("the ledger can't be made to forget: {error}"));
         }
     }
 

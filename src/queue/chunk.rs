@@ -1,6 +1,6 @@
 //! One chunk's passage from the log's bytes into buffers and dead letters.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use roaring::RoaringTreemap;
@@ -22,6 +22,12 @@ pub(super) struct Passage<'c> {
     pub sequencer: Sequencer,
     /// Positions that an earlier process had finished.
     pub finished: &'c RoaringTreemap,
+    /// Below, everything is done but what is missing.
+    pub cursor: Seq,
+    /// Letters that have to be made again, by position.
+    pub missing: &'c BTreeMap<Seq, LetterId>,
+    /// Those of them whose events are dead letters, or failed again when they were replayed.
+    pub buried: &'c RoaringTreemap,
     /// Letters that an earlier process was replaying.
     pub unseen: &'c mut HashSet<LetterId>,
     pub loader: &'c mut EventLoader,
@@ -74,6 +80,15 @@ impl Passage<'_> {
 
     fn take(&mut self, raw: RawEvent<'_>) {
         if raw.seq < self.from {
+            return;
+        }
+        if raw.seq < self.cursor && !self.missing.contains_key(&raw.seq) {
+            self.passed.done.insert(raw.seq);
+            return;
+        }
+        if self.buried.contains(raw.seq) {
+            // An earlier replay of a letter, which failed, says nothing about a later one.
+            self.passed.done.insert(raw.seq);
             return;
         }
         let unseen = raw.receipt.replay.filter(|replay| self.unseen.remove(&replay.letter));

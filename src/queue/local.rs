@@ -5,7 +5,7 @@
 //! allows; the backlog stays in the log. A ledger or error store that is full holds this stream
 //! until there is space; a disk that fails stops the process.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -15,14 +15,19 @@ use tokio::sync::oneshot;
 
 use super::chunk::{Passage, Passed, letter_of_row};
 use super::inbox::{FlushReport, Wake};
+use super::recall::Recall;
 use super::worker::{Ended, IDLE, Worker};
 use crate::adapt::Adapter;
+use crate::ambient;
 use crate::damage::Report;
 use crate::dedupe::{Dedupe, IdKey};
 use crate::errors::NewLetter;
 use crate::event::{LetterId, Seq};
+use crate::ledger::{Commit, OpenLetter, Step};
 use crate::load::{Delivered, Refused, Settlement};
+use crate::mutant::{self, Mutant};
 use crate::sequence::Sequencer;
+use crate::store::{Batch, BatchId};
 use crate::wal::{Damage, Reader};
 
 /// The cursor is saved this often where no commit saves it.
@@ -36,15 +41,27 @@ pub(super) struct Flush {
     reply: oneshot::Sender<FlushReport>,
 }
 
-pub(super) struct Running {
+pub(crate) struct Running {
     pub(super) worker: Worker,
     pub(super) adapter: Adapter,
     pub(super) dedupe: Dedupe,
     pub(super) id_key: IdKey,
     pub(super) sequencer: Sequencer,
     pub(super) reader: Reader,
+    /// What the store was asked about those who were here before.
+    pub(super) recall: Recall,
     /// Positions above the cursor that an earlier process had finished.
     pub(super) finished: RoaringTreemap,
+    /// Dead letters that the next commit has to name, with their positions.
+    pub(super) opened: Vec<(Seq, LetterId)>,
+    /// Dead letters that the next commit has to forget.
+    pub(super) closed: Vec<LetterId>,
+    /// Dead letters that the error store has lost, by the position where the log has them.
+    pub(super) missing: BTreeMap<Seq, LetterId>,
+    /// The ledger's cursor when this process read it: below, only what is missing is taken.
+    pub(super) cursor_at_start: Seq,
+    /// Those of them that are dead letters, or replays of such that failed.
+    pub(super) buried: RoaringTreemap,
     /// Letters an earlier process was replaying and whose record has not been seen yet.
     pub(super) unseen: HashSet<LetterId>,
     /// The log's head when this process opened it.
@@ -69,7 +86,7 @@ fn ranges(positions: &RoaringTreemap) -> Vec<(Seq, Seq)> {
 
 impl Running {
     /// One turn: take messages, read a chunk, send what is due.
-    pub(super) fn turn(&mut self) -> Result<(), Ended> {
+    pub(crate) fn turn(&mut self) -> Result<(), Ended> {
         let has_more = self.reader.position() < self.worker.stream.wal.head();
         let reads = has_more && self.worker.loader.has_room();
         self.take_messages(reads)?;
@@ -88,7 +105,7 @@ impl Running {
         let mut ended = Vec::new();
         let mut wait = if reads { Duration::ZERO } else { self.sleep_time() };
         loop {
-            let message = match self.worker.messages.recv_timeout(wait) {
+            let message = match ambient::receive(&self.worker.messages, wait) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return Err(Ended),
@@ -108,7 +125,7 @@ impl Running {
     }
 
     fn sleep_time(&self) -> Duration {
-        let now = Instant::now();
+        let now = ambient::now();
         let due = self.worker.loader.next_deadline();
         due.map_or(IDLE, |at| at.saturating_duration_since(now)).min(IDLE)
     }
@@ -125,47 +142,60 @@ impl Running {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(Some(Err(damage))) => {
                 self.worker.loader.read(damage.from, damage.to);
-                self.give_up(damage);
-                return Ok(());
+                return self.give_up(damage);
             }
             Err(error) => {
                 tracing::error!(stream = %stream.name, %error, "log can't be read; waiting");
                 return self.worker.pause(IDLE);
             }
         };
+        if chunk.first_seq < self.head_at_start {
+            let recalled = self.recall.of_chunk(&mut self.worker, &chunk, &self.finished)?;
+            self.finished |= recalled.seqs;
+            self.dedupe.remember(recalled.ids, ambient::now());
+        }
         self.worker.loader.read(from.max(chunk.first_seq), chunk.end_seq());
         let passage = Passage {
             adapter: &self.adapter,
             dedupe: &mut self.dedupe,
             sequencer: self.sequencer,
             finished: &self.finished,
+            cursor: self.cursor_at_start,
+            missing: &self.missing,
+            buried: &self.buried,
             unseen: &mut self.unseen,
             loader: &mut self.worker.loader,
             stream: &stream,
-            now: Instant::now(),
+            now: ambient::now(),
             from,
             passed: Passed::default(),
         };
         let passed = passage.run(&chunk);
         for damage in passed.lost {
-            self.give_up(damage);
+            self.give_up(damage)?;
+        }
+        if mutant::active(Mutant::RecycleBeforeCommit) {
+            let _ = self.worker.stream.wal.reclaim(self.reader.position());
         }
         self.bury(passed.letters, passed.failed_again)?;
-        self.worker.resolve(passed.stored_before, "stored before a restart")?;
-        self.worker.resolve(passed.already_stored, "its message id is stored already")?;
+        self.close(passed.stored_before, "stored before a restart")?;
+        self.close(passed.already_stored, "its message id is stored already")?;
         self.worker.loader.done(&passed.done);
         Ok(())
     }
 
     /// Says which records are lost, and goes on behind them. What an earlier process had finished
     /// is none of them.
-    fn give_up(&mut self, damage: Damage) {
+    fn give_up(&mut self, damage: Damage) -> Result<(), Ended> {
+        let Damage { from, to, evidence } = damage;
         let mut all = RoaringTreemap::new();
-        all.insert_range(damage.from..damage.to);
-        let lost = ranges(&(&all - &self.finished));
+        all.insert_range(from..to);
+        let mut lost = &all - &self.finished;
+        lost.remove_range(..self.cursor_at_start);
+        let lost = ranges(&lost);
         let stream = &self.worker.stream;
         if !lost.is_empty() {
-            let evidence = serde_json::to_value(&damage.evidence).unwrap_or_default();
+            let evidence = serde_json::to_value(&evidence).unwrap_or_default();
             let report = Report::of_log(stream.name.as_str(), lost, evidence);
             stream.stats.damaged_records.add(report.lost);
             (self.worker.hooks.changed)(report.text.clone());
@@ -174,6 +204,22 @@ impl Running {
             }
         }
         self.worker.loader.done(&all);
+        // A letter that the error store has lost, and now the log too.
+        let (log_uuid, stream) = (self.worker.stream.wal.log_uuid(), stream.name.clone());
+        let letters: Vec<OpenLetter> = self
+            .missing
+            .range(from..to)
+            .map(|(&seq, &letter)| OpenLetter { stream: stream.clone(), seq, letter, log_uuid })
+            .collect();
+        self.missing.retain(|seq, _| !(from..to).contains(seq));
+        self.worker.report_lost(&letters)
+    }
+
+    /// Closes letters whose event is stored; the ledger forgets them with the next commit.
+    fn close(&mut self, letters: Vec<LetterId>, why: &str) -> Result<(), Ended> {
+        self.worker.resolve(letters.clone(), why)?;
+        self.closed.extend(letters);
+        Ok(())
     }
 
     /// Makes dead letters durable.
@@ -194,8 +240,17 @@ impl Running {
             let lost = failed_again.into_iter().filter(|(id, _)| unknown.contains(id));
             letters.extend(lost.map(|(_, letter)| letter));
         }
-        if !letters.is_empty() {
-            self.worker.insist("write dead letters", |w| w.errors.put_blocking(letters.clone()))?;
+        // One that the error store had and has lost keeps its number.
+        let numbered: Vec<(Option<LetterId>, NewLetter)> = letters
+            .into_iter()
+            .map(|letter| (letter.seq.and_then(|seq| self.missing.remove(&seq)), letter))
+            .collect();
+        if !numbered.is_empty() {
+            let numbers = self.worker.insist("write dead letters", |w| {
+                w.errors.put_numbered_blocking(numbered.clone())
+            })?;
+            let seqs = numbered.iter().map(|(_, letter)| letter.seq);
+            self.opened.extend(seqs.zip(numbers).filter_map(|(seq, id)| Some((seq?, id))));
         }
         self.worker.stream.stats.rejected_events.add(count as u64);
         Ok(())
@@ -214,32 +269,45 @@ impl Running {
     }
 
     fn send_due(&mut self) -> Result<(), Ended> {
-        let (resumed, empty) = self.worker.loader.take_resumed();
-        for plan in empty {
-            self.worker.insist("replace a plan", |w| w.ledger.replace(plan, vec![]))?;
+        self.worker.loader.send_held(ambient::now());
+        let refilled = self.worker.loader.take_resumed();
+        self.worker.loader.deliver(refilled.whole);
+        for (plan, mut rest) in refilled.replaced {
+            let (stream, events) =
+                (&self.worker.stream.name, rest.iter().map(Batch::len).sum::<usize>());
+            tracing::warn!(%stream, %plan, events, "of a plan only a part is left to be stored");
+            self.replace(plan, &mut rest)?;
+            self.worker.loader.deliver(rest);
         }
-        self.worker.loader.deliver(resumed);
         let all = self.flushes.iter().any(|f| self.reader.position() >= f.target);
-        let due = self.worker.loader.take_due(Instant::now(), all);
+        let mut due = self.worker.loader.take_due(ambient::now(), all);
         if due.is_empty() {
             return Ok(());
         }
         let plans = self.worker.loader.plans(&due, &self.id_key);
-        self.worker.insist("plan batches", |w| w.ledger.plan(plans.clone()))?;
+        let transaction = self.worker.insist("plan batches", |w| w.ledger.plan(plans.clone()))?;
+        due.iter_mut().for_each(|batch| batch.ledger_tx = transaction);
         self.worker.loader.deliver(due);
         Ok(())
     }
 
+    fn replace(&mut self, parent: BatchId, children: &mut [Batch]) -> Result<(), Ended> {
+        let plans = self.worker.loader.plans(children, &self.id_key);
+        let transaction =
+            self.worker.insist("replace a plan", |w| w.ledger.replace(parent, plans.clone()))?;
+        children.iter_mut().for_each(|batch| batch.ledger_tx = transaction);
+        Ok(())
+    }
+
     fn settle(&mut self, ended: Vec<Delivered>) -> Result<(), Ended> {
-        let settlement = self.worker.loader.settle(ended);
+        let mut settlement = self.worker.loader.settle(ended, ambient::now());
         for Refused { batch, row } in &settlement.refused {
             self.dedupe.forget(&batch.event(row.row).message_id);
         }
         let (letters, failed_again) = self.letters_of(&settlement.refused);
         self.bury(letters, failed_again)?;
-        for (parent, children) in &settlement.replaced {
-            let plans = self.worker.loader.plans(children, &self.id_key);
-            self.worker.insist("replace a plan", |w| w.ledger.replace(*parent, plans.clone()))?;
+        for (parent, children) in &mut settlement.replaced {
+            self.replace(*parent, children)?;
         }
         self.worker.loader.done(&settlement.done);
         self.commit(&settlement)?;
@@ -249,10 +317,13 @@ impl Running {
 
     fn commit(&mut self, settlement: &Settlement) -> Result<(), Ended> {
         let low = self.worker.loader.low();
+        let step = self.step(settlement.commits.clone());
         self.worker.insist("commit batches", |w| {
-            let uuid = w.stream.wal.log_uuid();
-            w.ledger.commit(&w.stream.name, uuid, settlement.commits.clone(), low)
+            w.ledger.commit(&w.stream.name, w.stream.wal.log_uuid(), step.clone())
         })?;
+        self.opened.clear();
+        self.closed.clear();
+        self.missing = self.missing.split_off(&low);
         for commit in settlement.commits.iter().filter(|c| !c.letters.is_empty()) {
             self.worker.insist("close dead letters", |w| {
                 let detail = format!("stored in {}", commit.stored.object);
@@ -263,17 +334,28 @@ impl Running {
         Ok(())
     }
 
+    /// What the ledger has to know with these commits.
+    fn step(&self, commits: Vec<Commit>) -> Step {
+        let next_seq = self.worker.loader.low();
+        // What was missed and is done now without being a letter again is stored.
+        let found = self.missing.range(..next_seq).map(|(_, letter)| *letter);
+        let closed = self.closed.iter().copied().chain(found).collect();
+        Step { commits, opened: self.opened.clone(), closed, next_seq }
+    }
+
     /// Saves progress that no commit saves: dead letters and duplicates move the cursor too.
     fn save_cursor(&mut self) -> Result<(), Ended> {
-        if self.forgot_at.elapsed() >= FORGET_IDS {
-            self.forgot_at = Instant::now();
+        if ambient::now().duration_since(self.forgot_at) >= FORGET_IDS {
+            self.forgot_at = ambient::now();
             self.dedupe.expire(self.forgot_at);
             self.worker.insist("forget message ids", |w| {
                 w.ledger.forget_ids(&w.stream.name, w.window_start(), w.memory.ids_max())
             })?;
         }
         let low = self.worker.loader.low();
-        if low <= self.saved_cursor || self.saved_at.elapsed() < SAVE_CURSOR {
+        let idle = self.opened.is_empty() && self.closed.is_empty();
+        let saved_ago = ambient::now().duration_since(self.saved_at);
+        if (low <= self.saved_cursor && idle) || saved_ago < SAVE_CURSOR {
             return Ok(());
         }
         self.commit(&Settlement::default())
@@ -282,9 +364,10 @@ impl Running {
     /// Spares the next start what is done already. Where it fails, that start reads it again.
     fn save_at_the_end(&self) {
         let (low, stream) = (self.worker.loader.low(), &self.worker.stream);
-        if low > self.saved_cursor {
-            let uuid = stream.wal.log_uuid();
-            if let Err(error) = self.worker.ledger.commit(&stream.name, uuid, vec![], low) {
+        let idle = self.opened.is_empty() && self.closed.is_empty();
+        if low > self.saved_cursor || !idle {
+            let (uuid, step) = (stream.wal.log_uuid(), self.step(vec![]));
+            if let Err(error) = self.worker.ledger.commit(&stream.name, uuid, step) {
                 tracing::warn!(stream = %stream.name, %error, "the cursor could not be saved");
             }
         }
@@ -292,9 +375,10 @@ impl Running {
 
     fn cursor_saved(&mut self, low: Seq) {
         self.saved_cursor = low;
-        self.saved_at = Instant::now();
+        self.saved_at = ambient::now();
         if self.finished.max().is_some_and(|last| last < low) {
             self.finished.clear();
+            self.buried.clear();
         }
         if let Err(error) = self.worker.stream.wal.reclaim(low) {
             tracing::warn!(stream = %self.worker.stream.name, %error, "can't reclaim the log");
@@ -317,6 +401,7 @@ impl Running {
         let stats = &self.worker.stream.stats;
         let before =
             FlushReport { events: stats.stored_events.get(), batches: stats.stored_batches.get() };
+        self.worker.loader.try_held(ambient::now());
         self.flushes.push(Flush { target: self.worker.stream.wal.head(), before, reply });
     }
 

@@ -6,7 +6,11 @@
 mod chunk;
 mod inbox;
 mod local;
+mod missing;
+mod recall;
 mod worker;
 
 pub use inbox::{FlushReport, Inbox, Wake};
+#[cfg(test)]
+pub(crate) use local::Running;
 pub use worker::{Hooks, Worker};

@@ -6,18 +6,23 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use roaring::RoaringTreemap;
+
 use super::inbox::{Inbox, Wake};
 use super::local::Running;
+use super::recall::Recall;
 use crate::adapt::Adapter;
+use crate::ambient;
 use crate::damage::Reports;
 use crate::dedupe::{Dedupe, Memory};
-use crate::errors::ErrorStore;
-use crate::event::{LetterId, Micros};
-use crate::ledger::{Commit, Ledger, Progress};
+use crate::errors::{ErrorStore, Status};
+use crate::event::{LetterId, Micros, Seq};
+use crate::ledger::{Commit, Ledger, Progress, Step};
 use crate::load::EventLoader;
+use crate::mutant::{self, Mutant};
 use crate::sequence::Sequencer;
 use crate::sqlite::SqliteError;
-use crate::store::{AnyStore, Plan, Stored};
+use crate::store::{AnyStore, Plan};
 use crate::streams::Stream;
 
 /// How long a worker sleeps when nothing wakes it.
@@ -32,6 +37,8 @@ pub struct Hooks {
     pub reports: Reports,
     /// Something changed that an operator wants to see in the list of changes.
     pub changed: Arc<dyn Fn(String) + Send + Sync>,
+    /// The disk is full: what can make room should. The worker tries again.
+    pub no_space: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// One stream's worker.
@@ -56,6 +63,8 @@ pub struct Worker {
     pub hooks: Hooks,
     /// When the process started.
     pub started: Instant,
+    /// What the wall clock said then: what it says later may have jumped.
+    pub started_at: Micros,
     /// For how long a message id is remembered.
     pub window: Duration,
     /// How many ids all streams remember together.
@@ -63,7 +72,7 @@ pub struct Worker {
 }
 
 /// The worker has to end: it was told to, or the process can't go on.
-pub(super) struct Ended;
+pub(crate) struct Ended;
 
 /// Why something is not durable yet.
 enum Setback {
@@ -76,7 +85,10 @@ enum Setback {
 impl From<SqliteError> for Setback {
     fn from(error: SqliteError) -> Self {
         match error {
-            SqliteError::Io { .. } | SqliteError::Closed => Self::Final(error.to_string()),
+            // The next start sets a damaged file aside and makes it again.
+            SqliteError::Io { .. } | SqliteError::Corrupt { .. } | SqliteError::Closed => {
+                Self::Final(error.to_string())
+            }
             _ => Self::Wait(error.to_string()),
         }
     }
@@ -92,78 +104,130 @@ impl Worker {
     }
 
     /// Learns from ledger, error store and store what earlier processes have finished.
-    fn recover(mut self) -> Result<Running, Ended> {
+    pub(crate) fn recover(mut self) -> Result<Running, Ended> {
         let Progress { next_seq, stored, open } = self.insist("read the ledger", |w| {
             w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
         })?;
-        self.stream.stats.cursor.set(next_seq);
-        self.stream.stats.read_to.set(next_seq);
-        let letters =
-            self.insist("read the error store", |w| w.errors.positions(&w.stream.name, next_seq))?;
+        let (oldest, head) = (self.oldest(), self.stream.wal.head());
+        let cursor = next_seq.unwrap_or(0).max(1);
+        self.stream.stats.cursor.set(cursor);
+        self.stream.stats.read_to.set(cursor);
+        let id_key = self.insist("read the ledger", |w| w.ledger.id_key())?;
+        let mut recall = Recall::new(id_key, cursor.max(oldest), head);
         let mut finished = stored;
-        finished.extend(letters);
-        let unread = self.stream.wal.head().saturating_sub(next_seq.max(1));
         // A stream that was made for its first event has nothing to go on with.
-        if unread > 0 && self.stream.recovered.records > 0 {
+        if self.stream.recovered.records > 0 {
             let (stream, plans) = (&self.stream.name, open.len());
-            tracing::info!(%stream, records = unread, plans, "going on with what the log holds");
-        }
-        for plan in open {
-            match self.find(&plan)? {
-                Some(stored) => {
-                    finished |= &plan.seqs;
-                    let letters = Vec::new();
-                    let commit = Commit { id: plan.id, stored, letters };
-                    self.insist("commit a plan", |w| {
-                        let uuid = w.stream.wal.log_uuid();
-                        w.ledger.commit(&w.stream.name, uuid, vec![commit.clone()], next_seq)
-                    })?;
-                }
-                None => self.loader.resume(plan),
+            let records = head.saturating_sub(cursor);
+            if records > 0 {
+                tracing::info!(%stream, records, plans, "going on with what the log holds");
+            }
+            if next_seq.is_none() {
+                tracing::warn!(%stream, "the ledger does not know this log; asking the store");
+                finished |= recall.everything(&mut self)?.seqs;
             }
         }
+        self.resume(open, &mut finished)?;
         let unseen = self.recover_replays()?;
-        let head = self.stream.wal.head();
-        let from = next_seq.max(1);
+        let positions = self.insist("read the error store", |w| {
+            w.errors.positions(&w.stream.name, next_seq.unwrap_or(0))
+        })?;
+        let missing = self.missing_letters(oldest)?;
+        self.report_lost(&missing.lost)?;
+        let buried: RoaringTreemap = positions.iter().map(|position| position.seq).collect();
+        finished |= &buried;
+        let opened = positions.iter().filter_map(|p| p.open.map(|letter| (p.seq, letter)));
+        let from = missing.in_log.keys().next().map_or(cursor, |first| cursor.min(*first));
         self.loader.nothing_below(from);
-        let id_key = self.insist("read the ledger", |w| w.ledger.id_key())?;
         let mut dedupe = Dedupe::new(id_key, self.window, Arc::clone(&self.memory));
         let ids = self.insist("read the ledger", |w| {
             w.ledger.ids(&w.stream.name, w.window_start(), w.memory.ids_max())
         })?;
-        dedupe.remember(ids, Instant::now());
+        dedupe.remember(ids, ambient::now());
         Ok(Running {
             dedupe,
             id_key,
+            recall,
             adapter: Adapter::new(&self.stream.config.rules),
             sequencer: Sequencer::new(self.stream.config.partitions),
             reader: self.stream.wal.reader(from),
             finished,
+            opened: opened.collect(),
+            closed: Vec::new(),
+            missing: missing.in_log,
+            buried,
             unseen,
+            cursor_at_start: cursor,
             head_at_start: head,
             flushes: Vec::new(),
-            saved_cursor: next_seq,
-            saved_at: Instant::now(),
-            forgot_at: Instant::now(),
+            saved_cursor: next_seq.unwrap_or(0),
+            saved_at: ambient::now(),
+            forgot_at: ambient::now(),
             worker: self,
         })
+    }
+
+    /// The first position that the log still has.
+    fn oldest(&self) -> Seq {
+        match self.stream.wal.reader(0).read() {
+            Ok(Some(Ok(chunk))) => chunk.first_seq,
+            Ok(Some(Err(damage))) => damage.from,
+            Ok(None) => self.stream.wal.head(),
+            // The reader that goes through all of it will say so.
+            Err(_) => 0,
+        }
+    }
+
+    /// Finishes the plans that an earlier process left, or has them filled again.
+    fn resume(&mut self, open: Vec<Plan>, finished: &mut RoaringTreemap) -> Result<(), Ended> {
+        let is_forgotten = |_: &Plan| mutant::active(Mutant::ReplanAfterCrash);
+        for plan in open.into_iter().filter(|plan| !is_forgotten(plan)) {
+            let found = self.ask("find a batch", |w| w.runtime.block_on(w.store.find(&plan)))?;
+            let Some(stored) = found else {
+                self.loader.resume(plan);
+                continue;
+            };
+            *finished |= &plan.seqs;
+            // Its letters are closed where their records are found in the log.
+            let commit = Commit { id: plan.id, stored, letters: Vec::new() };
+            let step = Step { commits: vec![commit], ..Step::default() };
+            self.insist("commit a plan", |w| {
+                w.ledger.commit(&w.stream.name, w.stream.wal.log_uuid(), step.clone())
+            })?;
+        }
+        Ok(())
     }
 
     /// Ids stored before are not remembered.
     pub(super) fn window_start(&self) -> Micros {
         let window = Micros::try_from(self.window.as_micros()).unwrap_or(Micros::MAX);
-        crate::time::now().saturating_sub(window)
+        let passed = Micros::try_from(ambient::now().duration_since(self.started).as_micros())
+            .unwrap_or(Micros::MAX);
+        self.started_at.saturating_add(passed).saturating_sub(window)
     }
 
-    /// Closes the letters whose event an earlier process stored; returns those whose record has
-    /// to be found in the log, if it is there at all.
+    /// Closes the letters whose event an earlier process stored, whatever an older copy of the
+    /// error store says of them; returns those that were being replayed and whose record has to
+    /// be found in the log, if it is there at all.
     fn recover_replays(&mut self) -> Result<HashSet<LetterId>, Ended> {
-        let replaying = self.insist("read the error store", |w| w.errors.replaying())?;
-        let mine = replaying.into_iter().filter(|(_, s)| *s == self.stream.name).map(|(id, _)| id);
-        let mine: Vec<LetterId> = mine.collect();
-        let stored = self.insist("read the ledger", |w| w.ledger.replayed(mine.clone()))?;
-        let unseen = mine.into_iter().filter(|id| !stored.contains(id)).collect();
-        self.resolve(stored, "stored before a restart")?;
+        let mut unseen = HashSet::new();
+        let mut after = LetterId::MIN;
+        loop {
+            let page =
+                self.insist("read the error store", |w| w.errors.waiting(&w.stream.name, after))?;
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            let letters: Vec<LetterId> = page.iter().map(|(letter, _)| *letter).collect();
+            let stored: HashSet<LetterId> = self
+                .insist("read the ledger", |w| w.ledger.replayed(letters.clone()))?
+                .into_iter()
+                .collect();
+            let replaying = page.into_iter().filter(|(letter, status)| {
+                *status == Status::Replaying && !stored.contains(letter)
+            });
+            unseen.extend(replaying.map(|(letter, _)| letter));
+            self.resolve(stored.into_iter().collect(), "stored before a restart")?;
+        }
         Ok(unseen)
     }
 
@@ -177,23 +241,6 @@ impl Worker {
         .map(drop)
     }
 
-    /// Asks the store for a plan's batch until it answers.
-    fn find(&mut self, plan: &Plan) -> Result<Option<Stored>, Ended> {
-        loop {
-            let error = match self.runtime.block_on(self.store.find(plan)) {
-                Ok(found) => {
-                    self.stream.stats.store_works();
-                    return Ok(found);
-                }
-                Err(error) => error,
-            };
-            if self.stream.stats.store_fails(error.to_string()) {
-                tracing::warn!(stream = %self.stream.name, %error, "store fails at recovery");
-            }
-            self.pause(IDLE)?;
-        }
-    }
-
     /// Tries until it works: what has to be durable can't be skipped.
     pub(super) fn insist<T>(
         &mut self,
@@ -201,7 +248,11 @@ impl Worker {
         mut attempt: impl FnMut(&Self) -> Result<T, SqliteError>,
     ) -> Result<T, Ended> {
         loop {
-            match attempt(self).map_err(Setback::from) {
+            let tried = attempt(self);
+            if let Err(SqliteError::Full { .. }) = &tried {
+                (self.hooks.no_space)();
+            }
+            match tried.map_err(Setback::from) {
                 Ok(value) => return Ok(value),
                 Err(Setback::Final(error)) => {
                     (self.hooks.fatal)(format!("can't {what}: {error}"));
@@ -217,11 +268,11 @@ impl Worker {
 
     /// Sleeps, but ends when told to. Everything else that arrives meanwhile is put back.
     pub(super) fn pause(&mut self, time: Duration) -> Result<(), Ended> {
-        let until = Instant::now() + time;
+        let until = ambient::now() + time;
         let mut kept = Vec::new();
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.messages.recv_timeout(left) {
+            let left = until.saturating_duration_since(ambient::now());
+            match ambient::receive(&self.messages, left) {
                 Ok(Wake::Stop) => return Err(Ended),
                 Ok(other) => kept.push(other),
                 Err(RecvTimeoutError::Timeout) => break,

@@ -86,6 +86,17 @@ impl SqliteError {
         }
     }
 
+    /// While a file is opened nothing but the file itself can be at fault for a statement that
+    /// is refused, or for a file that can't be written although its mode allows it.
+    pub(crate) fn at_open(path: &Path, source: rusqlite::Error) -> Self {
+        let read_only = source.sqlite_error_code() == Some(ErrorCode::ReadOnly);
+        match Self::sqlite(path, source) {
+            Self::Refused { path, source } => Self::Corrupt { path, source },
+            Self::Io { path, source } if read_only => Self::Corrupt { path, source },
+            other => other,
+        }
+    }
+
     pub(crate) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         let code = source.sqlite_error_code();

@@ -7,7 +7,11 @@
 //! The file is opened in WAL mode with `synchronous=FULL` and no memory map, by this connection
 //! only; it is checked at start, and a damaged one is moved aside with its companions.
 
+mod checksum;
+mod damage;
 mod error;
+#[cfg(test)]
+mod in_memory;
 mod open;
 
 use std::path::{Path, PathBuf};
@@ -19,8 +23,13 @@ use rusqlite::Connection;
 use rusqlite_migration::M;
 use tokio::sync::oneshot;
 
+pub(crate) use checksum::{Checksum, damaged};
+pub use damage::Damage;
+pub(crate) use damage::{with_suffix, write};
 pub use error::SqliteError;
-pub(crate) use open::{connect, quarantine, with_suffix};
+#[cfg(test)]
+pub(crate) use in_memory::in_memory;
+pub(crate) use open::connect;
 
 /// Callers that may wait for the thread; the next one blocks.
 const QUEUE: usize = 256;
@@ -37,22 +46,33 @@ pub struct Sqlite {
     path: Arc<PathBuf>,
     queue: Arc<Mutex<Option<mpsc::SyncSender<Work>>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    damage: Option<Arc<Damage>>,
+    /// Instead of the thread, in the simulation.
+    #[cfg(test)]
+    in_memory: Option<in_memory::InMemory>,
 }
 
 impl Sqlite {
-    /// Opens or creates the file and brings it to the newest of `migrations`.
+    /// Opens or creates the file and brings it to the newest of `migrations`. Where `check` or
+    /// SQLite itself finds it damaged, it is set aside and a new one begins.
     ///
     /// # Errors
     /// [`SqliteError::NewerFormat`] where a newer eventkit wrote it, else what SQLite said.
-    pub fn open(path: &Path, migrations: &[M<'static>]) -> Result<Self, SqliteError> {
-        let connection = match connect(path, migrations) {
+    pub fn open(
+        path: &Path,
+        migrations: &[M<'static>],
+        check: impl Fn(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<Self, SqliteError> {
+        let checked = connect(path, migrations).and_then(|connection| {
+            check(&connection).map_err(|error| SqliteError::at_open(path, error))?;
+            Ok(connection)
+        });
+        let (connection, damage) = match checked {
             Err(error) if error.is_corrupt() => {
-                let moved = quarantine(path).map_err(|e| SqliteError::io(path, e))?;
-                tracing::error!(%error, quarantine = %moved.display(),
-                    "a database is damaged; it was set aside and a new one begins");
-                connect(path, migrations)?
+                let damage = Damage::set_aside(path, &error)?;
+                (connect(path, migrations)?, Some(Arc::new(damage)))
             }
-            other => other?,
+            other => (other?, None),
         };
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let shared = Arc::new(path.to_owned());
@@ -65,7 +85,16 @@ impl Sqlite {
             path: shared,
             queue: Arc::new(Mutex::new(Some(sender))),
             thread: Arc::new(Mutex::new(Some(thread))),
+            damage,
+            #[cfg(test)]
+            in_memory: None,
         })
+    }
+
+    /// What was wrong with the file that this one replaces.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damage.as_deref()
     }
 
     /// Runs `work` within the next transaction and waits for its COMMIT; not for a runtime's
@@ -78,6 +107,10 @@ impl Sqlite {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SqliteError> {
         let (work, answer) = self.package(work);
+        #[cfg(test)]
+        if let Some(database) = &self.in_memory {
+            return database.serve(work, answer, &self.path);
+        }
         self.queue().and_then(|queue| queue.send(work).ok()).ok_or(SqliteError::Closed)?;
         answer.blocking_recv().unwrap_or(Err(SqliteError::Closed))
     }
@@ -125,26 +158,36 @@ fn in_savepoint<T>(
 
 fn run(connection: &Connection, queue: &mpsc::Receiver<Work>, path: &Path) {
     while let Ok(first) = queue.recv() {
-        let mut answers = Vec::new();
-        let begun = connection.execute_batch("BEGIN IMMEDIATE");
-        let committed = begun.and_then(|()| {
-            answers.push(first(connection));
-            while answers.len() < GROUP {
-                let Ok(next) = queue.try_recv() else { break };
-                answers.push(next(connection));
-            }
-            connection.execute_batch("COMMIT")
-        });
-        let committed = committed.map_err(|error| {
-            // Where SQLite has rolled back by itself there is nothing left to roll back.
-            let _ = connection.execute_batch("ROLLBACK");
-            SqliteError::sqlite(path, error)
-        });
-        for answer in answers {
-            answer(committed.clone());
-        }
+        serve(connection, first, || queue.try_recv().ok(), path);
     }
     let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+/// One transaction: the first, and what waits behind it.
+fn serve(
+    connection: &Connection,
+    first: Work,
+    mut next: impl FnMut() -> Option<Work>,
+    path: &Path,
+) {
+    let mut answers = Vec::new();
+    let begun = connection.execute_batch("BEGIN IMMEDIATE");
+    let committed = begun.and_then(|()| {
+        answers.push(first(connection));
+        while answers.len() < GROUP {
+            let Some(next) = next() else { break };
+            answers.push(next(connection));
+        }
+        connection.execute_batch("COMMIT")
+    });
+    let committed = committed.map_err(|error| {
+        // Where SQLite has rolled back by itself there is nothing left to roll back.
+        let _ = connection.execute_batch("ROLLBACK");
+        SqliteError::sqlite(path, error)
+    });
+    for answer in answers {
+        answer(committed.clone());
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +210,7 @@ mod tests {
     #[test]
     fn a_closure_that_fails_is_rolled_back_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
+        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS, |_| Ok(())).unwrap();
         let db = &db;
         let results: Vec<_> = std::thread::scope(|scope| {
             let calls = [1, 2, 1, 3].map(|n| scope.spawn(move || db.call_blocking(insert(n))));
@@ -176,7 +219,7 @@ mod tests {
         assert_eq!(results.iter().filter(|r| r.is_err()).count(), 1);
         assert_eq!(count(db), 6);
         db.close();
-        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
+        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS, |_| Ok(())).unwrap();
         assert_eq!(count(&db), 6);
     }
 
@@ -185,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.db");
         std::fs::write(&path, vec![b'x'; 8192]).unwrap();
-        let db = Sqlite::open(&path, MIGRATIONS).unwrap();
+        let db = Sqlite::open(&path, MIGRATIONS, |_| Ok(())).unwrap();
         assert_eq!(count(&db), 0);
         assert_eq!(std::fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 1);
     }
@@ -196,7 +239,7 @@ mod tests {
         let path = dir.path().join("t.db");
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
         let before = std::fs::read(&path).unwrap();
-        let error = Sqlite::open(&path, MIGRATIONS).err().unwrap();
+        let error = Sqlite::open(&path, MIGRATIONS, |_| Ok(())).err().unwrap();
         assert!(matches!(error, SqliteError::NewerFormat { found: 7, known: 1, .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
@@ -204,7 +247,7 @@ mod tests {
     #[test]
     fn a_closed_database_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS).unwrap();
+        let db = Sqlite::open(&dir.path().join("t.db"), MIGRATIONS, |_| Ok(())).unwrap();
         db.close();
         let error = db.call_blocking(|_| Ok(())).unwrap_err();
         assert!(matches!(error, SqliteError::Closed), "{error}");

@@ -1,9 +1,8 @@
-//! Opening: checked, set up, migrated; what is damaged is set aside whole.
+//! Opening: checked, set up, migrated.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -17,20 +16,37 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const STATEMENTS_CACHED: usize = 64;
 
+/// A database's application id is its format with this, so that a flipped bit in the format is
+/// not taken for a newer eventkit.
+const TAG: i64 = 0x454B_0000;
+
 /// Opens, checks, sets up and migrates.
+///
+/// # Errors
+/// Where the file itself is what SQLite can't work with, that is [`SqliteError::Corrupt`].
 pub(crate) fn connect(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteError> {
-    // One migration, one format.
-    let known = migrations.len() as i64;
-    let sqlite = |error| SqliteError::sqlite(path, error);
     // Payloads are nobody else's business; SQLite gives its side files the same mode.
     let private = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     private.map_err(|error| SqliteError::io(path, error))?;
+    let connection = prepare(path, migrations)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    Ok(connection)
+}
+
+fn prepare(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteError> {
+    // One migration, one format.
+    let known = migrations.len() as i64;
+    let sqlite = |error| SqliteError::at_open(path, error);
     let mut connection = Connection::open(path).map_err(sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     // Closing must not change a file that is about to be refused or set aside.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite)?;
-    let found: i64 =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let found = number("user_version").map_err(sqlite)?;
+    let tag = number("application_id").map_err(sqlite)?;
+    if tag != 0 && tag != TAG + found {
+        return Err(sqlite(corrupt("its format contradicts its tag")));
+    }
     if found > known {
         return Err(SqliteError::NewerFormat { path: path.to_owned(), found, known });
     }
@@ -44,53 +60,78 @@ pub(crate) fn connect(path: &Path, migrations: &[M<'static>]) -> Result<Connecti
     ] {
         connection.pragma_update(None, pragma, value).map_err(sqlite)?;
     }
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    Migrations::from_slice(migrations).to_latest(&mut connection).map_err(|error| match error {
-        rusqlite_migration::Error::RusqliteError { err, .. } => sqlite(err),
-        other => SqliteError::Refused { path: path.to_owned(), source: Arc::new(other) },
-    })?;
+    migrate(&mut connection, migrations).map_err(sqlite)?;
+    let mut model = Connection::open_in_memory().map_err(sqlite)?;
+    migrate(&mut model, migrations).map_err(sqlite)?;
+    if schema(&connection).map_err(sqlite)? != schema(&model).map_err(sqlite)? {
+        return Err(sqlite(corrupt("its tables are not what was made")));
+    }
+    if tag != TAG + known {
+        connection.pragma_update(None, "application_id", TAG + known).map_err(sqlite)?;
+    }
     Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, migrations: &[M<'static>]) -> rusqlite::Result<()> {
+    use rusqlite_migration::Error;
+    Migrations::from_slice(migrations).to_latest(connection).map_err(|error| match error {
+        Error::RusqliteError { err, .. } => err,
+        other => rusqlite::Error::ToSqlConversionFailure(Box::new(other)),
+    })
+}
+
+/// Every table and index as SQL.
+fn schema(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<String>)>> {
+    let mut select = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name")?;
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
 }
 
 fn check(connection: &Connection) -> rusqlite::Result<()> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(verdict)))
+    if verdict == "ok" { Ok(()) } else { Err(corrupt(&verdict)) }
 }
 
-/// Moves the database, its -wal and its -shm into `quarantine` beside it; returns its new path.
-pub(crate) fn quarantine(path: &Path) -> std::io::Result<PathBuf> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let directory = parent.join("quarantine");
-    fs::create_dir_all(&directory)?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ");
-    let mut target = directory.join(format!("{stem}-{stamp}.db"));
-    let mut attempt = 1;
-    while target.exists() {
-        target = directory.join(format!("{stem}-{stamp}-{attempt}.db"));
-        attempt += 1;
-    }
-    // The database goes last: while it stands, the next start finds the damage again.
-    for suffix in ["-wal", "-shm", ""] {
-        match fs::rename(with_suffix(path, suffix), with_suffix(&target, suffix)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other?,
-        }
-    }
-    File::open(&directory)?.sync_all()?;
-    File::open(parent)?.sync_all()?;
-    Ok(target)
+fn corrupt(why: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(why.to_owned()))
 }
 
-/// The path with something behind it, as SQLite names its side files.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_kept_as_the_contract_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = connect(&dir.path().join("t.db"), &[M::up("CREATE TABLE t (n INTEGER)")]).unwrap();
+        let text = |sql: &str| c.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        let number = |name| c.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(text("PRAGMA journal_mode"), "wal");
+        assert_eq!((number("synchronous"), number("mmap_size")), (2, 0));
+        let version = text("SELECT sqlite_version()");
+        let parts: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
+        // Older ones may lose what a reset of the -wal file overtakes.
+        assert!(parts >= vec![3, 51, 3], "{version}");
+    }
+
+    #[test]
+    fn a_flipped_format_is_damage_and_not_a_newer_eventkit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let migrations = [M::up("CREATE TABLE t (n INTEGER)")];
+        connect(&path, &migrations).unwrap().pragma_update(None, "user_version", 9).unwrap();
+        let error = connect(&path, &migrations).err().unwrap();
+        assert!(error.is_corrupt(), "{error}");
+    }
+
+    #[test]
+    fn a_changed_table_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let migrations = [M::up("CREATE TABLE t (n INTEGER)")];
+        let c = connect(&path, &migrations).unwrap();
+        c.execute_batch("ALTER TABLE t RENAME COLUMN n TO m").unwrap();
+        drop(c);
+        assert!(connect(&path, &migrations).err().unwrap().is_corrupt());
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{Damage, Finding, Severity, Snapshot, StreamStatus, View};
 use crate::event::StreamName;
+use crate::space::Level;
 
 /// A partition this many times the mean is a warning, and twice as many critical.
 const SKEW_WARNING: f64 = 2.0;
@@ -13,14 +14,22 @@ const LOG_FULL_WARNING: f64 = 0.5;
 const REJECTED_RATE_CRITICAL: f64 = 1.0;
 
 /// Everything worth a look, worst first.
-pub(super) fn of(snapshot: &Snapshot) -> Vec<Finding> {
+pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(damage(snapshot));
+    findings.extend(snapshot.streams.iter().filter_map(unreadable));
     findings.extend(snapshot.streams.iter().filter_map(store));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
     findings.extend(snapshot.streams.iter().filter_map(skew));
     findings.extend(disk(snapshot));
+    findings.extend(snapshot.streams.iter().filter_map(undated));
+    findings.extend(standing.iter().map(|text| Finding {
+        severity: Severity::Warning,
+        view: View::Overview,
+        text: text.clone(),
+        stream: None,
+    }));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
@@ -39,6 +48,28 @@ fn damage(snapshot: &Snapshot) -> Option<Finding> {
         view: View::Wal,
         text: format!("{}{more}; `eventkit wal damage` has more", newest.text),
         stream: newest.stream.as_deref().and_then(|name| StreamName::new(name).ok()),
+    })
+}
+
+fn undated(stream: &StreamStatus) -> Option<Finding> {
+    let (name, undated) = (&stream.name, stream.undated_events);
+    (undated > 0).then(|| Finding {
+        severity: Severity::Warning,
+        view: View::Overview,
+        text: format!(
+            "{name}: {undated} events came when the clock had jumped; they are in date=unknown"
+        ),
+        stream: Some(name.clone()),
+    })
+}
+
+fn unreadable(stream: &StreamStatus) -> Option<Finding> {
+    let (name, objects) = (&stream.name, stream.unreadable_objects);
+    (objects > 0).then(|| Finding {
+        severity: Severity::Critical,
+        view: View::Overview,
+        text: format!("{name}: {objects} objects can't be read; the service's log has which"),
+        stream: Some(name.clone()),
     })
 }
 
@@ -121,11 +152,12 @@ pub(super) fn skew_note(streams: &[StreamStatus]) -> String {
 
 fn disk(snapshot: &Snapshot) -> Option<Finding> {
     let capacity = &snapshot.capacity;
-    let free = capacity.disk_free_bytes as f64 / capacity.disk_bytes.max(1) as f64;
-    if capacity.disk_bytes == 0 || free >= 0.10 {
-        return None;
-    }
-    let severity = if free < 0.05 { Severity::Critical } else { Severity::Warning };
-    let text = format!("disk {:.1}% free", free * 100.0);
+    let free = capacity.disk_free_bytes as f64 / capacity.disk_bytes.max(1) as f64 * 100.0;
+    let (severity, what) = match capacity.disk_level {
+        Level::Ok => return None,
+        Level::Low => (Severity::Warning, ""),
+        Level::Full => (Severity::Critical, "; no events are taken until there is room"),
+    };
+    let text = format!("disk {free:.1}% free{what}");
     Some(Finding { severity, view: View::Overview, text, stream: None })
 }

@@ -10,7 +10,6 @@ mod process;
 mod prometheus;
 mod sampler;
 
-pub(crate) use process::disk_bytes;
 pub use prometheus::Prometheus;
 pub use sampler::{Changes, Sampler, Sources};
 
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::errors::Counts;
 use crate::event::{Micros, Seq, StreamName};
+use crate::space::Level;
 
 /// The version of the snapshot and of the admin routes; a console of another version only looks.
 pub const API_VERSION: u32 = 1;
@@ -221,10 +221,19 @@ pub struct StreamStatus {
     pub duplicate_events: u64,
     /// Log records that could not be read any more.
     pub damaged_records: u64,
+    /// Objects of the store that could not be read when it was listed at the start.
+    #[serde(default)]
+    pub unreadable_objects: u64,
+    /// Dead letters that neither the error store nor the log has any more.
+    #[serde(default)]
+    pub lost_letters: u64,
     /// Torn tails of its log that a start has set aside.
     pub torn_tails: u64,
     /// Events whose client's clock is more than 24 h away from ours.
     pub skewed_events: u64,
+    /// Events whose receive time is not believed; they are below `date=unknown`.
+    #[serde(default)]
+    pub undated_events: u64,
     /// Events whose batch is committed.
     pub stored_events: u64,
     /// Bytes of the objects those became.
@@ -321,10 +330,13 @@ pub struct Capacity {
     pub wal_bytes: u64,
     /// Bytes that the existing logs may have together.
     pub wal_bytes_max: u64,
-    /// Free bytes on the data directory's filesystem.
+    /// Free bytes on the data directory's filesystem, less those that the reserve is short of.
     pub disk_free_bytes: u64,
     /// Size of that filesystem.
     pub disk_bytes: u64,
+    /// Whether that is enough to take events.
+    #[serde(default)]
+    pub disk_level: Level,
     /// Resident memory of the process.
     pub memory_bytes: u64,
     /// The machine's (or cgroup's) memory.

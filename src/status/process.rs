@@ -1,6 +1,5 @@
 //! What the process and its machine use and have.
 
-use std::path::Path;
 use std::time::Instant;
 
 /// Resident bytes of this process; 0 where `/proc` does not tell.
@@ -16,12 +15,6 @@ pub(super) fn memory_bytes_max() -> u64 {
     let machine = of_machine.totalram as u64 * u64::from(of_machine.mem_unit);
     let cgroup = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
     cgroup.trim().parse().map_or(machine, |limit: u64| limit.min(machine))
-}
-
-/// Free and all bytes of the filesystem that holds `path`; (0, 0) where it does not tell.
-pub(crate) fn disk_bytes(path: &Path) -> (u64, u64) {
-    rustix::fs::statvfs(path)
-        .map_or((0, 0), |fs| (fs.f_bavail * fs.f_frsize, fs.f_blocks * fs.f_frsize))
 }
 
 /// The machine's name.

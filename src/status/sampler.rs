@@ -1,7 +1,6 @@
 //! Builds the snapshot, once a second, from the counters.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use super::{
 use crate::damage::Reports;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
+use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
 
@@ -55,10 +55,12 @@ pub struct Sources {
     pub changes: Changes,
     /// What was found damaged.
     pub reports: Reports,
-    /// Where the disk is looked at.
-    pub data_dir: PathBuf,
+    /// The disk's room.
+    pub space: Space,
     /// Where events come in.
     pub listen: String,
+    /// What was found at the start and holds until the next: one sentence each.
+    pub standing: Vec<String>,
     /// When the process started.
     pub started: Instant,
 }
@@ -148,7 +150,7 @@ impl Sampler {
             changes: self.sources.changes.list(),
             damage: damage(&self.sources.reports),
         };
-        snapshot.findings = findings::of(&snapshot);
+        snapshot.findings = findings::of(&snapshot, &self.sources.standing);
         snapshot
     }
 
@@ -174,7 +176,7 @@ impl Sampler {
         let uptime_ms = millis(self.sources.started.elapsed());
         let since_ms = stats.pending_since_ms.get();
         let partitions = stats.partition_events.iter().zip(&stats.partition_pending);
-        let store_error = stats.store_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let store_error = stats.store_trouble();
         let mut row = StreamStatus {
             name: stream.name.clone(),
             state: State::Idle,
@@ -184,8 +186,11 @@ impl Sampler {
             rejected_events: stats.rejected_events.get(),
             duplicate_events: stats.duplicate_events.get(),
             damaged_records: stats.damaged_records.get(),
+            unreadable_objects: stats.unreadable_objects.get(),
+            lost_letters: stats.lost_letters.get(),
             torn_tails: stats.suspect_tails.get(),
             skewed_events: stats.skewed_events.get(),
+            undated_events: stats.undated_events.get(),
             stored_events: stats.stored_events.get(),
             stored_bytes: stats.stored_bytes.get(),
             stored_batches: stats.stored_batches.get(),
@@ -299,12 +304,13 @@ impl Sampler {
             }
             self.cpu_cores.push_back(self.cpu.cores());
         }
-        let (disk_free_bytes, disk_bytes) = process::disk_bytes(&self.sources.data_dir);
+        let room = self.sources.space.room();
         Capacity {
             wal_bytes: rows.iter().map(|r| r.wal.bytes).sum(),
             wal_bytes_max: rows.iter().map(|r| r.wal.bytes_max).sum(),
-            disk_free_bytes,
-            disk_bytes,
+            disk_free_bytes: room.free_bytes,
+            disk_bytes: room.bytes,
+            disk_level: room.level,
             memory_bytes: process::memory_bytes(),
             memory_bytes_max: process::memory_bytes_max(),
             cpu_cores: self.cpu_cores.iter().sum::<f64>() / self.cpu_cores.len().max(1) as f64,

@@ -1,4 +1,5 @@
-//! A batch: events of one stream and partition, received within one hour, in log order.
+//! A batch: events of one stream and partition, received within one hour (or nobody knows when),
+//! in log order.
 //!
 //! Its text lives in one buffer: each payload is copied once, and an event's fields are spans of
 //! it. Nothing is allocated per event.
@@ -42,6 +43,8 @@ pub struct Plan {
     pub digest: Digest,
     /// The receipt of its first and last event, in order of time.
     pub received: (Micros, Micros),
+    /// The ledger's transaction that made it durable; 0 until then.
+    pub ledger_tx: u64,
 }
 
 /// Where a text lies in the batch's buffer; `NONE` for no text.
@@ -80,6 +83,11 @@ pub struct Batch {
     pub log_uuid: u128,
     /// Its partition.
     pub partition: PartitionId,
+    /// Its receive times are not believed: they name no date.
+    pub is_undated: bool,
+    /// The ledger's transaction that made its plan durable; 0 until then. What a store keeps of
+    /// it shows later whether the ledger has gone back in time.
+    pub ledger_tx: u64,
     text: String,
     rows: Vec<Row>,
 }
@@ -88,7 +96,16 @@ impl Batch {
     /// An empty batch.
     #[must_use]
     pub fn new(id: BatchId, stream: StreamName, log_uuid: u128, partition: PartitionId) -> Self {
-        Self { id, stream, log_uuid, partition, text: String::new(), rows: Vec::new() }
+        Self {
+            id,
+            stream,
+            log_uuid,
+            partition,
+            is_undated: false,
+            ledger_tx: 0,
+            text: String::new(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds an event; its position must be above those it has. Returns false, adding nothing,
@@ -253,6 +270,7 @@ impl Batch {
             ids: self.events().map(|(_, event)| key.hash(&event.message_id)).collect(),
             digest: self.digest(),
             received: self.received(),
+            ledger_tx: self.ledger_tx,
         }
     }
 
@@ -260,6 +278,7 @@ impl Batch {
     #[must_use]
     pub fn part(&self, id: BatchId, keep: impl Fn(usize) -> bool) -> Self {
         let mut part = Self::new(id, self.stream.clone(), self.log_uuid, self.partition);
+        part.is_undated = self.is_undated;
         for row in (0..self.rows.len()).filter(|&row| keep(row)) {
             // A part is not larger than the whole, which was addressable.
             part.push(self.rows[row].seq, self.payload(row).as_bytes(), &self.event(row));

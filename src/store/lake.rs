@@ -1,7 +1,8 @@
 //! The lake: Parquet files below a prefix of an object store.
 //!
 //! Keys are `{prefix}/stream={s}/date={YYYY-MM-DD}/hour={HH}/{log}-p{partition}-{first}-{last}-{batch}.parquet`,
-//! from the hour of receipt, and follow from the batch alone. A file is put only if it is absent:
+//! from the hour of receipt (`date=unknown/hour=unknown` where the clock was not believed), and
+//! follow from the batch alone. A file is put only if it is absent:
 //! one that is there is compared by the digest in its footer. The local directory is written
 //! through a temporary file, synced with its directory, and linked into place, so that a reader
 //! never sees a part of a file.
@@ -13,11 +14,19 @@ use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use parquet::file::metadata::ParquetMetaDataReader;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::parquet::{KEY_DIGEST, encode};
-use super::{Batch, Digest, EventStore, Plan, StoreError, Stored};
+use super::listing::Name;
+use super::parquet::{encode, read_facts, read_message_ids};
+use super::{Batch, Digest, EventStore, Listing, Plan, StoreError, Stored, hour};
+use crate::event::{Micros, Seq, StreamName};
 use crate::time::date_hour;
+
+/// A footer is mostly smaller than this.
+const FOOTER_BYTES: u64 = 32 << 10;
+/// Microseconds.
+const HOUR: Micros = 3_600_000_000;
 
 /// A lake in a local directory.
 pub struct Lake {
@@ -83,22 +92,61 @@ impl Lake {
         }
     }
 
+    /// The content's digest and the bytes of what stands there.
     async fn digest(&self, key: &Key) -> Result<Option<(Digest, u64)>, StoreError> {
-        let file = match self.objects()?.get(key).await {
+        let bytes = match self.objects()?.head(key).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            other => other.map_err(|e| unavailable(key, &e))?,
+            other => other.map_err(|e| unavailable(key, &e))?.size,
         };
-        let bytes = file.bytes().await.map_err(|e| unavailable(key, &e))?;
         // A file that has no readable footer is not the one that was planned.
-        Ok(Some((read_digest(&bytes).unwrap_or(0), bytes.len() as u64)))
+        let facts = self.footer(key, bytes).await?.and_then(|f| read_facts(&f, "", bytes));
+        Ok(Some((facts.map_or(0, |(_, found)| found.digest), bytes)))
     }
-}
 
-fn read_digest(file: &Bytes) -> Option<Digest> {
-    let metadata = ParquetMetaDataReader::new().parse_and_finish(file).ok()?;
-    let facts = metadata.file_metadata().key_value_metadata()?;
-    let digest = facts.iter().find(|fact| fact.key == KEY_DIGEST)?.value.as_deref()?;
-    Digest::from_str_radix(digest, 16).ok()
+    /// The footer of a file of that size; `None` where it can't be read.
+    async fn footer(&self, key: &Key, bytes: u64) -> Result<Option<ParquetMetaData>, StoreError> {
+        let mut tail_bytes = FOOTER_BYTES.min(bytes);
+        loop {
+            let tail = self.objects()?.get_range(key, bytes - tail_bytes..bytes).await;
+            let tail = tail.map_err(|e| unavailable(key, &e))?;
+            let mut reader = ParquetMetaDataReader::new();
+            match reader.try_parse_sized(&tail, bytes) {
+                Ok(()) => return Ok(reader.finish().ok()),
+                Err(ParquetError::NeedMoreData(needed))
+                    if (tail_bytes..=bytes).contains(&(needed as u64))
+                        && needed as u64 != tail_bytes =>
+                {
+                    tail_bytes = needed as u64;
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    fn stream_dir(&self, stream: &StreamName) -> String {
+        let prefix = if self.prefix.is_empty() { "" } else { "/" };
+        format!("{}{prefix}stream={stream}", self.prefix)
+    }
+
+    /// Where objects of that time of receipt are.
+    fn hour_dir(&self, stream: &StreamName, received: Option<Micros>) -> String {
+        let unknown = || ("unknown".to_owned(), "unknown".to_owned());
+        let (date, hour) = received.map_or_else(unknown, date_hour);
+        format!("{}/date={date}/hour={hour}", self.stream_dir(stream))
+    }
+
+    /// The last parts of what stands directly below a directory: directories, then files with
+    /// their sizes.
+    async fn entries(&self, dir: &str) -> Result<(Vec<String>, Vec<(String, u64)>), StoreError> {
+        let listed = match self.objects()?.list_with_delimiter(Some(&Key::from(dir))).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(Default::default()),
+            other => other.map_err(|e| unavailable(dir, &e))?,
+        };
+        let last = |key: &Key| key.filename().unwrap_or_default().to_owned();
+        let dirs = listed.common_prefixes.iter().map(last).collect();
+        let files = listed.objects.iter().map(|o| (last(&o.location), o.size)).collect();
+        Ok((dirs, files))
+    }
 }
 
 fn unavailable(
@@ -120,18 +168,16 @@ impl EventStore for Lake {
     }
 
     fn object(&self, batch: &Batch) -> String {
-        let (received, _) = batch.received();
-        let (date, hour) = date_hour(received);
+        let received = (!batch.is_undated).then_some(batch.received().0);
         let (first, last) = batch.range();
-        let prefix = if self.prefix.is_empty() { "" } else { "/" };
-        format!(
-            "{}{prefix}stream={}/date={date}/hour={hour}/{:08x}-p{:03}-{first}-{last}-{:08x}.parquet",
-            self.prefix,
-            batch.stream,
-            batch.log_uuid as u32,
-            batch.partition,
-            batch.id.as_u128() as u32,
-        )
+        let name = Name {
+            log: batch.log_uuid as u32,
+            partition: batch.partition,
+            first,
+            last,
+            batch: batch.id.as_u128() as u32,
+        };
+        format!("{}/{name}.parquet", self.hour_dir(&batch.stream, received))
     }
 
     async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
@@ -173,5 +219,65 @@ impl EventStore for Lake {
             Ok(Err(error)) => Err(unavailable(&self.root, &error)),
             Err(error) => Err(unavailable(&self.root, &error)),
         }
+    }
+
+    async fn list(
+        &self,
+        stream: &StreamName,
+        log_uuid: u128,
+        hour: i64,
+        from: Seq,
+    ) -> Result<Option<Listing>, StoreError> {
+        // An event of any hour may be among those whose hour was not believed.
+        let hour = Some(hour.saturating_mul(HOUR));
+        let dirs = [self.hour_dir(stream, hour), self.hour_dir(stream, None)];
+        let mut files = Vec::new();
+        for dir in &dirs {
+            let (_, entries) = self.entries(dir).await?;
+            files.extend(entries.into_iter().map(|(file, bytes)| (dir, file, bytes)));
+        }
+        let mut listing = Listing::default();
+        for (dir, file, bytes) in files {
+            let Some(name) = Name::parse(&file) else { continue };
+            if name.log != log_uuid as u32 || name.last < from {
+                continue;
+            }
+            let object = format!("{dir}/{file}");
+            let footer = self.footer(&Key::from(object.as_str()), bytes).await?;
+            match footer.and_then(|footer| read_facts(&footer, &object, bytes)) {
+                // Two logs may have the same short name.
+                Some((log, _)) if log != log_uuid => {}
+                Some((_, mut found)) => {
+                    found.partition = name.partition;
+                    listing.found.push(found);
+                }
+                None => listing.unreadable.push((object, "no whole footer".to_owned())),
+            }
+        }
+        Ok(Some(listing))
+    }
+
+    async fn hours(&self, stream: &StreamName) -> Result<Vec<i64>, StoreError> {
+        let mut hours = Vec::new();
+        let root = self.stream_dir(stream);
+        for date in self.entries(&root).await?.0 {
+            for hour_dir in self.entries(&format!("{root}/{date}")).await?.0 {
+                let parts = date.strip_prefix("date=").zip(hour_dir.strip_prefix("hour="));
+                let at = parts.and_then(|(d, h)| crate::time::parse(&format!("{d}T{h}:00:00Z")));
+                // What lies below an unknown date is listed with every hour.
+                let is_unknown = date == "date=unknown";
+                hours.extend(at.map(hour).or(is_unknown.then_some(0)));
+            }
+        }
+        Ok(hours)
+    }
+
+    async fn message_ids(&self, object: &str) -> Result<Option<Vec<String>>, StoreError> {
+        let file = match self.objects()?.get(&Key::from(object)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            other => other.map_err(|e| unavailable(object, &e))?,
+        };
+        let file = file.bytes().await.map_err(|e| unavailable(object, &e))?;
+        Ok(read_message_ids(file).ok())
     }
 }

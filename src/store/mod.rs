@@ -4,20 +4,26 @@
 //! log, or a [`StoreError`] that says of itself whether trying again can help. A store must take
 //! the same batch twice and keep it once: after a crash between put and commit it is asked
 //! whether it [has](EventStore::find) the batch, and, where it does not know, given it again.
+//! A store that can [list](EventStore::list) what it has keeps a ledger that was lost or has gone
+//! back in time from storing anything twice.
 
 mod batch;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod lake;
+mod listing;
 mod parquet;
 
 pub use batch::{Batch, BatchId, Digest, Plan, hour};
 pub use lake::Lake;
+pub use listing::{Found, Listing};
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::Rejection;
+use crate::event::{Rejection, Seq, StreamName};
 
 /// Proof that a store has a batch, durably.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +102,35 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Whether it could be reached and written to now.
     fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The objects of that log and [hour] of receipt that hold a position from `from` on: asked
+    /// after a restart, before an event of that hour is stored. A store that can't list answers
+    /// `None`, and then has to recognise a batch's events itself where the ledger was lost.
+    fn list(
+        &self,
+        _stream: &StreamName,
+        _log_uuid: u128,
+        _hour: i64,
+        _from: Seq,
+    ) -> impl Future<Output = Result<Option<Listing>, StoreError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// The hours of receipt of which it has anything of that stream, in any order.
+    fn hours(
+        &self,
+        _stream: &StreamName,
+    ) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+
+    /// The message ids of an object that was listed; `None` where they can't be read.
+    fn message_ids(
+        &self,
+        _object: &str,
+    ) -> impl Future<Output = Result<Option<Vec<String>>, StoreError>> + Send {
+        async { Ok(None) }
+    }
 }
 
 /// An [`EventStore`] that was chosen at run time.
@@ -115,6 +150,18 @@ pub trait DynStore: Send + Sync + 'static {
     fn find<'a>(&'a self, plan: &'a Plan) -> Answer<'a, Option<Stored>>;
     /// See [`EventStore::check`].
     fn check(&self) -> Answer<'_, ()>;
+    /// See [`EventStore::list`].
+    fn list<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        log_uuid: u128,
+        hour: i64,
+        from: Seq,
+    ) -> Answer<'a, Option<Listing>>;
+    /// See [`EventStore::hours`].
+    fn hours<'a>(&'a self, stream: &'a StreamName) -> Answer<'a, Vec<i64>>;
+    /// See [`EventStore::message_ids`].
+    fn message_ids<'a>(&'a self, object: &'a str) -> Answer<'a, Option<Vec<String>>>;
 }
 
 impl<S: EventStore> DynStore for S {
@@ -132,5 +179,20 @@ impl<S: EventStore> DynStore for S {
     }
     fn check(&self) -> Answer<'_, ()> {
         Box::pin(EventStore::check(self))
+    }
+    fn list<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        log_uuid: u128,
+        hour: i64,
+        from: Seq,
+    ) -> Answer<'a, Option<Listing>> {
+        Box::pin(EventStore::list(self, stream, log_uuid, hour, from))
+    }
+    fn hours<'a>(&'a self, stream: &'a StreamName) -> Answer<'a, Vec<i64>> {
+        Box::pin(EventStore::hours(self, stream))
+    }
+    fn message_ids<'a>(&'a self, object: &'a str) -> Answer<'a, Option<Vec<String>>> {
+        Box::pin(EventStore::message_ids(self, object))
     }
 }

@@ -8,22 +8,40 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Int32Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
-    TimestampMicrosecondBuilder, UInt16Builder, UInt64Builder,
+    ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Builder, RecordBatch, StringArray,
+    StringBuilder, TimestampMicrosecondBuilder, UInt16Builder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use parquet::arrow::ArrowWriter;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
+use roaring::RoaringTreemap;
 
-use super::Batch;
-use crate::event::{Micros, TypedEvent};
+use super::{Batch, Digest, Found};
+use crate::event::{Micros, Seq, TypedEvent};
+use crate::sqlite::Checksum;
 
-/// What a lake file says of itself: the batch, its content's digest, its log and its rows.
-pub(super) const KEY_DIGEST: &str = "eventkit.digest";
+/// What a lake file says of itself: the batch, its content's digest, its log and its rows, and a
+/// checksum over all that, because a Parquet footer has none.
+const KEY_BATCH: &str = "eventkit.batch";
+const KEY_DIGEST: &str = "eventkit.digest";
+const KEY_LOG: &str = "eventkit.log";
+const KEY_FIRST: &str = "eventkit.first_seq";
+const KEY_LAST: &str = "eventkit.last_seq";
+/// The exact positions, a roaring treemap in base64; only where they are not a plain range.
+const KEY_SEQS: &str = "eventkit.seqs";
+const KEY_RECEIVED: &str = "eventkit.received";
+const KEY_LEDGER_TX: &str = "eventkit.ledger_tx";
+/// The dead letters that its events came from; only where there are any.
+const KEY_LETTERS: &str = "eventkit.letters";
+const KEY_CRC: &str = "eventkit.crc";
 
 static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
@@ -72,16 +90,104 @@ pub(super) fn encode(batch: &Batch) -> Result<Vec<u8>, ParquetError> {
     writer.into_inner()
 }
 
-fn properties(batch: &Batch) -> Result<WriterProperties, ParquetError> {
+fn facts(batch: &Batch) -> Result<Vec<KeyValue>, ParquetError> {
     let (first, last) = batch.range();
-    let facts = [
-        ("eventkit.batch", batch.id.to_string()),
+    let (earliest, latest) = batch.received();
+    let mut facts = vec![
+        (KEY_BATCH, batch.id.to_string()),
         (KEY_DIGEST, format!("{:032x}", batch.digest())),
-        ("eventkit.log", format!("{:032x}", batch.log_uuid)),
-        ("eventkit.first_seq", first.to_string()),
-        ("eventkit.last_seq", last.to_string()),
+        (KEY_LOG, format!("{:032x}", batch.log_uuid)),
+        (KEY_FIRST, first.to_string()),
+        (KEY_LAST, last.to_string()),
+        (KEY_RECEIVED, format!("{earliest} {latest}")),
+        (KEY_LEDGER_TX, batch.ledger_tx.to_string()),
     ];
-    let facts = facts.map(|(key, value)| KeyValue::new(key.to_owned(), value)).to_vec();
+    if last - first + 1 != batch.len() as u64 {
+        let mut seqs = batch.seqs();
+        seqs.optimize();
+        let mut bytes = Vec::with_capacity(seqs.serialized_size());
+        seqs.serialize_into(&mut bytes)?;
+        facts.push((KEY_SEQS, STANDARD.encode(bytes)));
+    }
+    let letters = batch.letters();
+    if !letters.is_empty() {
+        let letters: Vec<String> = letters.iter().map(ToString::to_string).collect();
+        facts.push((KEY_LETTERS, letters.join(" ")));
+    }
+    let crc = checksum(facts.iter().map(|(key, value)| (*key, value.as_str())));
+    facts.push((KEY_CRC, format!("{crc:08x}")));
+    Ok(facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect())
+}
+
+/// Over every fact with a name of ours, in the file's order.
+fn checksum<'f>(facts: impl Iterator<Item = (&'f str, &'f str)>) -> u32 {
+    let ours = facts.filter(|(key, _)| key.starts_with("eventkit.") && *key != KEY_CRC);
+    let sum =
+        ours.fold(Checksum::default(), |sum, (key, value)| sum.text(Some(key)).text(Some(value)));
+    sum.value()
+}
+
+/// The batch and log of a file, and what it holds; `None` where its footer is not what was
+/// written.
+pub(super) fn read_facts(
+    file: &ParquetMetaData,
+    object: &str,
+    bytes: u64,
+) -> Option<(u128, Found)> {
+    let pairs = file.file_metadata().key_value_metadata()?;
+    let pairs =
+        || pairs.iter().map(|fact| (fact.key.as_str(), fact.value.as_deref().unwrap_or("")));
+    let fact = |key: &str| pairs().find(|(found, _)| *found == key).map(|(_, value)| value);
+    if u32::from_str_radix(fact(KEY_CRC)?, 16).ok()? != checksum(pairs()) {
+        return None;
+    }
+    let (first, last): (Seq, Seq) = (fact(KEY_FIRST)?.parse().ok()?, fact(KEY_LAST)?.parse().ok()?);
+    let seqs = match fact(KEY_SEQS) {
+        Some(seqs) => RoaringTreemap::deserialize_from(&*STANDARD.decode(seqs).ok()?).ok()?,
+        None => {
+            let mut range = RoaringTreemap::new();
+            range.insert_range(first..=last);
+            range
+        }
+    };
+    let (earliest, latest) = fact(KEY_RECEIVED)?.split_once(' ')?;
+    let found = Found {
+        id: fact(KEY_BATCH)?.parse().ok()?,
+        object: object.to_owned(),
+        partition: 0,
+        digest: Digest::from_str_radix(fact(KEY_DIGEST)?, 16).ok()?,
+        seqs,
+        bytes,
+        received: (earliest.parse().ok()?, latest.parse().ok()?),
+        ledger_tx: fact(KEY_LEDGER_TX)?.parse().ok()?,
+        letters: fact(KEY_LETTERS)
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(|letter| letter.parse().ok())
+            .collect::<Option<_>>()?,
+    };
+    let rows = u64::try_from(file.file_metadata().num_rows()).ok()?;
+    let whole = found.seqs.len() == rows
+        && (found.seqs.min(), found.seqs.max()) == (Some(first), Some(last));
+    whole.then_some((u128::from_str_radix(fact(KEY_LOG)?, 16).ok()?, found))
+}
+
+/// The message ids of a file, in order.
+pub(super) fn read_message_ids(file: Bytes) -> Result<Vec<String>, ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["message_id"]);
+    let mut message_ids = Vec::new();
+    for rows in builder.with_projection(mask).build()? {
+        let rows = rows?;
+        let column = rows.column_by_name("message_id").and_then(|ids| ids.as_string_opt::<i32>());
+        let ids = column.ok_or_else(|| ParquetError::General("no message ids".to_owned()))?;
+        message_ids.extend(ids.iter().flatten().map(str::to_owned));
+    }
+    Ok(message_ids)
+}
+
+fn properties(batch: &Batch) -> Result<WriterProperties, ParquetError> {
+    let facts = facts(batch)?;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_dictionary_enabled(false)

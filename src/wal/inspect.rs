@@ -168,7 +168,7 @@ impl SegmentFacts {
                 }
             }
         }
-        let end = scan::end(bytes, header);
+        let end = scan::end(bytes, header, Seq::MAX);
         (self.end_seq, self.end_offset) = (end.seq, end.offset);
         self.torn_bytes = end.suspect.map_or(0, |range| range.end - range.start);
         self

@@ -17,7 +17,11 @@
 
 pub mod disk;
 mod format;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod inspect;
+#[cfg(any(test, fuzzing))]
+mod memory;
 mod quarantine;
 mod reader;
 mod record;
@@ -281,7 +285,7 @@ impl Wal {
     }
 
     /// Opens a log whose writer is given its turns by the caller.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn prepare(
         place: Place,
         config: WalConfig,
@@ -316,9 +320,10 @@ impl Wal {
                 segments: log.segments,
                 spares: log.spares,
                 making: Vec::new(),
-                durable: log.next_seq,
+                // Nobody may know of positions that are left out before a header declares it.
+                durable: log.end,
                 consumed: 0,
-                lost_to: log.lost_to,
+                lost_to: log.end,
                 closing: false,
                 failed: None,
                 on_durable: None,

@@ -206,7 +206,8 @@ impl Reader {
         if !self.fill(FRAME_HEADER, extent.end_offset)? {
             return Ok(None);
         }
-        let Some(frame) = FrameHeader::decode(&self.buffer[self.start..], extent.key) else {
+        let frame = FrameHeader::decode(&self.buffer[self.start..], extent.key);
+        let Some(frame) = frame.filter(|frame| frame.end_seq() <= extent.end_seq) else {
             return Ok(None);
         };
         if !self.fill(frame.bytes() as usize, extent.end_offset)? {
@@ -228,6 +229,7 @@ impl Reader {
         self.buffer.clear();
         self.start = 0;
         let frame = scan::frame_at(&bytes, 0, key);
+        let frame = frame.filter(|(frame, _)| frame.end_seq() <= extent.end_seq);
         let (header, is_whole) = match frame {
             Some((frame, body)) => (Some(frame), key.crc(body) == frame.body_crc),
             None => (None, false),
@@ -240,7 +242,7 @@ impl Reader {
         // Of a frame whose header is whole only the body is damaged.
         let (expected, to, length) = match header {
             Some(frame) => (frame.first_seq, frame.end_seq(), frame.bytes() as usize),
-            None => match scan::find(&bytes, BLOCK as usize, key, open.expected) {
+            None => match scan::find(&bytes, BLOCK as usize, key, open.expected..extent.end_seq) {
                 Some(next) => {
                     let frame = scan::frame_at(&bytes, next, key);
                     (open.expected, frame.map_or(extent.end_seq, |(f, _)| f.first_seq), next)

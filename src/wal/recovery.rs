@@ -18,6 +18,7 @@ use super::slots::Spare;
 use super::writer::Start;
 use super::{Extent, WalError};
 use crate::event::Seq;
+use crate::mutant::{self, Mutant};
 
 /// Positions left out behind a tail that may have been acknowledged after all: whoever knows one
 /// of them must never meet another record under it.
@@ -46,11 +47,7 @@ pub(super) struct Log {
     pub spares: Vec<Spare>,
     pub start: Start,
     /// The position behind the last record that there ever was.
-    end: Seq,
-    /// The position of the next record: above that where positions were left out.
-    pub next_seq: Seq,
-    /// Behind the last segment, records up to there are lost.
-    pub lost_to: Seq,
+    pub end: Seq,
     pub recovered: Recovered,
 }
 
@@ -118,10 +115,9 @@ pub(super) fn open(place: &Place<'_>, floor: Seq) -> Result<Log, WalError> {
             previous: Previous::default(),
             generation: newest.as_ref().map_or(0, |newest| newest.generation),
             opened: newest.as_ref().map_or(0, |newest| newest.opened).saturating_add(1),
+            next_seq: 1,
         },
         end: 1,
-        next_seq: 1,
-        lost_to: 0,
         recovered,
     };
     settle(place, &found)?;
@@ -132,6 +128,9 @@ pub(super) fn open(place: &Place<'_>, floor: Seq) -> Result<Log, WalError> {
 
 /// The directory's segments, and whether a sync of theirs once failed.
 fn slots(place: &Place<'_>) -> io::Result<BTreeMap<u32, bool>> {
+    // The names that a killed process gave may be in the cache alone: a segment that is written to
+    // under such a name would have another one after a loss of power.
+    place.disk.sync_dir(place.dir)?;
     let (mut slots, mut bad) = (BTreeSet::new(), BTreeSet::new());
     for name in place.disk.list(place.dir)? {
         match segment::named(&name) {
@@ -176,22 +175,31 @@ impl Log {
             let mut extent = Extent::new(header);
             extent.is_bad = *is_bad;
             extent.size = *bytes;
-            let told = found[index + 1..]
-                .iter()
-                .map(|next| next.header.previous)
-                .find(|previous| previous.generation == header.generation);
+            let mut later = found[index + 1..].iter().map(|next| next.header.previous);
+            let given_up = later.clone().any(|last| last.generation < header.generation);
+            let told = later
+                .find(|last| last.generation == header.generation)
+                // Where that can't be, the segment itself is asked.
+                .filter(|end| end.end_seq >= header.first_seq)
+                .filter(|end| (FRAMES..=*bytes).contains(&end.end_offset));
             match told {
                 Some(previous) => {
                     extent.end_seq = previous.end_seq;
                     extent.end_offset = previous.end_offset;
                 }
-                None => self.read_to_the_end(place, header, &mut extent)?,
+                // Its first frame could not be written, and another segment took its place; what
+                // of that frame is there has positions that were given to other records.
+                None if given_up => {}
+                None => {
+                    let next = found.get(index + 1).map(|next| next.header.previous.end_seq);
+                    self.read_to_the_end(place, header, &mut extent, next)?;
+                }
             }
-            self.next_seq = self.next_seq.max(extent.end_seq);
+            self.start.next_seq = self.start.next_seq.max(extent.end_seq);
             self.end = self.end.max(header.previous.end_seq);
             if extent.end_offset > FRAMES {
                 self.end = self.end.max(extent.end_seq);
-                self.recovered.records += extent.end_seq - extent.first_seq;
+                self.recovered.records += extent.end_seq.saturating_sub(extent.first_seq);
                 self.start.previous = Previous {
                     generation: header.generation,
                     end_seq: extent.end_seq,
@@ -207,11 +215,14 @@ impl Log {
         Ok(())
     }
 
+    /// Reads a segment whose end nobody knows. The `next` one went on from that position, if
+    /// there is one.
     fn read_to_the_end(
         &mut self,
         place: &Place<'_>,
         header: &SegmentHeader,
         extent: &mut Extent,
+        next: Option<Seq>,
     ) -> Result<(), WalError> {
         let path = segment::path(place.dir, header.slot);
         let fail = |source| WalError::io(&path, "read", source);
@@ -220,10 +231,12 @@ impl Log {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         let have = file.read_full_at(&mut bytes, 0).map_err(fail)?;
         bytes.truncate(have);
-        let End { seq, offset, suspect } = scan::end(&bytes, header);
+        let End { seq, offset, suspect } = scan::end(&bytes, header, next.unwrap_or(Seq::MAX));
         extent.end_seq = seq;
         extent.end_offset = offset;
-        if let Some(range) = suspect {
+        // A segment is left for the next one after its last frame was synced: in any but the last
+        // the end is no torn tail, but damage, and what is missing behind it is told as that.
+        if let Some(range) = suspect.filter(|_| next.is_none()) {
             let tail = &bytes[range.start as usize..range.end as usize];
             let kept = place.quarantine.keep(place.disk, &path, range.start, tail);
             self.recovered.suspect_tail = Some(kept);
@@ -233,17 +246,19 @@ impl Log {
 
     /// The next record stands above every position that anybody knows.
     fn go_on_above(&mut self, floor: Seq) {
-        if floor > self.next_seq {
+        if mutant::active(Mutant::AppendInOldSegment) {
+            return;
+        }
+        if floor > self.end {
             // Whoever knows those positions had them from a log that had synced them.
             self.recovered.missing = Some((self.end, floor));
-            self.lost_to = floor;
             self.end = floor;
-            self.next_seq = floor;
+            self.start.next_seq = self.start.next_seq.max(floor);
         }
         // Where a segment that held the last records is lost, this end says that they are missing.
         self.start.previous.end_seq = self.end;
         if self.recovered.suspect_tail.is_some() {
-            self.next_seq += JUMP;
+            self.start.next_seq += JUMP;
         }
     }
 }

@@ -7,6 +7,7 @@ use super::format::{
 };
 use super::record;
 use crate::event::Seq;
+use crate::mutant::{self, Mutant};
 
 /// How far a segment was certainly written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +29,15 @@ pub(super) fn frame_at(bytes: &[u8], at: usize, key: SegmentKey) -> Option<(Fram
     Some((frame, body))
 }
 
-/// The first frame at a block boundary from `at` on whose records stand at `above` or later.
-pub(super) fn find(bytes: &[u8], at: usize, key: SegmentKey, above: Seq) -> Option<usize> {
+/// The first frame at a block boundary from `at` on whose records stand in that range.
+pub(super) fn find(bytes: &[u8], at: usize, key: SegmentKey, seqs: Range<Seq>) -> Option<usize> {
     let first = at.next_multiple_of(BLOCK as usize);
-    (first..bytes.len())
-        .step_by(BLOCK as usize)
-        .find(|&at| frame_at(bytes, at, key).is_some_and(|(frame, _)| frame.first_seq >= above))
+    let is_frame = |at| frame_at(bytes, at, key).is_some_and(|(frame, _)| is_in(&frame, &seqs));
+    (first..bytes.len()).step_by(BLOCK as usize).find(|&at| is_frame(at))
+}
+
+fn is_in(frame: &FrameHeader, seqs: &Range<Seq>) -> bool {
+    seqs.start <= frame.first_seq && frame.end_seq() <= seqs.end
 }
 
 /// A part of a segment.
@@ -51,13 +55,15 @@ pub(super) struct Walk<'b> {
     key: SegmentKey,
     at: usize,
     expected: Seq,
+    /// A frame of records above that is none: it was refused, and left where it had been written.
+    end_seq_max: Seq,
     sealed: bool,
 }
 
 impl<'b> Walk<'b> {
     pub(super) fn new(bytes: &'b [u8], header: &SegmentHeader) -> Self {
-        let (key, expected) = (header.key(), header.first_seq);
-        Self { bytes, key, at: FRAMES as usize, expected, sealed: false }
+        let (key, expected, end_seq_max) = (header.key(), header.first_seq, Seq::MAX);
+        Self { bytes, key, at: FRAMES as usize, expected, end_seq_max, sealed: false }
     }
 }
 
@@ -68,7 +74,9 @@ impl Iterator for Walk<'_> {
             return None;
         }
         let (at, key) = (self.at, self.key);
-        let frame = frame_at(self.bytes, at, key).filter(|(f, _)| f.first_seq >= self.expected);
+        let seqs = self.expected..self.end_seq_max;
+        let frame = frame_at(self.bytes, at, key)
+            .filter(|(frame, _)| is_in(frame, &seqs) || mutant::active(Mutant::NoSalt));
         if let Some((frame, _)) = frame.filter(|(frame, body)| key.crc(body) == frame.body_crc) {
             self.at += frame.bytes() as usize;
             self.expected = frame.end_seq();
@@ -77,7 +85,8 @@ impl Iterator for Walk<'_> {
         }
         // Of a frame that is damaged itself at least the first record is passed over.
         let above = frame.map_or(self.expected, |(frame, _)| frame.end_seq());
-        let next = find(self.bytes, at + 1, key, above)?;
+        let next = find(self.bytes, at + 1, key, above..self.end_seq_max);
+        let next = next.filter(|_| !mutant::active(Mutant::StopAtFirstBadFrame))?;
         let (from, range) = (self.expected, at..next);
         self.at = next;
         self.expected = frame_at(self.bytes, next, key).map_or(above, |(f, _)| f.first_seq);
@@ -87,8 +96,8 @@ impl Iterator for Walk<'_> {
 
 /// Reads a segment, from its first byte on, to its end. Damage with a frame behind it is passed
 /// over; the reader will report it.
-pub(super) fn end(bytes: &[u8], header: &SegmentHeader) -> End {
-    let mut walk = Walk::new(bytes, header);
+pub(super) fn end(bytes: &[u8], header: &SegmentHeader, end_seq_max: Seq) -> End {
+    let mut walk = Walk { end_seq_max, ..Walk::new(bytes, header) };
     walk.by_ref().for_each(drop);
     let (seq, offset) = (walk.expected, walk.at as u64);
     let suspect = if walk.sealed { None } else { suspect(bytes, walk.at, header) };
@@ -99,8 +108,8 @@ pub(super) fn end(bytes: &[u8], header: &SegmentHeader) -> End {
 /// not; in one that was used before, from a block that begins like a frame of this use.
 fn suspect(bytes: &[u8], from: usize, header: &SegmentHeader) -> Option<Range<u64>> {
     let tail = bytes.get(from..)?;
-    let begun =
-        tail.chunks(BLOCK as usize).any(|block| FrameHeader::may_be(block, header.generation));
+    let key = header.key();
+    let begun = tail.chunks(BLOCK as usize).any(|block| FrameHeader::may_be(block, key));
     let zeros_expected = header.compatible & FROM_ZEROS != 0;
     let last = tail.iter().rposition(|&byte| byte != 0)?;
     (begun || zeros_expected).then(|| from as u64..(from + last + 1) as u64)
@@ -123,6 +132,10 @@ pub(super) fn salvage(bytes: &[u8], count: Seq, key: SegmentKey) -> Vec<Salvaged
     let mut at = FRAME_HEADER;
     for _ in 0..count {
         let Some((record, _)) = bytes.get(at..).and_then(record::split) else { return lost };
+        // Padding would pass for empty records, and make up for those that a damaged length skips.
+        if is_zero(record) {
+            return lost;
+        }
         let range = at..at + record.len();
         at = range.end;
         match (record::is_whole(record, key), parts.last_mut()) {
@@ -135,7 +148,11 @@ pub(super) fn salvage(bytes: &[u8], count: Seq, key: SegmentKey) -> Vec<Salvaged
             (false, _) => parts.push(Salvaged::Lost(1)),
         }
     }
-    // One frame fills its region to the last block.
-    let one_frame = at <= bytes.len() && at.next_multiple_of(BLOCK as usize) >= bytes.len();
-    if one_frame { parts } else { lost }
+    // One frame fills its region to the last block, and behind its last record is padding.
+    let padding = bytes.get(at..).filter(|padding| padding.len() < BLOCK as usize);
+    if padding.is_some_and(is_zero) { parts } else { lost }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }

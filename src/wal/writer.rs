@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use super::disk::{DiskFile, How};
 use super::format::{
     BLOCK, BODY_BYTES_MAX, FRAME_HEADER, FRAMES, FROM_ZEROS, FrameHeader, FrameType, Previous,
-    RECORDS_MAX, SegmentHeader, SegmentKey,
+    RECORDS_MAX, SegmentHeader, SegmentKey, frame_alignment,
 };
 use super::record;
 use super::segment::{self, Unwritten};
 use super::slots::Slot;
 use super::{AppendError, Durable, Extent, Shared, Waiting};
 use crate::event::Seq;
+use crate::mutant::{self, Mutant};
 
 /// How long a log is idle before its last data frame gets a successor.
 const MARK_AFTER: Duration = Duration::from_millis(50);
@@ -39,6 +40,8 @@ pub(super) struct Start {
     pub previous: Previous,
     pub generation: u64,
     pub opened: u32,
+    /// The position of the next record: above the log's end where positions are left out.
+    pub next_seq: Seq,
 }
 
 pub(crate) struct Writer {
@@ -49,6 +52,8 @@ pub(crate) struct Writer {
     /// The newest that was ever used.
     generation: u64,
     opened: u32,
+    /// The position of this process's first record.
+    first_seq: Seq,
     next_seq: Seq,
     frame: Frame,
 }
@@ -74,10 +79,15 @@ struct Frame {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, start: Start) -> Self {
-        let next_seq = shared.state().durable;
-        let Start { previous, generation, opened } = start;
-        let frame = Frame::default();
-        Self { shared, active: None, previous, generation, opened, next_seq, frame }
+        let Start { previous, generation, opened, next_seq } = start;
+        let (active, first_seq, frame) = (None, next_seq, Frame::default());
+        Self { shared, active, previous, generation, opened, first_seq, next_seq, frame }
+    }
+
+    /// The position of the next record.
+    #[cfg(test)]
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.next_seq
     }
 
     /// Works until the log is closed or has failed.
@@ -202,7 +212,16 @@ impl Writer {
         let crc = self.frame.seal(kind, self.next_seq, active);
         active.file.write_all_at(&self.frame.bytes, active.offset).map_err(segment::unwritten)?;
         let started = Instant::now();
-        active.file.sync().map_err(Unwritten::Unknown)?;
+        if !(mutant::active(Mutant::AckBeforeSync) && kind == FrameType::Data) {
+            active
+                .file
+                .sync()
+                .or_else(|error| match mutant::active(Mutant::RetrySync) {
+                    true => active.file.sync(),
+                    false => Err(error),
+                })
+                .map_err(Unwritten::Unknown)?;
+        }
         let stats = &self.shared.stats;
         stats.sync.record(started.elapsed());
         stats.syncs.add(1);
@@ -253,7 +272,9 @@ impl Writer {
     /// Lets readers see what is durable; returns whom to tell.
     fn publish(&self) -> Option<Arc<dyn Fn() + Send + Sync>> {
         let mut state = self.shared.state();
-        state.durable = self.next_seq;
+        if self.next_seq > self.first_seq {
+            state.durable = self.next_seq;
+        }
         if let Some(active) = &self.active {
             state.extend(self.next_seq, active.offset);
         }
@@ -334,7 +355,7 @@ impl Frame {
 
     /// Bytes it takes in its file.
     fn padded(&self) -> u64 {
-        (self.bytes.len() as u64).next_multiple_of(BLOCK)
+        (self.bytes.len() as u64).next_multiple_of(frame_alignment())
     }
 
     /// Completes header, CRCs and padding; returns the header's CRC.

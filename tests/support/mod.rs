@@ -4,13 +4,16 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use bytes::Bytes;
 use eventkit::admin::{Client, ListLetters};
 use eventkit::config::Config;
 use eventkit::errors::LetterSummary;
+use eventkit::event::{Seq, StreamName};
 use eventkit::pipeline::Service;
-use eventkit::store::EventStore;
+use eventkit::store::{Batch, EventStore, Lake, Listing, Plan, StoreError, Stored};
+use eventkit::time::Clock;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 
@@ -30,12 +33,26 @@ pub async fn with_configured<S: EventStore, F: Future>(
     store: Arc<S>,
     work: impl FnOnce(SocketAddr, Client) -> F,
 ) {
+    with_clock(dir, change, Clock::default(), store, work).await;
+}
+
+/// The same with another clock.
+pub async fn with_clock<S: EventStore, F: Future>(
+    dir: &Path,
+    change: impl FnOnce(&mut Config),
+    clock: Clock,
+    store: Arc<S>,
+    work: impl FnOnce(SocketAddr, Client) -> F,
+) {
     let mut config = Config::with_data_dir(dir);
+    // Temporary directories are in memory on many machines.
+    config.disk.allow_any_filesystem = true;
+    config.disk.reserve_bytes = 1 << 20;
     change(&mut config);
     config.listen = "127.0.0.1:0".parse().unwrap();
     config.metrics_listen = "127.0.0.1:0".parse().unwrap();
     let client = Client::new(&config.admin_socket);
-    let service = Service::start(config, store).await.unwrap();
+    let service = Service::start_with(config, store, clock).await.unwrap();
     let listen = service.listen();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(service.run(async move { drop(stopped.await) }));
@@ -74,5 +91,59 @@ pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "it never came to be so");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// A lake that can be shut off.
+pub struct Gate {
+    lake: Lake,
+    closed: AtomicBool,
+}
+
+impl Gate {
+    /// An open one.
+    pub fn new(lake: Lake) -> Arc<Self> {
+        Arc::new(Self { lake, closed: AtomicBool::new(false) })
+    }
+
+    /// From now on nothing can be put.
+    pub fn close(&self) {
+        self.closed.store(true, SeqCst);
+    }
+}
+
+impl EventStore for Gate {
+    fn name(&self) -> &str {
+        "lake"
+    }
+    fn object(&self, batch: &Batch) -> String {
+        EventStore::object(&self.lake, batch)
+    }
+    async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
+        if self.closed.load(SeqCst) {
+            return Err(StoreError::Unavailable { message: "shut off".to_owned(), after: None });
+        }
+        EventStore::put(&self.lake, batch).await
+    }
+    async fn find(&self, plan: &Plan) -> Result<Option<Stored>, StoreError> {
+        EventStore::find(&self.lake, plan).await
+    }
+    async fn check(&self) -> Result<(), StoreError> {
+        EventStore::check(&self.lake).await
+    }
+    async fn list(
+        &self,
+        stream: &StreamName,
+        log_uuid: u128,
+        hour: i64,
+        from: Seq,
+    ) -> Result<Option<Listing>, StoreError> {
+        EventStore::list(&self.lake, stream, log_uuid, hour, from).await
+    }
+    async fn hours(&self, stream: &StreamName) -> Result<Vec<i64>, StoreError> {
+        EventStore::hours(&self.lake, stream).await
+    }
+    async fn message_ids(&self, object: &str) -> Result<Option<Vec<String>>, StoreError> {
+        EventStore::message_ids(&self.lake, object).await
     }
 }

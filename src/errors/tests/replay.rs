@@ -35,8 +35,11 @@ fn claims_come_in_the_order_of_the_log() {
     assert_eq!(claims[0].stream, stream("a"));
     // What is no log record has stayed open.
     assert_eq!((store.counts().open, store.counts().replaying), (3, 3));
-    let replaying = store.replaying().unwrap();
-    assert_eq!(replaying, [(ids[0], stream("b")), (ids[1], stream("b")), (ids[2], stream("a"))]);
+    let waiting = store.waiting(&stream("b"), LetterId::MIN).unwrap();
+    assert_eq!(waiting, [(ids[0], Status::Replaying), (ids[1], Status::Replaying)]);
+    assert_eq!(store.waiting(&stream("b"), ids[0]).unwrap(), waiting[1..]);
+    let asked = vec![ids[0], ids[3], LetterId::MAX];
+    assert_eq!(store.unfinished(asked).unwrap(), [Some(true), Some(true), None]);
 }
 
 #[test]
@@ -117,9 +120,9 @@ fn a_position_fails_a_letter_only_once() {
     assert_eq!(get(&store, id).summary.status, Status::Replaying);
     store.failed_again_blocking(failure(80)).unwrap();
     assert_eq!(get(&store, id).summary.attempts, 2);
-    assert_eq!(store.positions(&stream("a"), 0).unwrap(), [1, 70, 80]);
-    assert_eq!(store.positions(&stream("a"), 71).unwrap(), [80]);
-    assert!(store.positions(&stream("b"), 0).unwrap().is_empty());
+    assert_eq!(positions(&store, "a", 0), [1, 70, 80]);
+    assert_eq!(positions(&store, "a", 71), [80]);
+    assert!(positions(&store, "b", 0).is_empty());
 }
 
 #[test]
@@ -129,7 +132,7 @@ fn a_failure_of_an_unknown_letter_is_handed_back() {
     let failure = vec![(77, 5, vec![rejection(Phase::Adapt, "x", "")])];
     assert_eq!(store.failed_again_blocking(failure).unwrap(), [77]);
     assert_eq!(store.counts(), Counts::default());
-    assert!(store.positions(&stream("a"), 0).unwrap().is_empty());
+    assert!(positions(&store, "a", 0).is_empty());
 }
 
 #[test]
@@ -146,7 +149,7 @@ fn an_ended_letter_is_not_opened_by_a_late_failure() {
     assert_eq!(ended.summary.status, Status::Resolved);
     assert_eq!(ended.summary.reason, "r");
     assert_eq!(ended.history.iter().filter(|step| step.what == "resolved").count(), 1);
-    assert_eq!(store.positions(&stream("a"), 2).unwrap(), [9]);
+    assert_eq!(positions(&store, "a", 2), [9]);
 }
 
 #[test]

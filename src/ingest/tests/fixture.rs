@@ -18,6 +18,8 @@ use crate::config::{Config, Sources, load};
 use crate::errors::{ErrorStore, Letter, LetterFilter};
 use crate::event::{Receipt, StreamName};
 use crate::ingest::{Dependency, Edge, Readiness, router};
+use crate::quota::Quotas;
+use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
 
@@ -31,6 +33,7 @@ pub struct Fixture {
     pub stats: Arc<EdgeStats>,
     pub ready: Arc<AtomicBool>,
     pub errors: ErrorStore,
+    pub space: Space,
     _dir: tempfile::TempDir,
 }
 
@@ -75,7 +78,9 @@ impl Fixture {
         let mut config = config(dir.path());
         change(&mut config);
         let config = Arc::new(config);
-        let streams = Streams::open(Arc::clone(&config), |_| Ok(0), |_| {}).unwrap();
+        let quotas = Quotas::unbounded(config.wal.clone());
+        let opened = Streams::open(Arc::clone(&config), quotas, Arc::default(), |_| Ok(0), |_| {});
+        let streams = opened.unwrap();
         let path = dir.path().join("errors.db");
         let errors = ErrorStore::open(&path, config.errors.clone()).unwrap();
         let stats = Arc::new(EdgeStats::default());
@@ -88,11 +93,18 @@ impl Fixture {
             }
         };
         let limits = config.ingest.clone();
-        let edge =
-            Edge::new(streams.clone(), errors.clone(), limits, Arc::clone(&stats), readiness);
+        let space = Space::new(config.disk.clone());
+        let edge = Edge::new(
+            streams.clone(),
+            errors.clone(),
+            space.clone(),
+            limits,
+            Arc::clone(&stats),
+            readiness,
+        );
         let edge = Arc::new(edge);
         let router = router(Arc::clone(&edge));
-        Self { edge, router, streams, stats, ready, errors, _dir: dir }
+        Self { edge, router, streams, stats, ready, errors, space, _dir: dir }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

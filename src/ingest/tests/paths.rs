@@ -174,3 +174,20 @@ async fn without_the_error_store_what_needs_it_is_refused_and_the_rest_is_not() 
     assert_eq!(answer.brief(), (400, "invalid_json".to_owned()));
     assert_eq!(edge.post("/collect", "{}").await.status, 202);
 }
+
+#[tokio::test]
+async fn a_disk_without_room_refuses_events_on_every_route_and_nothing_else() {
+    let edge = Fixture::new();
+    edge.space.observe(1, 1000);
+    for path in ["/collect", "/collect/a", "/v1/track", "/v1/batch", "/beacon/v1/batch"] {
+        let answer = edge.post(path, r#"{"userId":"u"}"#).await;
+        assert_eq!(answer.brief(), (503, "overloaded".to_owned()), "{path}");
+        assert_eq!(answer.headers["retry-after"], "30");
+    }
+    assert_eq!(ask(&edge, Method::GET, "/health").await.status, 200);
+    assert!(edge.streams.get(&crate::event::StreamName::new("a").unwrap()).is_none());
+    edge.space.observe(79, 1000);
+    assert_eq!(edge.post("/collect", r#"{"userId":"u"}"#).await.status, 503);
+    edge.space.observe(80, 1000);
+    assert_eq!(edge.post("/collect", r#"{"userId":"u"}"#).await.status, 202);
+}

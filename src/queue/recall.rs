@@ -1,0 +1,199 @@
+//! What the store has already of the records that an earlier process wrote.
+//!
+//! The ledger says so too, but it may be lost, restored from a copy, or have gone back in time,
+//! and every page of it may look whole then. So the store is asked as well, at every start: before
+//! an event of an earlier process is stored, for the objects of its hour of receipt. An object
+//! belongs to one hour, so that nothing can be missed, and a service that stopped with an empty
+//! log asks nothing. Where the ledger does not know the log at all, everything is asked for. What
+//! is found counts as done, and the ledger is completed with it.
+//!
+//! An object that can't be read is reported and does not count: its events are stored again.
+
+use std::collections::HashSet;
+
+use roaring::RoaringTreemap;
+
+use super::worker::{Ended, IDLE, Worker};
+use crate::dedupe::{IdHash, IdKey};
+use crate::event::Seq;
+use crate::ledger::{Adopted, Known};
+use crate::store::{Found, Listing, StoreError, hour};
+use crate::wal::Chunk;
+
+/// One stream's memory of what it has asked.
+pub(super) struct Recall {
+    id_key: IdKey,
+    /// Hours that were asked for.
+    asked: HashSet<i64>,
+    /// Positions below are done, or not in the log any more.
+    from: Seq,
+    /// Positions from here on are of this process.
+    until: Seq,
+    /// Whether the store can list at all.
+    lists: bool,
+    /// Whether it was said already that the ledger has gone back in time.
+    behind: bool,
+}
+
+/// What an answer of the store adds.
+#[derive(Default)]
+pub(super) struct Recalled {
+    /// Positions that are stored.
+    pub seqs: RoaringTreemap,
+    /// Message ids that the ledger did not know.
+    pub ids: Vec<IdHash>,
+}
+
+impl Recalled {
+    fn add(&mut self, other: Self) {
+        self.seqs |= other.seqs;
+        self.ids.extend(other.ids);
+    }
+}
+
+impl Recall {
+    pub(super) fn new(id_key: IdKey, from: Seq, until: Seq) -> Self {
+        let asked = HashSet::new();
+        Self { id_key, asked, from, until, lists: true, behind: false }
+    }
+
+    /// Asks for everything: the ledger knows nothing of this log.
+    pub(super) fn everything(&mut self, worker: &mut Worker) -> Result<Recalled, Ended> {
+        let stream = worker.stream.name.clone();
+        let mut hours =
+            worker.ask("list the store", |w| w.runtime.block_on(w.store.hours(&stream)))?;
+        // The newest message ids are those that count where memory is short.
+        hours.sort_unstable();
+        let mut recalled = Recalled::default();
+        for hour in hours {
+            recalled.add(self.hour(worker, hour, 0)?);
+        }
+        Ok(recalled)
+    }
+
+    /// Asks for the hours of a chunk's records that are not known to be done, if it was not done
+    /// before.
+    pub(super) fn of_chunk(
+        &mut self,
+        worker: &mut Worker,
+        chunk: &Chunk<'_>,
+        done: &RoaringTreemap,
+    ) -> Result<Recalled, Ended> {
+        let mut recalled = Recalled::default();
+        let until = self.until;
+        for (seq, record) in chunk.records().take_while(|(seq, _)| *seq < until) {
+            let Some((receipt, _)) = record.filter(|_| self.lists) else { continue };
+            let hour = hour(receipt.received_at);
+            if seq >= self.from && !done.contains(seq) && !self.asked.contains(&hour) {
+                recalled.add(self.hour(worker, hour, self.from)?);
+            }
+        }
+        Ok(recalled)
+    }
+
+    /// Asks for one hour's objects with a position from `from` on.
+    fn hour(&mut self, worker: &mut Worker, hour: i64, from: Seq) -> Result<Recalled, Ended> {
+        self.asked.insert(hour);
+        let (stream, log) = (worker.stream.name.clone(), worker.stream.wal.log_uuid());
+        let listing = worker.ask("list the store", |w| {
+            w.runtime.block_on(w.store.list(&stream, log, hour, from))
+        })?;
+        let Some(Listing { found, unreadable }) = listing else {
+            self.lists = false;
+            return Ok(Recalled::default());
+        };
+        for (object, why) in unreadable {
+            worker.stream.stats.unreadable_objects.add(1);
+            tracing::error!(%stream, object, why, "an object of the store can't be read; it does \
+                not count as stored");
+            (worker.hooks.changed)(format!("object can't be read: {object}: {why}"));
+        }
+        let mut recalled = Recalled::default();
+        for found in &found {
+            let mut seqs = found.seqs.clone();
+            seqs.remove_range(..self.from);
+            recalled.seqs |= seqs;
+        }
+        recalled.ids = self.complete(worker, found)?;
+        Ok(recalled)
+    }
+
+    /// Tells the ledger what it does not know; returns the ids that it did not know.
+    fn complete(&mut self, worker: &mut Worker, found: Vec<Found>) -> Result<Vec<IdHash>, Ended> {
+        let batches: Vec<_> = found.iter().map(|found| found.id).collect();
+        let known = worker.insist("read the ledger", |w| w.ledger.known(batches.clone()))?;
+        let mut adopted = Vec::new();
+        for (found, known) in found.into_iter().zip(known) {
+            if known == Known::Stored {
+                continue;
+            }
+            if known == Known::Nothing && worker.ledger.is_behind(found.ledger_tx) {
+                self.say_behind(worker, &found);
+            }
+            let ids = self.ids_of(worker, &found)?;
+            adopted.push(Adopted { found, ids });
+        }
+        if adopted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let stream = worker.stream.name.clone();
+        tracing::info!(%stream, objects = adopted.len(), "the store has what the ledger did not know");
+        worker.insist("complete the ledger", |w| {
+            w.ledger.adopt(&stream, w.stream.wal.log_uuid(), adopted.clone())
+        })?;
+        Ok(adopted.into_iter().flat_map(|batch| batch.ids).collect())
+    }
+
+    fn ids_of(&self, worker: &mut Worker, found: &Found) -> Result<Vec<IdHash>, Ended> {
+        if found.received.1 < worker.window_start() {
+            return Ok(Vec::new());
+        }
+        let ids = worker
+            .ask("read the store", |w| w.runtime.block_on(w.store.message_ids(&found.object)))?;
+        if ids.is_none() {
+            let object = &found.object;
+            tracing::error!(
+                object,
+                "an object's message ids can't be read; repeats of its events \
+                are not recognised"
+            );
+        }
+        Ok(ids.into_iter().flatten().map(|id| self.id_key.hash(&id)).collect())
+    }
+
+    fn say_behind(&mut self, worker: &Worker, found: &Found) {
+        if std::mem::replace(&mut self.behind, true) {
+            return;
+        }
+        let (stream, object) = (&worker.stream.name, &found.object);
+        tracing::error!(%stream, object, "the ledger has gone back in time: the store has what it \
+            does not know of; the store is believed");
+        (worker.hooks.changed)(format!(
+            "the ledger has gone back in time: {object} is of its transaction {}",
+            found.ledger_tx
+        ));
+    }
+}
+
+impl Worker {
+    /// Asks the store until it answers.
+    pub(super) fn ask<T>(
+        &mut self,
+        what: &str,
+        mut question: impl FnMut(&Self) -> Result<T, StoreError>,
+    ) -> Result<T, Ended> {
+        loop {
+            let error = match question(self) {
+                Ok(answer) => {
+                    self.stream.stats.store_works();
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            if self.stream.stats.store_fails(error.to_string()) {
+                tracing::warn!(stream = %self.stream.name, %error, "can't {what}; waiting");
+            }
+            self.pause(IDLE)?;
+        }
+    }
+}
