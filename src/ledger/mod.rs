@@ -21,11 +21,12 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use roaring::RoaringTreemap;
 use rusqlite::{Connection, params};
 
-use counter::Counter;
+use counter::{Counter, Time};
 use cursor::{progress, set_cursor};
 use row::{BATCH, BatchRow, IDS, State, unseal};
 
@@ -40,6 +41,7 @@ use crate::store::{BatchId, Found, Plan, Stored};
 pub struct Ledger {
     db: Sqlite,
     counter: Counter,
+    time: Time,
     /// What the counter was when the file was opened, or when its regress was admitted.
     opened_at: Counter,
 }
@@ -136,8 +138,9 @@ impl Ledger {
     }
 
     fn of(db: Sqlite) -> Result<Self, SqliteError> {
-        let ledger = Self { db, counter: Counter::default(), opened_at: Counter::default() };
-        let transactions = ledger.read(counter::read)?;
+        let (transactions, time) = db.call_blocking(|c| Ok((counter::read(c)?, Time::read(c)?)))?;
+        let (counter, opened_at) = (Counter::default(), Counter::default());
+        let ledger = Self { db, counter, time, opened_at };
         ledger.counter.reached(transactions);
         ledger.opened_at.reached(transactions);
         Ok(ledger)
@@ -221,17 +224,18 @@ impl Ledger {
         self.read(|c| open::id_key(c).map(IdKey))
     }
 
-    /// The message ids of stored batches since then, the newest `ids_max` of them, oldest first.
+    /// The message ids of batches that were stored within that time, the newest `ids_max` of them,
+    /// oldest first. Only time in which the service runs makes a batch older.
     ///
     /// # Errors
     /// What SQLite said.
     pub fn ids(
         &self,
         stream: &StreamName,
-        since: Micros,
+        within: Duration,
         ids_max: usize,
     ) -> Result<Vec<IdHash>, SqliteError> {
-        let stream = stream.clone();
+        let (stream, since) = (stream.clone(), self.before(within));
         self.read(move |c| {
             let mut batches = c.prepare(&format!(
                 "SELECT {BATCH}, seqs, ids FROM batches
@@ -256,17 +260,17 @@ impl Ledger {
         })
     }
 
-    /// Forgets message ids that were stored before, and all but the newest `ids_max` or so.
+    /// Forgets message ids that were stored longer ago, and all but the newest `ids_max` or so.
     ///
     /// # Errors
     /// What SQLite said.
     pub fn forget_ids(
         &self,
         stream: &StreamName,
-        before: Micros,
+        within: Duration,
         ids_max: usize,
     ) -> Result<(), SqliteError> {
-        let stream = stream.clone();
+        let (stream, before) = (stream.clone(), self.before(within));
         self.write(move |c, _| {
             c.execute(
                 "UPDATE batches SET ids = NULL WHERE id IN (
@@ -342,8 +346,9 @@ impl Ledger {
         step: Step,
     ) -> Result<(), SqliteError> {
         let stream = stream.clone();
+        let now = self.time.now();
         self.write(move |c, _| {
-            step.commits.iter().try_for_each(|commit| store(c, commit))?;
+            step.commits.iter().try_for_each(|commit| store(c, commit, now))?;
             step.closed.iter().try_for_each(|letter| letters::close(c, *letter))?;
             for &(seq, letter) in &step.opened {
                 let open = OpenLetter { stream: stream.clone(), seq, letter, log_uuid };
@@ -381,11 +386,12 @@ impl Ledger {
         batches: Vec<Adopted>,
     ) -> Result<(), SqliteError> {
         let stream = stream.clone();
+        let now = self.time.now();
         let seen = batches.iter().map(|batch| batch.found.ledger_tx).max().unwrap_or(0);
         self.write(move |c, transaction| {
             // Nobody may see a number twice.
             counter::write(c, transaction.max(seen + 1))?;
-            batches.iter().try_for_each(|batch| adopt(c, &stream, log_uuid, batch))
+            batches.iter().try_for_each(|batch| adopt(c, &stream, log_uuid, batch, now))
         })?;
         self.counter.reached(seen + 1);
         Ok(())
@@ -394,6 +400,11 @@ impl Ledger {
     /// Finishes what waits and ends the ledger's thread.
     pub fn close(&self) {
         self.db.close();
+    }
+
+    /// The ledger's time, that long ago.
+    fn before(&self, time: Duration) -> Micros {
+        self.time.now().saturating_sub(Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX))
     }
 
     fn read<T: Send + 'static>(
@@ -408,9 +419,11 @@ impl Ledger {
         &self,
         work: impl FnOnce(&Connection, u64) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SqliteError> {
+        let time = self.time;
         let (value, transaction) = self.db.call_blocking(move |c| {
             let transaction = counter::read(c)? + 1;
             counter::write(c, transaction)?;
+            time.write(c)?;
             Ok((work(c, transaction)?, transaction))
         })?;
         self.counter.reached(transaction);
@@ -426,19 +439,19 @@ fn insert(
 ) -> rusqlite::Result<()> {
     let mut row = BatchRow::of_plan(plan, parent, transaction);
     if mutant::active(Mutant::DedupInsertEarly) {
-        row.stored_at = Some(row.planned_at);
+        row.stored_at = Some(i64::MAX);
     }
     row.insert(c, &plan.seqs, &plan.ids, false)
 }
 
-fn store(c: &Connection, commit: &Commit) -> rusqlite::Result<()> {
+fn store(c: &Connection, commit: &Commit, now: Micros) -> rusqlite::Result<()> {
     let Some(mut row) = BatchRow::find(c, commit.id)? else {
         return Err(crate::sqlite::damaged("a plan that is not there any more"));
     };
     row.state = State::Stored;
     row.object.clone_from(&commit.stored.object);
     row.bytes = Some(commit.stored.bytes as i64);
-    row.stored_at = Some(crate::time::now());
+    row.stored_at = Some(now);
     row.update(c)?;
     let batch = commit.id.as_bytes();
     commit.letters.iter().try_for_each(|letter| letters::stored(c, *letter, batch))
@@ -449,6 +462,7 @@ fn adopt(
     stream: &StreamName,
     log_uuid: u128,
     batch: &Adopted,
+    now: Micros,
 ) -> rusqlite::Result<()> {
     let Adopted { found, ids } = batch;
     let known = BatchRow::find(c, found.id)?;
@@ -468,8 +482,8 @@ fn adopt(
         digest: found.digest,
         received: found.received,
         planned_at: found.received.1,
-        // When it was stored is not known; its ids leave the window with its receipt.
-        stored_at: Some(found.received.1),
+        // When it was stored is not known: its ids are remembered once more.
+        stored_at: Some(now),
         bytes: Some(found.bytes as i64),
         parent: known.and_then(|row| row.parent),
         ledger_tx: found.ledger_tx as i64,

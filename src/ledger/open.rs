@@ -68,6 +68,7 @@ fn checksums(c: &Transaction<'_>) -> HookResult {
 /// one that has to be made again.
 pub(super) fn check(c: &Connection) -> rusqlite::Result<()> {
     counter::read(c)?;
+    counter::Time::read(c)?;
     id_key(c)?;
     let mut cursors = c.prepare("SELECT log_uuid, next_seq, crc, stream FROM cursors")?;
     let mut rows = cursors.query([])?;

@@ -66,12 +66,12 @@ fn the_ids_of_stored_batches_are_kept_newest_first_until_they_are_forgotten() {
             ledger.commit(&events, 5, step(vec![commit(id, vec![])], 0)).unwrap();
         }
     }
-    assert_eq!(ledger.ids(&events, 0, 100).unwrap(), [10, 11, 20, 21, 30, 31]);
-    assert_eq!(ledger.ids(&events, 0, 3).unwrap(), [20, 21, 30, 31]);
-    ledger.forget_ids(&events, 0, 2).unwrap();
-    assert_eq!(ledger.ids(&events, 0, 100).unwrap(), [20, 21, 30, 31]);
-    ledger.forget_ids(&events, Micros::MAX, 100).unwrap();
-    assert_eq!(ledger.ids(&events, 0, 100).unwrap(), []);
+    assert_eq!(ledger.ids(&events, Duration::MAX, 100).unwrap(), [10, 11, 20, 21, 30, 31]);
+    assert_eq!(ledger.ids(&events, Duration::MAX, 3).unwrap(), [20, 21, 30, 31]);
+    ledger.forget_ids(&events, Duration::MAX, 2).unwrap();
+    assert_eq!(ledger.ids(&events, Duration::MAX, 100).unwrap(), [20, 21, 30, 31]);
+    ledger.forget_ids(&events, Duration::ZERO, 100).unwrap();
+    assert_eq!(ledger.ids(&events, Duration::MAX, 100).unwrap(), []);
     assert_eq!(ledger.id_key().unwrap(), ledger.id_key().unwrap());
 }
 
@@ -128,7 +128,7 @@ fn what_the_store_has_is_known_as_stored_with_its_ids_and_letters() {
     let progress = ledger.progress(&events, 5).unwrap();
     assert_eq!((progress.next_seq, progress.open.len()), (None, 0));
     assert_eq!(progress.stored.iter().collect::<Vec<_>>(), [1, 2, 8]);
-    assert_eq!(ledger.ids(&events, 0, 9).unwrap(), [7, 7]);
+    assert_eq!(ledger.ids(&events, Duration::MAX, 9).unwrap(), [7, 7]);
     assert_eq!(ledger.replayed(vec![44]).unwrap(), [44]);
     assert!(ledger.transactions() > 900, "a number that was seen is not used again");
 }

@@ -154,9 +154,9 @@ impl Service {
         let started = Instant::now();
         let config = Arc::new(config);
         let (directory, quotas) = open_directory(&config)?;
-        let doors = bind(&config).await?;
         let (changes, space) = (Changes::default(), Space::new(config.disk.clone()));
         let watch = watch(&config, &space, &changes);
+        let doors = bind(&config).await?;
         let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
         note_start(&config, &changes, [ledger.damage(), errors.damage()]);
         let (fatal_sender, fatal) = mpsc::channel(16);
@@ -175,7 +175,6 @@ impl Service {
             workers: Arc::clone(&workers),
             runtime: Handle::current(),
             started,
-            started_at: clock.now(),
         };
         let streams =
             open_streams(Arc::clone(&config), quotas, ledger.clone(), errors.clone(), spawner)

@@ -95,11 +95,14 @@ impl Watch {
         }
     }
 
-    /// Takes the first reading: gives the reserve up where the disk is full, so that databases
-    /// and logs can be opened, and writes none, which would take its time.
+    /// Takes the first reading: gives the reserve up where no events would be taken anyway, so
+    /// that databases and logs can be opened, and writes none, which would take its time.
     pub(super) fn look_first(&mut self) {
         let (free, bytes) = disk_bytes(&self.data_dir);
         self.make_room(free, bytes, Instant::now());
+        if self.level == Level::Full && self.reserve.held > 0 {
+            self.give_up(Instant::now());
+        }
     }
 
     /// Takes a reading and does what it asks for. Blocks while the reserve is written.

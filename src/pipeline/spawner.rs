@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::damage::Report;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
-use crate::event::{Micros, StreamName};
+use crate::event::StreamName;
 use crate::ledger::Ledger;
 use crate::load::{Budget, Delivery, EventLoader};
 use crate::queue::{Hooks, Inbox, Wake, Worker};
@@ -42,7 +42,6 @@ pub(super) struct Spawner {
     pub(super) workers: Workers,
     pub(super) runtime: Handle,
     pub(super) started: Instant,
-    pub(super) started_at: Micros,
 }
 
 impl Spawner {
@@ -77,7 +76,6 @@ impl Spawner {
             messages,
             hooks: self.hooks.clone(),
             started: self.started,
-            started_at: self.started_at,
             window: self.config.dedupe.window,
             memory: Arc::clone(&self.memory),
         };

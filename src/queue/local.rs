@@ -349,7 +349,7 @@ impl Running {
             self.forgot_at = ambient::now();
             self.dedupe.expire(self.forgot_at);
             self.worker.insist("forget message ids", |w| {
-                w.ledger.forget_ids(&w.stream.name, w.window_start(), w.memory.ids_max())
+                w.ledger.forget_ids(&w.stream.name, w.window, w.memory.ids_max())
             })?;
         }
         let low = self.worker.loader.low();

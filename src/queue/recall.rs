@@ -15,9 +15,9 @@ use roaring::RoaringTreemap;
 
 use super::worker::{Ended, IDLE, Worker};
 use crate::dedupe::{IdHash, IdKey};
-use crate::event::Seq;
+use crate::event::{Micros, Seq};
 use crate::ledger::{Adopted, Known};
-use crate::store::{Found, Listing, StoreError, hour};
+use crate::store::{Found, HOUR, Listing, StoreError, hour};
 use crate::wal::Chunk;
 
 /// One stream's memory of what it has asked.
@@ -33,6 +33,8 @@ pub(super) struct Recall {
     lists: bool,
     /// Whether it was said already that the ledger has gone back in time.
     behind: bool,
+    /// Message ids of objects whose newest event was received before are not needed any more.
+    ids_since: Micros,
 }
 
 /// What an answer of the store adds.
@@ -54,7 +56,7 @@ impl Recalled {
 impl Recall {
     pub(super) fn new(id_key: IdKey, from: Seq, until: Seq) -> Self {
         let asked = HashSet::new();
-        Self { id_key, asked, from, until, lists: true, behind: false }
+        Self { id_key, asked, from, until, lists: true, behind: false, ids_since: Micros::MIN }
     }
 
     /// Asks for everything: the ledger knows nothing of this log.
@@ -64,10 +66,15 @@ impl Recall {
             worker.ask("list the store", |w| w.runtime.block_on(w.store.hours(&stream)))?;
         // The newest message ids are those that count where memory is short.
         hours.sort_unstable();
+        let window = Micros::try_from(worker.window.as_micros()).unwrap_or(Micros::MAX);
+        // What the wall clock says now means nothing: it may have jumped.
+        let newest = hours.last().map_or(0, |hour| hour.saturating_mul(HOUR));
+        self.ids_since = newest.saturating_sub(window);
         let mut recalled = Recalled::default();
         for hour in hours {
             recalled.add(self.hour(worker, hour, 0)?);
         }
+        self.ids_since = Micros::MIN;
         Ok(recalled)
     }
 
@@ -145,7 +152,7 @@ impl Recall {
     }
 
     fn ids_of(&self, worker: &mut Worker, found: &Found) -> Result<Vec<IdHash>, Ended> {
-        if found.received.1 < worker.window_start() {
+        if found.received.1 < self.ids_since {
             return Ok(Vec::new());
         }
         let ids = worker

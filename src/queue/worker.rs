@@ -16,7 +16,7 @@ use crate::ambient;
 use crate::damage::Reports;
 use crate::dedupe::{Dedupe, Memory};
 use crate::errors::{ErrorStore, Status};
-use crate::event::{LetterId, Micros, Seq};
+use crate::event::{LetterId, Seq};
 use crate::ledger::{Commit, Ledger, Progress, Step};
 use crate::load::EventLoader;
 use crate::mutant::{self, Mutant};
@@ -63,8 +63,6 @@ pub struct Worker {
     pub hooks: Hooks,
     /// When the process started.
     pub started: Instant,
-    /// What the wall clock said then: what it says later may have jumped.
-    pub started_at: Micros,
     /// For how long a message id is remembered.
     pub window: Duration,
     /// How many ids all streams remember together.
@@ -141,7 +139,7 @@ impl Worker {
         self.loader.nothing_below(from);
         let mut dedupe = Dedupe::new(id_key, self.window, Arc::clone(&self.memory));
         let ids = self.insist("read the ledger", |w| {
-            w.ledger.ids(&w.stream.name, w.window_start(), w.memory.ids_max())
+            w.ledger.ids(&w.stream.name, w.window, w.memory.ids_max())
         })?;
         dedupe.remember(ids, ambient::now());
         Ok(Running {
@@ -196,14 +194,6 @@ impl Worker {
             })?;
         }
         Ok(())
-    }
-
-    /// Ids stored before are not remembered.
-    pub(super) fn window_start(&self) -> Micros {
-        let window = Micros::try_from(self.window.as_micros()).unwrap_or(Micros::MAX);
-        let passed = Micros::try_from(ambient::now().duration_since(self.started).as_micros())
-            .unwrap_or(Micros::MAX);
-        self.started_at.saturating_add(passed).saturating_sub(window)
     }
 
     /// Closes the letters whose event an earlier process stored, whatever an older copy of the

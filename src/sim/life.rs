@@ -132,7 +132,6 @@ impl Life {
             messages,
             hooks: hooks(&failed, &reports),
             started: ambient::now(),
-            started_at: crate::time::now(),
             window: Duration::from_secs(24 * 3600),
             memory: Memory::new(1 << 20),
         };

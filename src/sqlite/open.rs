@@ -41,6 +41,9 @@ fn prepare(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteE
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     // Closing must not change a file that is about to be refused or set aside.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite)?;
+    // Nobody else opens the file. And with this the index of the -wal is in memory: there is no
+    // -shm, which would be mapped, and whose pages a full disk may have no room for.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(sqlite)?;
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let found = number("user_version").map_err(sqlite)?;
     let tag = number("application_id").map_err(sqlite)?;
@@ -107,6 +110,8 @@ mod tests {
         let text = |sql: &str| c.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
         let number = |name| c.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(text("PRAGMA journal_mode"), "wal");
+        assert_eq!(text("PRAGMA locking_mode"), "exclusive");
+        assert!(!dir.path().join("t.db-shm").exists());
         assert_eq!((number("synchronous"), number("mmap_size")), (2, 0));
         let version = text("SELECT sqlite_version()");
         let parts: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();

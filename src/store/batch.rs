@@ -19,7 +19,7 @@ pub type BatchId = Uuid;
 pub type Digest = u128;
 
 /// Microseconds in an hour.
-const HOUR: Micros = 3_600_000_000;
+pub(crate) const HOUR: Micros = 3_600_000_000;
 
 /// What was promised of a batch before it was put: enough to recognise it, and to build it again
 /// from the log.

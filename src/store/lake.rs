@@ -19,14 +19,13 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::listing::Name;
 use super::parquet::{encode, read_facts, read_message_ids};
-use super::{Batch, Digest, EventStore, Listing, Plan, StoreError, Stored, hour};
+
+use super::{Batch, Digest, EventStore, HOUR, Listing, Plan, StoreError, Stored, hour};
 use crate::event::{Micros, Seq, StreamName};
 use crate::time::date_hour;
 
 /// A footer is mostly smaller than this.
 const FOOTER_BYTES: u64 = 32 << 10;
-/// Microseconds.
-const HOUR: Micros = 3_600_000_000;
 
 /// A lake in a local directory.
 pub struct Lake {

@@ -14,6 +14,7 @@ mod lake;
 mod listing;
 mod parquet;
 
+pub(crate) use batch::HOUR;
 pub use batch::{Batch, BatchId, Digest, Plan, hour};
 pub use lake::Lake;
 pub use listing::{Found, Listing};

@@ -218,7 +218,7 @@ impl Run {
 
     fn append(&mut self, requests: &[Request]) {
         let (mut waiting, mut refused) = (Vec::new(), Vec::new());
-        let before = self.wal.head();
+        let (before, next) = (self.wal.head(), self.writer.next_seq());
         for &request in requests {
             let (events, records) = self.encode(request);
             match self.wal.append(records) {
@@ -232,7 +232,7 @@ impl Run {
             match appending.wait() {
                 Ok(Durable { first_seq, count }) => {
                     assert_eq!(count as usize, events.len());
-                    assert!(first_seq >= before, "a position is used again");
+                    assert!(first_seq >= next, "a position is used again");
                     self.events.extend((first_seq..).zip(events));
                 }
                 Err(AppendError::Full { .. } | AppendError::Failed(_)) => refused.extend(events),
@@ -291,9 +291,10 @@ impl Run {
         }
         assert!(may_doubt || recovered.suspect_tail.is_none(), "{recovered:?}");
         assert!(may_doubt || recovered.lost_segments.is_empty(), "{recovered:?}");
-        assert!(self.wal.head() >= end.max(self.floor), "{} < {end}", self.wal.head());
+        let next = self.writer.next_seq();
+        assert!(next >= end.max(self.floor), "{next} < {end}");
         match recovered.missing {
-            None => assert!(self.floor <= head.max(end) || self.floor == self.wal.head()),
+            None => assert!(self.floor <= head.max(end) || self.floor == next),
             Some((from, to)) => {
                 assert_eq!(to, self.floor);
                 self.lost.push(from..to);
