@@ -158,7 +158,7 @@ async fn letters_of_a_new_error_store_are_not_taken_for_those_that_were_stored()
         assert!(letters(&client).await.iter().all(|letter| letter.status == Status::Resolved));
     })
     .await;
-    for file in ["errors.db", "errors.db-wal", "errors.db-shm"] {
+    for file in ["errors.db", "errors.db-wal"] {
         let _ = std::fs::remove_file(dir.path().join(file));
     }
     with_service(dir.path(), store(), |listen, client| async move {

@@ -147,15 +147,13 @@ fn damage(dir: &Path, early: &Path, database: &str, random: &mut Random) -> Stri
             format!("{database}-wal deleted")
         }
         1 => {
-            for suffix in ["", "-wal", "-shm"] {
+            for suffix in ["", "-wal"] {
                 fs::remove_file(side(suffix)).unwrap();
             }
             format!("{database} deleted")
         }
         2 => {
-            for suffix in ["-wal", "-shm"] {
-                fs::remove_file(side(suffix)).unwrap();
-            }
+            fs::remove_file(side("-wal")).unwrap();
             for path in files(early) {
                 let name = path.file_name().unwrap().to_str().unwrap().to_owned();
                 if name.starts_with(database) {
@@ -266,7 +264,7 @@ async fn letters_that_neither_error_store_nor_log_has_are_reported_once() {
     })
     .await;
     fs::remove_dir_all(dir.join("wal")).unwrap();
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in ["", "-wal"] {
         let _ = fs::remove_file(dir.join(format!("errors.db{suffix}")));
     }
     for _ in 0..2 {

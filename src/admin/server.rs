@@ -33,6 +33,8 @@ const PAGE_MAX: u32 = 200;
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// How long a full log may hold up a replay before the rest is refused.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(5);
+/// A disk that is full is asked for room this often.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
 
 /// Empties streams into their stores: what the pipeline lends to this door.
 pub type Flush =
@@ -116,11 +118,25 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until the process ends.
+async fn bind_when_there_is_room(path: &Path) -> io::Result<UnixListener> {
+    loop {
+        tokio::time::sleep(BIND_AGAIN).await;
+        match bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            bound => return bound,
+        }
+    }
+}
+
+/// Serves until the process ends; where there is no socket yet, once the disk has room for one.
 ///
 /// # Errors
 /// What the socket failed with.
-pub async fn serve(listener: UnixListener, admin: Admin) -> io::Result<()> {
+pub async fn serve(bound: Option<UnixListener>, path: &Path, admin: Admin) -> io::Result<()> {
+    let listener = match bound {
+        Some(listener) => listener,
+        None => bind_when_there_is_room(path).await?,
+    };
     let router = Router::new()
         .route("/v1/snapshot", get(snapshot))
         .route("/v1/letters", post(letters))

@@ -368,7 +368,7 @@ impl ErrorStore {
     /// Bytes of the database and its side files on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        ["", "-wal", "-shm"]
+        ["", "-wal"]
             .into_iter()
             .filter_map(|suffix| {
                 std::fs::metadata(crate::sqlite::with_suffix(&self.0.path, suffix)).ok()

@@ -243,7 +243,7 @@ impl Service {
         background.spawn(watch_disk(self.watch, self.streams.clone()));
         let Doors { events, metrics, admin: socket } = self.doors;
         background.spawn(serve_metrics(metrics, snapshots, Arc::clone(&self.edge_stats)));
-        let workers = Arc::clone(&self.workers);
+        let (workers, path) = (Arc::clone(&self.workers), self.config.admin_socket.clone());
         let admin = Admin {
             snapshot: json,
             errors: self.errors.clone(),
@@ -260,7 +260,7 @@ impl Service {
             changed: self.hooks.changed,
         };
         background.spawn(async move {
-            if let Err(error) = admin::serve(socket, admin).await {
+            if let Err(error) = admin::serve(socket, &path, admin).await {
                 tracing::error!(%error, "the admin socket failed");
             }
         });
@@ -306,16 +306,22 @@ impl Service {
 struct Doors {
     events: TcpListener,
     metrics: TcpListener,
-    admin: UnixListener,
+    /// None while the disk has no room for it.
+    admin: Option<UnixListener>,
 }
 
 async fn bind(config: &Config) -> Result<Doors, StartError> {
     let events = listen(config.listen).await?;
     let metrics = listen(config.metrics_listen).await?;
-    let admin = admin::bind(&config.admin_socket).map_err(|source| StartError::Listen {
-        address: config.admin_socket.display().to_string(),
-        source,
-    })?;
+    let address = config.admin_socket.display().to_string();
+    let admin = match admin::bind(&config.admin_socket) {
+        // Events that are stored make room again; the socket comes with it.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::warn!(address, "the disk has no room for the admin socket; trying again");
+            None
+        }
+        bound => Some(bound.map_err(|source| StartError::Listen { address, source })?),
+    };
     Ok(Doors { events, metrics, admin })
 }
 

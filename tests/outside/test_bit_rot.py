@@ -67,7 +67,6 @@ def kill_in_quiet(service, *streams):
 def flip(service, dice, patterns):
     """Changes one bit that is not in an untouched stretch of zeros; says where."""
     files = [f for pattern in patterns for f in service.data.glob(pattern) if f.stat().st_size]
-    files = [file for file in files if not file.name.endswith("-shm")]
     file = dice.choice(files)
     content = bytearray(file.read_bytes())
     # A prefilled file is mostly zeros, in which there is nothing to be lost.
