@@ -36,6 +36,9 @@ use crate::mutant::{self, Mutant};
 use crate::sqlite::{Damage, Sqlite, SqliteError};
 use crate::store::{BatchId, Found, Plan, Stored};
 
+/// Batches that are forgotten at a time.
+const FORGOTTEN_MAX: i64 = 5_000;
+
 /// A cheap handle to the ledger.
 #[derive(Clone)]
 pub struct Ledger {
@@ -260,11 +263,12 @@ impl Ledger {
         })
     }
 
-    /// Forgets message ids that were stored longer ago, and all but the newest `ids_max` or so.
+    /// Forgets message ids that were stored longer ago, and all but the newest `ids_max` or so;
+    /// and batches that are as old and below the stream's cursor, but for the newest.
     ///
     /// # Errors
     /// What SQLite said.
-    pub fn forget_ids(
+    pub fn forget(
         &self,
         stream: &StreamName,
         within: Duration,
@@ -281,6 +285,16 @@ impl Ledger {
                              AND stored_at IS NOT NULL)
                      WHERE newer > ?3 OR stored_at < ?2)",
                 params![stream.as_str(), before, ids_max as i64],
+            )?;
+            // What was replaced was never stored: it is as old as those it was planned with.
+            c.execute(
+                "DELETE FROM batches
+                 WHERE id IN (SELECT id FROM batches WHERE stream = ?1 ORDER BY last_seq LIMIT ?3)
+                     AND state <> 'planned' AND seqs IS NULL AND ids IS NULL
+                     AND ifnull(stored_at, -1) < ?2
+                     AND last_seq < (SELECT max(last_seq) FROM batches WHERE stream = ?1)
+                     AND last_seq < (SELECT next_seq FROM cursors WHERE stream = ?1)",
+                params![stream.as_str(), before, FORGOTTEN_MAX],
             )
             .map(drop)
         })
