@@ -1,5 +1,9 @@
 //! The ledger's promises, against real files.
 
+use std::time::Duration;
+
+use rusqlite::params;
+
 use super::*;
 
 fn plan(id: u128, seqs: impl IntoIterator<Item = Seq>) -> Plan {
