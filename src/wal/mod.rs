@@ -200,8 +200,8 @@ struct State {
     /// Oldest first; the last is the one that is written to, once this process has started one.
     segments: VecDeque<Extent>,
     spares: Vec<Spare>,
-    /// Slots of segments that are being made.
-    making: Vec<u32>,
+    /// Slots whose files are being made or removed: until that is done they are no others'.
+    busy: Vec<u32>,
     /// Bytes of segments that hold unread records.
     live_bytes: u64,
     /// Bytes of all segment files.
@@ -255,7 +255,7 @@ impl Shared {
         }
         let queued: Vec<Waiting> = state.queue.drain(..).collect();
         state.queue_bytes = 0;
-        let on_failed = state.on_failed.clone();
+        let on_failed = state.on_failed.take();
         drop(state);
         self.work.notify_one();
         writer::refuse(waiting, &error);
@@ -319,7 +319,7 @@ impl Wal {
                     + log.spares.iter().map(|spare| spare.size).sum::<u64>(),
                 segments: log.segments,
                 spares: log.spares,
-                making: Vec::new(),
+                busy: Vec::new(),
                 // Nobody may know of positions that are left out before a header declares it.
                 durable: log.end,
                 consumed: 0,

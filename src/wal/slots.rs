@@ -69,14 +69,14 @@ impl State {
     }
 
     fn files(&self) -> u64 {
-        (self.segments.len() + self.spares.len()) as u64 + self.making.len() as u64
+        (self.segments.len() + self.spares.len()) as u64 + self.busy.len() as u64
     }
 
     fn free_slot(&self) -> u32 {
         let used = |slot: u32| {
             self.segments.iter().any(|extent| extent.slot == slot)
                 || self.spares.iter().any(|spare| spare.slot == slot)
-                || self.making.contains(&slot)
+                || self.busy.contains(&slot)
         };
         // There are fewer files than slots.
         (0..u32::MAX).find(|&slot| !used(slot)).unwrap_or(u32::MAX)
@@ -113,13 +113,13 @@ impl Shared {
         let new = {
             let mut state = self.state();
             let slot = (state.files() < self.files_max()).then(|| state.free_slot());
-            state.making.extend(slot);
+            state.busy.extend(slot);
             slot
         };
         if let Some(slot) = new {
             let size = bytes.max(self.config.segment_bytes).next_multiple_of(BLOCK);
             let made = segment::prefill(&*self.disk, &self.dir, slot, size);
-            self.made(slot);
+            self.release(slot);
             match made {
                 Ok(file) => return Ok(Slot { file, slot, size, from_zeros: true }),
                 Err(Unwritten::Undone(error)) => refused = error,
@@ -197,18 +197,25 @@ impl Shared {
                 return Ok(());
             }
             let Some(oldest) = state.take_consumed() else { return Ok(()) };
+            state.busy.push(oldest.slot);
             drop(state);
-            let spare = self.retire(&oldest);
-            let mut state = self.state();
-            match spare {
-                Some(spare) if state.spares.is_empty() => state.add_spare(spare),
-                Some(spare) => {
-                    drop(state);
-                    self.disk.remove(&segment::path(&self.dir, spare.slot))?;
-                }
-                None => {}
-            }
+            let removed = self.keep_spare(&oldest).map_or(Ok(()), |surplus| {
+                self.disk.remove(&segment::path(&self.dir, surplus.slot))
+            });
+            self.release(oldest.slot);
+            removed?;
         }
+    }
+
+    /// Keeps a segment that was given up as the one spare; returns it where there is one already.
+    fn keep_spare(&self, extent: &Extent) -> Option<Spare> {
+        let spare = self.retire(extent)?;
+        let mut state = self.state();
+        if !state.spares.is_empty() {
+            return Some(spare);
+        }
+        state.add_spare(spare);
+        None
     }
 
     /// Removes every file that holds nothing unread, because others need the space.
@@ -216,18 +223,13 @@ impl Shared {
         let mut freed = 0;
         loop {
             let mut state = self.state();
-            let (slot, size) = match (state.take_spare(0), state.take_consumed()) {
-                (Some(spare), Some(extent)) => {
-                    state.segments.push_front(extent.clone());
-                    state.disk_bytes += extent.size;
-                    (spare.slot, spare.size)
-                }
-                (Some(spare), None) => (spare.slot, spare.size),
-                (None, Some(extent)) => (extent.slot, extent.size),
-                (None, None) => return freed,
-            };
+            let spare = state.take_spare(0).map(|spare| (spare.slot, spare.size));
+            let stored = || state.take_consumed().map(|extent| (extent.slot, extent.size));
+            let Some((slot, size)) = spare.or_else(stored) else { return freed };
+            state.busy.push(slot);
             drop(state);
             self.remove(slot);
+            self.release(slot);
             freed += size;
         }
     }
@@ -240,12 +242,12 @@ impl Shared {
             return;
         }
         let mut state = self.state();
-        let may = state.making.is_empty() && state.spares.is_empty();
+        let may = state.busy.is_empty() && state.spares.is_empty();
         if !may || state.files() >= self.files_max() {
             return;
         }
         let slot = state.free_slot();
-        state.making.push(slot);
+        state.busy.push(slot);
         drop(state);
         let shared = Arc::clone(self);
         let size = segment_bytes.next_multiple_of(BLOCK);
@@ -257,15 +259,16 @@ impl Shared {
                 Err(Unwritten::Undone(_)) => {}
                 Err(Unwritten::Unknown(error)) => shared.fail(Vec::new(), error),
             }
-            shared.made(slot);
+            shared.release(slot);
         };
         if std::thread::Builder::new().name("wal spare".to_owned()).spawn(make).is_err() {
-            self.made(slot);
+            self.release(slot);
         }
     }
 
-    fn made(&self, slot: u32) {
-        self.state().making.retain(|&making| making != slot);
+    /// What was done with a slot's file is done.
+    fn release(&self, slot: u32) {
+        self.state().busy.retain(|&busy| busy != slot);
     }
 }
 
