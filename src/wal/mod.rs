@@ -29,6 +29,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod slots;
+mod sync;
 mod writer;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -54,6 +55,7 @@ pub use reader::{Chunk, Reader};
 pub use record::{PAYLOAD_BYTES_MAX, Records};
 pub use recovery::Recovered;
 use slots::Spare;
+use sync::{Condvar, Mutex, MutexGuard, thread};
 #[cfg_attr(not(test), expect(unused_imports, reason = "only tests give a writer its turns"))]
 pub(crate) use writer::Turn;
 pub(crate) use writer::Writer;
@@ -216,7 +218,7 @@ struct State {
     failed: Option<Arc<io::Error>>,
     on_durable: Option<Arc<dyn Fn() + Send + Sync>>,
     on_failed: Option<OnFailed>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 struct Waiting {
@@ -276,7 +278,7 @@ impl Wal {
         let dir = place.dir.clone();
         let (wal, writer, recovered) = Self::assemble(place, config, true)?;
         let name = format!("wal {}", dir.file_name().unwrap_or_default().to_string_lossy());
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(name.chars().take(15).collect())
             .spawn(move || writer.run())
             .map_err(|source| WalError::io(&dir, "start writer", source))?;

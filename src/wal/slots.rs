@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::disk::{DiskFile, How};
 use super::format::{BLOCK, FRAMES};
 use super::segment::{self, Unwritten};
+use super::sync::thread;
 use super::{Extent, Shared, State};
 use crate::event::Seq;
 
@@ -261,7 +262,7 @@ impl Shared {
             }
             shared.release(slot);
         };
-        if std::thread::Builder::new().name("wal spare".to_owned()).spawn(make).is_err() {
+        if thread::Builder::new().name("wal spare".to_owned()).spawn(make).is_err() {
             self.release(slot);
         }
     }
