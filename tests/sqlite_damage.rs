@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use support::{Gate, send, send_events, until};
 
 /// Damaged copies per database.
-const VARIANTS: usize = 100;
+const VARIANTS: u64 = 100;
 
 fn good(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{name}-{n}")).collect()
@@ -230,11 +230,12 @@ async fn survive_all(database: &str) {
     let home = tempfile::tempdir().unwrap();
     let at = |name: &str| home.path().join(name);
     image(&at("live"), &at("early"), &at("late")).await;
-    let seed = std::env::var("EVENTKIT_SEED").ok().and_then(|seed| seed.parse().ok());
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let seed = number("EVENTKIT_SEED");
     let seed = seed.unwrap_or_else(|| eventkit::time::now() as u64 | 1);
     println!("EVENTKIT_SEED={seed}");
     let mut random = Random(seed);
-    for variant in 0..VARIANTS {
+    for variant in 0..number("EVENTKIT_DAMAGES").unwrap_or(VARIANTS) {
         let dir = at("variant");
         copy(&at("late"), &dir);
         let what = damage(&dir, &at("early"), database, &mut random);

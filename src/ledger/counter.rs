@@ -52,9 +52,12 @@ pub(super) struct Time {
 impl Time {
     /// Goes on with the time of the last transaction.
     pub(super) fn read(c: &Connection) -> rusqlite::Result<Self> {
-        let stored: Option<Micros> =
-            c.query_row("SELECT max(stored_at) FROM batches", [], |row| row.get(0))?;
-        let opened_at = number(c, TIME)?.or(stored).unwrap_or_else(crate::time::now);
+        let opened_at = match number(c, TIME)? {
+            Some(time) => time,
+            None => c
+                .query_row("SELECT max(stored_at) FROM batches", [], |row| row.get(0))
+                .map(|stored: Option<Micros>| stored.unwrap_or_else(crate::time::now))?,
+        };
         Ok(Self { opened_at, opened: ambient::now() })
     }
 

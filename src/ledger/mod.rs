@@ -12,6 +12,7 @@
 
 mod counter;
 mod cursor;
+mod ids;
 mod letters;
 mod open;
 mod row;
@@ -21,14 +22,13 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use roaring::RoaringTreemap;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use counter::{Counter, Time};
 use cursor::{progress, set_cursor};
-use row::{BATCH, BatchRow, IDS, State, unseal};
+use row::{BATCH, BatchRow, State};
 
 use crate::dedupe::{IdHash, IdKey};
 use crate::event::{LetterId, Micros, Seq, StreamName};
@@ -224,68 +224,6 @@ impl Ledger {
         self.read(|c| open::id_key(c).map(IdKey))
     }
 
-    /// The message ids of batches that were stored within that time, the newest `ids_max` of them,
-    /// oldest first. Only time in which the service runs makes a batch older.
-    ///
-    /// # Errors
-    /// What SQLite said.
-    pub fn ids(
-        &self,
-        stream: &StreamName,
-        within: Duration,
-        ids_max: usize,
-    ) -> Result<Vec<IdHash>, SqliteError> {
-        let (stream, since) = (stream.clone(), self.before(within));
-        self.read(move |c| {
-            let mut batches = c.prepare(&format!(
-                "SELECT {BATCH}, seqs, ids FROM batches
-                 WHERE stream = ?1 AND stored_at >= ?2 AND ids IS NOT NULL
-                 ORDER BY stored_at DESC"
-            ))?;
-            let mut rows = batches.query(params![stream.as_str(), since])?;
-            let mut ids = Vec::new();
-            while let Some(row) = rows.next()? {
-                let batch = BatchRow::read(row)?;
-                let Some(sealed) = row.get_ref(IDS)?.as_blob_or_null().unwrap_or_default() else {
-                    continue;
-                };
-                let (hashes, _) = unseal(batch.id, sealed)?.as_chunks::<16>();
-                ids.extend(hashes.iter().rev().map(|hash| IdHash::from_le_bytes(*hash)));
-                if ids.len() >= ids_max {
-                    break;
-                }
-            }
-            ids.reverse();
-            Ok(ids)
-        })
-    }
-
-    /// Forgets message ids that were stored longer ago, and all but the newest `ids_max` or so.
-    ///
-    /// # Errors
-    /// What SQLite said.
-    pub fn forget_ids(
-        &self,
-        stream: &StreamName,
-        within: Duration,
-        ids_max: usize,
-    ) -> Result<(), SqliteError> {
-        let (stream, before) = (stream.clone(), self.before(within));
-        self.write(move |c, _| {
-            c.execute(
-                "UPDATE batches SET ids = NULL WHERE id IN (
-                     SELECT id FROM (
-                         SELECT id, stored_at,
-                                sum(rows) OVER (ORDER BY stored_at DESC, id) - rows AS newer
-                         FROM batches WHERE stream = ?1 AND ids IS NOT NULL
-                             AND stored_at IS NOT NULL)
-                     WHERE newer > ?3 OR stored_at < ?2)",
-                params![stream.as_str(), before, ids_max as i64],
-            )
-            .map(drop)
-        })
-    }
-
     /// Makes plans durable; returns the transaction, which their objects record. Nothing may be
     /// put before.
     ///
@@ -400,11 +338,6 @@ impl Ledger {
     /// Finishes what waits and ends the ledger's thread.
     pub fn close(&self) {
         self.db.close();
-    }
-
-    /// The ledger's time, that long ago.
-    fn before(&self, time: Duration) -> Micros {
-        self.time.now().saturating_sub(Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX))
     }
 
     fn read<T: Send + 'static>(

@@ -1,5 +1,9 @@
 //! The ledger's promises, against real files.
 
+use std::time::Duration;
+
+use rusqlite::params;
+
 use super::*;
 
 fn plan(id: u128, seqs: impl IntoIterator<Item = Seq>) -> Plan {
@@ -68,10 +72,15 @@ fn the_ids_of_stored_batches_are_kept_newest_first_until_they_are_forgotten() {
     }
     assert_eq!(ledger.ids(&events, Duration::MAX, 100).unwrap(), [10, 11, 20, 21, 30, 31]);
     assert_eq!(ledger.ids(&events, Duration::MAX, 3).unwrap(), [20, 21, 30, 31]);
-    ledger.forget_ids(&events, Duration::MAX, 2).unwrap();
+    ledger.forget(&events, Duration::MAX, 2).unwrap();
     assert_eq!(ledger.ids(&events, Duration::MAX, 100).unwrap(), [20, 21, 30, 31]);
-    ledger.forget_ids(&events, Duration::ZERO, 100).unwrap();
+    ledger.forget(&events, Duration::ZERO, 100).unwrap();
     assert_eq!(ledger.ids(&events, Duration::MAX, 100).unwrap(), []);
+    // One waits, and the others are nobody's any more.
+    ledger.commit(&events, 5, step(vec![], 8)).unwrap();
+    ledger.forget(&events, Duration::ZERO, 100).unwrap();
+    let known = ledger.known((1..=4).map(BatchId::from_u128).collect()).unwrap();
+    assert_eq!(known, [Known::Nothing, Known::Nothing, Known::Nothing, Known::Planned]);
     assert_eq!(ledger.id_key().unwrap(), ledger.id_key().unwrap());
 }
 

@@ -102,7 +102,9 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Directory(error) => error.exit_code(),
-            Self::Database(SqliteError::NewerFormat { .. }) | Self::TooSmall(_) => 78,
+            Self::Log(WalError::NewerFormat { .. })
+            | Self::Database(SqliteError::NewerFormat { .. })
+            | Self::TooSmall(_) => 78,
             _ => 74,
         }
     }

@@ -18,6 +18,7 @@ use crate::load::{Budget, Delivery, EventLoader};
 use crate::queue::{Hooks, Inbox, Wake, Worker};
 use crate::store::AnyStore;
 use crate::streams::Stream;
+use crate::wal::Recovered;
 
 /// One stream's worker and how to reach it.
 pub(super) struct Running {
@@ -114,6 +115,32 @@ impl Spawner {
         }
     }
 
+    /// What came behind a segment names what is missing before it. If none came, nobody knows how
+    /// many records there were.
+    fn report_segments(&self, name: &StreamName, recovered: &Recovered) {
+        let segments = recovered.lost_segments.join(", ");
+        if segments.is_empty() {
+            return;
+        }
+        let (from, to) = recovered.perhaps_used;
+        let report = Report {
+            what: "segments".to_owned(),
+            stream: Some(name.to_string()),
+            from: Some(from),
+            to: Some(to),
+            ranges: vec![(from, to)],
+            text: format!(
+                "log of {name}: no header of {segments} can be read; if records came after the \
+                 others of the log, from position {from} on, they are lost"
+            ),
+            found_at: crate::time::now(),
+            ..Report::default()
+        };
+        if let Err(error) = self.hooks.reports.add(report) {
+            tracing::error!(%error, "the report can't be kept");
+        }
+    }
+
     /// Says what the log found when it was opened. Which records are lost with a segment, or at
     /// the log's end, is told when they are missed.
     fn tell(&self, stream: &Stream) {
@@ -128,6 +155,7 @@ impl Spawner {
                 read; it is in quarantine");
             (self.hooks.changed)(format!("log of {name}: {segment} is in quarantine"));
         }
+        self.report_segments(name, recovered);
         if let Some((end, known)) = recovered.missing {
             tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
                 are known elsewhere");

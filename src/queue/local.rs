@@ -348,8 +348,8 @@ impl Running {
         if ambient::now().duration_since(self.forgot_at) >= FORGET_IDS {
             self.forgot_at = ambient::now();
             self.dedupe.expire(self.forgot_at);
-            self.worker.insist("forget message ids", |w| {
-                w.ledger.forget_ids(&w.stream.name, w.window, w.memory.ids_max())
+            self.worker.insist("forget old batches", |w| {
+                w.ledger.forget(&w.stream.name, w.window, w.memory.ids_max())
             })?;
         }
         let low = self.worker.loader.low();

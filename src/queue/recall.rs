@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use roaring::RoaringTreemap;
 
 use super::worker::{Ended, IDLE, Worker};
+use crate::damage::Report;
 use crate::dedupe::{IdHash, IdKey};
 use crate::event::{Micros, Seq};
 use crate::ledger::{Adopted, Known};
@@ -175,10 +176,16 @@ impl Recall {
         let (stream, object) = (&worker.stream.name, &found.object);
         tracing::error!(%stream, object, "the ledger has gone back in time: the store has what it \
             does not know of; the store is believed");
-        (worker.hooks.changed)(format!(
+        let text = format!(
             "the ledger has gone back in time: {object} is of its transaction {}",
             found.ledger_tx
-        ));
+        );
+        (worker.hooks.changed)(text.clone());
+        let (what, found_at) = ("ledger".to_owned(), crate::time::now());
+        let report = Report { what, text, found_at, ..Report::default() };
+        if let Err(error) = worker.hooks.reports.add(report) {
+            tracing::error!(%error, "the report can't be kept");
+        }
     }
 }
 

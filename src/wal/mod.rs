@@ -39,7 +39,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -303,7 +303,7 @@ impl Wal {
         let Place { disk, dir, quarantine, floor, ledger_tx } = place;
         let quarantine = Quarantine(quarantine);
         let place = recovery::Place { disk: &*disk, dir: &dir, quarantine: &quarantine };
-        let log = recovery::open(&place, floor)?;
+        let log = recovery::open(&place, floor, ledger_tx.load(Relaxed))?;
         let shared = Arc::new(Shared {
             disk,
             dir,

@@ -23,6 +23,8 @@ use crate::mutant::{self, Mutant};
 /// Positions left out behind a tail that may have been acknowledged after all: whoever knows one
 /// of them must never meet another record under it.
 const JUMP: Seq = 1 << 20;
+/// The same, where whole segments may be gone that nobody can tell of.
+const FAR_JUMP: Seq = 1 << 32;
 
 /// What a log found when it was opened.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Recovered {
     /// Segments of which no header can be read, moved to the quarantine. Which records are lost
     /// with them is told when they are missed.
     pub lost_segments: Vec<String>,
+    /// Where segments are lost: positions that may have been used in them, if they came last.
+    pub perhaps_used: (Seq, Seq),
     /// The log ends at the first position, but others up to the second are known elsewhere.
     pub missing: Option<(Seq, Seq)>,
     /// The highest of the ledger's transaction counters that its segments know.
@@ -67,7 +71,9 @@ struct Found {
     is_bad: bool,
 }
 
-pub(super) fn open(place: &Place<'_>, floor: Seq) -> Result<Log, WalError> {
+/// Opens a log whose stream is known elsewhere up to `floor`, by a ledger that is at that
+/// transaction.
+pub(super) fn open(place: &Place<'_>, floor: Seq, ledger_tx: u64) -> Result<Log, WalError> {
     let fail = |what| move |source| WalError::io(place.dir, what, source);
     place.disk.make_dir(place.dir).map_err(fail("create directory"))?;
     let mut recovered = Recovered::default();
@@ -122,7 +128,7 @@ pub(super) fn open(place: &Place<'_>, floor: Seq) -> Result<Log, WalError> {
     };
     settle(place, &found)?;
     log.measure(place, &found)?;
-    log.go_on_above(floor);
+    log.go_on_above(floor, ledger_tx);
     Ok(log)
 }
 
@@ -245,7 +251,7 @@ impl Log {
     }
 
     /// The next record stands above every position that anybody knows.
-    fn go_on_above(&mut self, floor: Seq) {
+    fn go_on_above(&mut self, floor: Seq, ledger_tx: u64) {
         if mutant::active(Mutant::AppendInOldSegment) {
             return;
         }
@@ -257,7 +263,12 @@ impl Log {
         }
         // Where a segment that held the last records is lost, this end says that they are missing.
         self.start.previous.end_seq = self.end;
-        if self.recovered.suspect_tail.is_some() {
+        // What the ledger has forgotten, the store may know: also records of segments that are lost.
+        let recovered = &mut self.recovered;
+        if recovered.ledger_tx > ledger_tx || !recovered.lost_segments.is_empty() {
+            self.start.next_seq += FAR_JUMP;
+            recovered.perhaps_used = (self.end, self.start.next_seq);
+        } else if recovered.suspect_tail.is_some() {
             self.start.next_seq += JUMP;
         }
     }
