@@ -9,7 +9,9 @@
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
-use std::sync::{LockResult, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, LockResult, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use shuttle::rand::Rng;
@@ -48,8 +50,26 @@ pub(crate) fn world() -> World {
 pub(crate) fn answer(appending: Appending) -> Result<Durable, AppendError> {
     match world() {
         World::System => appending.wait(),
-        World::Loom { .. } => loom::future::block_on(appending),
+        World::Loom { .. } => park_on(appending),
         World::Shuttle => shuttle::future::block_on(appending),
+    }
+}
+
+/// As loom's own `block_on`, but for its counted waker: each clone of it would be a thing that
+/// comes before or after others, though to nobody's knowledge.
+fn park_on(mut appending: Appending) -> Result<Durable, AppendError> {
+    struct Unpark(loom::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(loom::thread::current())));
+    loop {
+        match Pin::new(&mut appending).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(answer) => return answer,
+            Poll::Pending => loom::thread::park(),
+        }
     }
 }
 
