@@ -83,7 +83,9 @@ impl State {
         (0..u32::MAX).find(|&slot| !used(slot)).unwrap_or(u32::MAX)
     }
 
+    /// Whoever had the slot has it no more: it is in one place at any time.
     fn add_spare(&mut self, spare: Spare) {
+        self.busy.retain(|&busy| busy != spare.slot);
         self.disk_bytes += spare.size;
         self.spares.push(spare);
     }
@@ -200,23 +202,18 @@ impl Shared {
             let Some(oldest) = state.take_consumed() else { return Ok(()) };
             state.busy.push(oldest.slot);
             drop(state);
-            let removed = self.keep_spare(&oldest).map_or(Ok(()), |surplus| {
-                self.disk.remove(&segment::path(&self.dir, surplus.slot))
-            });
+            let spare = self.retire(&oldest);
+            let mut state = self.state();
+            if let Some(spare) = spare.filter(|_| state.spares.is_empty()) {
+                state.add_spare(spare);
+                continue;
+            }
+            drop(state);
+            let path = segment::path(&self.dir, oldest.slot);
+            let removed = spare.map_or(Ok(()), |_| self.disk.remove(&path));
             self.release(oldest.slot);
             removed?;
         }
-    }
-
-    /// Keeps a segment that was given up as the one spare; returns it where there is one already.
-    fn keep_spare(&self, extent: &Extent) -> Option<Spare> {
-        let spare = self.retire(extent)?;
-        let mut state = self.state();
-        if !state.spares.is_empty() {
-            return Some(spare);
-        }
-        state.add_spare(spare);
-        None
     }
 
     /// Removes every file that holds nothing unread, because others need the space.
@@ -254,11 +251,12 @@ impl Shared {
         let size = segment_bytes.next_multiple_of(BLOCK);
         let make = move || {
             let made = segment::prefill(&*shared.disk, &shared.dir, slot, size);
-            match made {
-                Ok(_) => shared.state().add_spare(Spare { slot, size, from_zeros: true }),
-                // It is tried again when it is needed, and told then.
-                Err(Unwritten::Undone(_)) => {}
-                Err(Unwritten::Unknown(error)) => shared.fail(Vec::new(), error),
+            if made.is_ok() {
+                return shared.state().add_spare(Spare { slot, size, from_zeros: true });
+            }
+            // A full disk is tried again when the segment is needed, and told then.
+            if let Err(Unwritten::Unknown(error)) = made {
+                shared.fail(Vec::new(), error);
             }
             shared.release(slot);
         };
