@@ -1,5 +1,5 @@
 //! A disk in memory, for tests that open thousands of logs: it knows what was written from what
-//! was synced, can be full, and can be looked into and changed behind a log's back.
+//! was synced, can be full or fail a sync, and can be looked into and changed behind a log's back.
 //!
 //! Names are certain at once, and so is what a later sync would have to say: power that is lost
 //! in the middle of something, and disks that lie, are another one's matter.
@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::disk::{Disk, DiskFile, How};
+use super::sync::{Mutex, MutexGuard};
 
 /// A cheap handle to the disk.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ struct Content {
     next: u64,
     /// Bytes that can still be written before the disk is full, once; `None` where it never is.
     room: Option<usize>,
+    /// Syncs that still succeed before one fails; `None` where none does.
+    syncs: Option<u32>,
 }
 
 /// A file as the system has it, and as it would be found after power was lost.
@@ -55,6 +58,11 @@ impl MemoryDisk {
     /// Writes fail after that many bytes, once.
     pub fn fill_after(&self, bytes: Option<usize>) {
         self.content().room = bytes;
+    }
+
+    /// After that many syncs one fails, and its file is what it was at the last one before.
+    pub fn fail_sync_after(&self, syncs: Option<u32>) {
+        self.content().syncs = syncs;
     }
 
     /// A file's bytes, if there is such a file.
@@ -93,6 +101,13 @@ impl Content {
             }
             None => Ok(wanted),
         }
+    }
+
+    /// Whether this sync fails.
+    fn take_sync(&mut self) -> bool {
+        let fails = self.syncs == Some(0);
+        self.syncs = self.syncs.and_then(|syncs| syncs.checked_sub(1));
+        fails
     }
 }
 
@@ -181,7 +196,13 @@ impl DiskFile for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut content = self.disk.content();
+        let fails = content.take_sync();
         let Image { bytes, synced, unsynced } = content.image(self.number)?;
+        if fails {
+            bytes.clone_from(synced);
+            *unsynced = None;
+            return Err(rustix::io::Errno::IO.into());
+        }
         if let Some(range) = unsynced.take() {
             synced.resize(bytes.len(), 0);
             synced[range.clone()].copy_from_slice(&bytes[range]);

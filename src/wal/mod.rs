@@ -29,6 +29,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod slots;
+mod sync;
 mod writer;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -54,6 +55,7 @@ pub use reader::{Chunk, Reader};
 pub use record::{PAYLOAD_BYTES_MAX, Records};
 pub use recovery::Recovered;
 use slots::Spare;
+use sync::{Condvar, Mutex, MutexGuard, thread};
 #[cfg_attr(not(test), expect(unused_imports, reason = "only tests give a writer its turns"))]
 pub(crate) use writer::Turn;
 pub(crate) use writer::Writer;
@@ -200,8 +202,8 @@ struct State {
     /// Oldest first; the last is the one that is written to, once this process has started one.
     segments: VecDeque<Extent>,
     spares: Vec<Spare>,
-    /// Slots of segments that are being made.
-    making: Vec<u32>,
+    /// Slots whose files are being made or removed: until that is done they are no others'.
+    busy: Vec<u32>,
     /// Bytes of segments that hold unread records.
     live_bytes: u64,
     /// Bytes of all segment files.
@@ -216,7 +218,7 @@ struct State {
     failed: Option<Arc<io::Error>>,
     on_durable: Option<Arc<dyn Fn() + Send + Sync>>,
     on_failed: Option<OnFailed>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 struct Waiting {
@@ -255,7 +257,7 @@ impl Shared {
         }
         let queued: Vec<Waiting> = state.queue.drain(..).collect();
         state.queue_bytes = 0;
-        let on_failed = state.on_failed.clone();
+        let on_failed = state.on_failed.take();
         drop(state);
         self.work.notify_one();
         writer::refuse(waiting, &error);
@@ -276,7 +278,7 @@ impl Wal {
         let dir = place.dir.clone();
         let (wal, writer, recovered) = Self::assemble(place, config, true)?;
         let name = format!("wal {}", dir.file_name().unwrap_or_default().to_string_lossy());
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(name.chars().take(15).collect())
             .spawn(move || writer.run())
             .map_err(|source| WalError::io(&dir, "start writer", source))?;
@@ -319,7 +321,7 @@ impl Wal {
                     + log.spares.iter().map(|spare| spare.size).sum::<u64>(),
                 segments: log.segments,
                 spares: log.spares,
-                making: Vec::new(),
+                busy: Vec::new(),
                 // Nobody may know of positions that are left out before a header declares it.
                 durable: log.end,
                 consumed: 0,

@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::disk::{DiskFile, How};
 use super::format::{BLOCK, FRAMES};
 use super::segment::{self, Unwritten};
+use super::sync::thread;
 use super::{Extent, Shared, State};
 use crate::event::Seq;
 
@@ -69,20 +70,22 @@ impl State {
     }
 
     fn files(&self) -> u64 {
-        (self.segments.len() + self.spares.len()) as u64 + self.making.len() as u64
+        (self.segments.len() + self.spares.len()) as u64 + self.busy.len() as u64
     }
 
     fn free_slot(&self) -> u32 {
         let used = |slot: u32| {
             self.segments.iter().any(|extent| extent.slot == slot)
                 || self.spares.iter().any(|spare| spare.slot == slot)
-                || self.making.contains(&slot)
+                || self.busy.contains(&slot)
         };
         // There are fewer files than slots.
         (0..u32::MAX).find(|&slot| !used(slot)).unwrap_or(u32::MAX)
     }
 
+    /// Whoever had the slot has it no more: it is in one place at any time.
     fn add_spare(&mut self, spare: Spare) {
+        self.busy.retain(|&busy| busy != spare.slot);
         self.disk_bytes += spare.size;
         self.spares.push(spare);
     }
@@ -113,13 +116,13 @@ impl Shared {
         let new = {
             let mut state = self.state();
             let slot = (state.files() < self.files_max()).then(|| state.free_slot());
-            state.making.extend(slot);
+            state.busy.extend(slot);
             slot
         };
         if let Some(slot) = new {
             let size = bytes.max(self.config.segment_bytes).next_multiple_of(BLOCK);
             let made = segment::prefill(&*self.disk, &self.dir, slot, size);
-            self.made(slot);
+            self.release(slot);
             match made {
                 Ok(file) => return Ok(Slot { file, slot, size, from_zeros: true }),
                 Err(Unwritten::Undone(error)) => refused = error,
@@ -197,17 +200,19 @@ impl Shared {
                 return Ok(());
             }
             let Some(oldest) = state.take_consumed() else { return Ok(()) };
+            state.busy.push(oldest.slot);
             drop(state);
             let spare = self.retire(&oldest);
             let mut state = self.state();
-            match spare {
-                Some(spare) if state.spares.is_empty() => state.add_spare(spare),
-                Some(spare) => {
-                    drop(state);
-                    self.disk.remove(&segment::path(&self.dir, spare.slot))?;
-                }
-                None => {}
+            if let Some(spare) = spare.filter(|_| state.spares.is_empty()) {
+                state.add_spare(spare);
+                continue;
             }
+            drop(state);
+            let path = segment::path(&self.dir, oldest.slot);
+            let removed = spare.map_or(Ok(()), |_| self.disk.remove(&path));
+            self.release(oldest.slot);
+            removed?;
         }
     }
 
@@ -216,18 +221,13 @@ impl Shared {
         let mut freed = 0;
         loop {
             let mut state = self.state();
-            let (slot, size) = match (state.take_spare(0), state.take_consumed()) {
-                (Some(spare), Some(extent)) => {
-                    state.segments.push_front(extent.clone());
-                    state.disk_bytes += extent.size;
-                    (spare.slot, spare.size)
-                }
-                (Some(spare), None) => (spare.slot, spare.size),
-                (None, Some(extent)) => (extent.slot, extent.size),
-                (None, None) => return freed,
-            };
+            let spare = state.take_spare(0).map(|spare| (spare.slot, spare.size));
+            let stored = || state.take_consumed().map(|extent| (extent.slot, extent.size));
+            let Some((slot, size)) = spare.or_else(stored) else { return freed };
+            state.busy.push(slot);
             drop(state);
             self.remove(slot);
+            self.release(slot);
             freed += size;
         }
     }
@@ -240,32 +240,34 @@ impl Shared {
             return;
         }
         let mut state = self.state();
-        let may = state.making.is_empty() && state.spares.is_empty();
+        let may = state.busy.is_empty() && state.spares.is_empty();
         if !may || state.files() >= self.files_max() {
             return;
         }
         let slot = state.free_slot();
-        state.making.push(slot);
+        state.busy.push(slot);
         drop(state);
         let shared = Arc::clone(self);
         let size = segment_bytes.next_multiple_of(BLOCK);
         let make = move || {
             let made = segment::prefill(&*shared.disk, &shared.dir, slot, size);
-            match made {
-                Ok(_) => shared.state().add_spare(Spare { slot, size, from_zeros: true }),
-                // It is tried again when it is needed, and told then.
-                Err(Unwritten::Undone(_)) => {}
-                Err(Unwritten::Unknown(error)) => shared.fail(Vec::new(), error),
+            if made.is_ok() {
+                return shared.state().add_spare(Spare { slot, size, from_zeros: true });
             }
-            shared.made(slot);
+            // A full disk is tried again when the segment is needed, and told then.
+            if let Err(Unwritten::Unknown(error)) = made {
+                shared.fail(Vec::new(), error);
+            }
+            shared.release(slot);
         };
-        if std::thread::Builder::new().name("wal spare".to_owned()).spawn(make).is_err() {
-            self.made(slot);
+        if thread::Builder::new().name("wal spare".to_owned()).spawn(make).is_err() {
+            self.release(slot);
         }
     }
 
-    fn made(&self, slot: u32) {
-        self.state().making.retain(|&making| making != slot);
+    /// What was done with a slot's file is done.
+    fn release(&self, slot: u32) {
+        self.state().busy.retain(|&busy| busy != slot);
     }
 }
 

@@ -1,4 +1,6 @@
+mod interleavings;
 mod model;
+pub(super) mod scheduled;
 
 use super::disk::{How, OsDisk};
 use super::format::{BLOCK, COPY_B, FRAMES};

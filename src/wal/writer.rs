@@ -110,7 +110,8 @@ impl Writer {
             if state.failed.is_some() {
                 return Turn::Ended;
             }
-            state.closing
+            // What has come since is written first.
+            state.closing && state.queue.is_empty()
         };
         let kind = if closing { FrameType::Seal } else { FrameType::Mark };
         let marked = self.mark(kind);
