@@ -89,6 +89,8 @@ pub struct Reports(Arc<Shared>);
 struct Shared {
     dir: PathBuf,
     known: Mutex<Vec<(PathBuf, Report)>>,
+    /// Nothing is written.
+    in_memory: bool,
 }
 
 impl Reports {
@@ -98,23 +100,34 @@ impl Reports {
         let mut known = Vec::new();
         collect(dir, 3, &mut known);
         known.sort_by_key(|(_, report): &(_, Report)| report.found_at);
-        Self(Arc::new(Shared { dir: dir.to_owned(), known: Mutex::new(known) }))
+        Self::of(dir, known, false)
+    }
+
+    /// Reports of the simulation, which live as long as their process.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self::of(Path::new(""), Vec::new(), true)
+    }
+
+    fn of(dir: &Path, known: Vec<(PathBuf, Report)>, in_memory: bool) -> Self {
+        Self(Arc::new(Shared { dir: dir.to_owned(), known: Mutex::new(known), in_memory }))
     }
 
     /// Keeps a report, unless there is one of the same loss, and logs it.
     ///
     /// # Errors
-    /// What the system said; the report is known to this process all the same.
+    /// What the system said. The report is known to this process all the same, and is written
+    /// when it is added again.
     pub fn add(&self, report: Report) -> io::Result<()> {
         let path = self.0.dir.join(report.file_name());
         let mut known = self.known();
-        if known.iter().any(|(at, _)| *at == path) {
+        if !known.iter().any(|(at, _)| *at == path) {
+            tracing::error!(report = %path.display(), lost = report.lost, "{}", report.text);
+            known.push((path.clone(), report.clone()));
+        } else if path.exists() {
             return Ok(());
         }
-        tracing::error!(report = %path.display(), lost = report.lost, "{}", report.text);
-        let written = write(&path, &report);
-        known.push((path, report));
-        written
+        if self.0.in_memory { Ok(()) } else { write(&path, &report) }
     }
 
     /// Those that nobody has acknowledged, oldest first.

@@ -53,15 +53,13 @@ impl Database {
         limits: ErrorsConfig,
         published: Arc<Mutex<Counts>>,
     ) -> Result<Self, SqliteError> {
-        let opened = connect(path, &*MIGRATIONS).and_then(|connection| {
-            check(&connection).map_err(|error| SqliteError::at_open(path, error))?;
-            Self::new(connection, path, limits.clone(), Arc::clone(&published))
-        });
-        let error = match opened {
-            Err(error) if error.is_corrupt() => error,
-            other => return other,
+        let mut damage = match Damage::unfinished(path)? {
+            Some(damage) => damage,
+            None => match Self::open_whole(path, limits.clone(), Arc::clone(&published)) {
+                Err(error) if error.is_corrupt() => Damage::set_aside(path, &error)?,
+                other => return other,
+            },
         };
-        let mut damage = Damage::set_aside(path, &error)?;
         let connection = connect(path, &*MIGRATIONS)?;
         let found =
             rescue(&mut damage, &connection).map_err(|error| SqliteError::sqlite(path, error))?;
@@ -70,8 +68,19 @@ impl Database {
         // The log may still hold replays that name letters of the old file; no new letter may
         // answer to such a number.
         database.transaction(|database| database.number_above(now()))?;
+        damage.finish()?;
         database.damage = Some(damage);
         Ok(database)
+    }
+
+    fn open_whole(
+        path: &Path,
+        limits: ErrorsConfig,
+        published: Arc<Mutex<Counts>>,
+    ) -> Result<Self, SqliteError> {
+        let connection = connect(path, &*MIGRATIONS)?;
+        check(&connection).map_err(|error| SqliteError::at_open(path, error))?;
+        Self::new(connection, path, limits, published)
     }
 
     /// An empty one of the simulation.

@@ -15,11 +15,15 @@ pub(super) fn cursor_crc(stream: &str, log_uuid: &[u8], next_seq: i64) -> u32 {
 
 /// The cursor of that stream in that log.
 fn cursor(c: &Connection, stream: &StreamName, log_uuid: u128) -> rusqlite::Result<Option<Seq>> {
-    let found = c
-        .prepare_cached("SELECT log_uuid, next_seq, crc FROM cursors WHERE stream = ?1")?
-        .query_row([stream.as_str()], |row| read_cursor(stream.as_str(), row))
-        .optional()?;
+    let found = any_cursor(c, stream)?;
     Ok(found.filter(|(uuid, _)| *uuid == log_uuid).map(|(_, next_seq)| next_seq as Seq))
+}
+
+/// The cursor of that stream, and in which log.
+fn any_cursor(c: &Connection, stream: &StreamName) -> rusqlite::Result<Option<(u128, i64)>> {
+    c.prepare_cached("SELECT log_uuid, next_seq, crc FROM cursors WHERE stream = ?1")?
+        .query_row([stream.as_str()], |row| read_cursor(stream.as_str(), row))
+        .optional()
 }
 
 /// A cursor's log and position, from the columns `log_uuid, next_seq, crc`.
@@ -63,7 +67,9 @@ pub(super) fn progress(
     log_uuid: u128,
 ) -> rusqlite::Result<Progress> {
     let next_seq = cursor(c, stream, log_uuid)?;
-    let mut progress = Progress { next_seq, ..Progress::default() };
+    let elsewhere = any_cursor(c, stream)?.filter(|(uuid, _)| *uuid != log_uuid);
+    let elsewhere = elsewhere.map(|(_, next_seq)| next_seq as Seq);
+    let mut progress = Progress { next_seq, elsewhere, ..Progress::default() };
     // What is chosen is read again from the row itself: an index may be damaged too.
     let mut batches = c.prepare(&format!(
         "SELECT {BATCH}, seqs FROM batches WHERE stream = ?1 AND state = 'planned'

@@ -52,6 +52,8 @@ pub struct Progress {
     /// Everything below is stored or dead-lettered; `None` where the ledger does not know the
     /// log: it is new, or the ledger is.
     pub next_seq: Option<Seq>,
+    /// The same in another log of the stream, where this one is not known.
+    pub elsewhere: Option<Seq>,
     /// Positions above that are in stored batches.
     pub stored: RoaringTreemap,
     /// Plans that were not committed.
@@ -91,7 +93,7 @@ pub struct Step {
     pub opened: Vec<(Seq, LetterId)>,
     /// Letters that wait no more for another reason than a commit.
     pub closed: Vec<LetterId>,
-    /// Everything below is done.
+    /// Everything below is done; 0 for no word on that.
     pub next_seq: Seq,
 }
 
@@ -299,6 +301,10 @@ impl Ledger {
             for &(seq, letter) in &step.opened {
                 let open = OpenLetter { stream: stream.clone(), seq, letter, log_uuid };
                 letters::open(c, log_uuid, &open)?;
+            }
+            // A step that says nothing of the cursor makes none.
+            if step.next_seq == 0 {
+                return Ok(());
             }
             set_cursor(c, &stream, log_uuid, step.next_seq)
         })

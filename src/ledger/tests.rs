@@ -85,13 +85,14 @@ fn the_ids_of_stored_batches_are_kept_newest_first_until_they_are_forgotten() {
 }
 
 #[test]
-fn another_log_of_the_same_stream_starts_anew() {
+fn another_log_of_the_same_stream_has_its_own_cursor_and_knows_of_the_other() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
     let events = StreamName::new("events").unwrap();
     ledger.plan(vec![plan(1, [1])]).unwrap();
     ledger.commit(&events, 5, step(vec![], 1)).unwrap();
-    assert_eq!(ledger.progress(&events, 6).unwrap(), Progress::default());
+    let known = Progress { elsewhere: Some(1), ..Progress::default() };
+    assert_eq!(ledger.progress(&events, 6).unwrap(), known);
 }
 
 #[test]

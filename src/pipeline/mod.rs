@@ -414,13 +414,17 @@ async fn open_databases(config: Arc<Config>) -> Result<(Ledger, ErrorStore), Sta
         let (ledger, errors) =
             (config.data_dir.join("ledger.db"), config.data_dir.join("errors.db"));
         // The error store is made first, so it is never the one that is not there yet.
-        let is_gone = ledger.exists() && !errors.exists();
+        let (knew, is_gone) = (ledger.exists(), ledger.exists() && !errors.exists());
         let errors = ErrorStore::open(&errors, config.errors.clone())?;
         let ledger = Ledger::open(&ledger)?;
         // The ledger knows letters by their numbers alone: one that it knows is never another's.
         errors.number_above(ledger.last_letter()?)?;
         if is_gone {
             report_gone(&config);
+        }
+        // The lake knows letters by their numbers too, and a new ledger does not know them.
+        if !knew && config.data_dir.join("wal").exists() {
+            errors.number_above(crate::time::now())?;
         }
         Ok((ledger, errors))
     });

@@ -193,14 +193,17 @@ impl Running {
         let mut lost = &all - &self.finished;
         lost.remove_range(..self.cursor_at_start);
         let lost = ranges(&lost);
-        let stream = &self.worker.stream;
+        let stream = Arc::clone(&self.worker.stream);
         if !lost.is_empty() {
             let evidence = serde_json::to_value(&evidence).unwrap_or_default();
             let report = Report::of_log(stream.name.as_str(), lost, evidence);
             stream.stats.damaged_records.add(report.lost);
             (self.worker.hooks.changed)(report.text.clone());
-            if let Err(error) = self.worker.hooks.reports.add(report) {
-                tracing::error!(stream = %stream.name, %error, "the report can't be kept");
+            // Nothing that is lost is passed over before somebody can know of it.
+            while let Err(error) = self.worker.hooks.reports.add(report.clone()) {
+                tracing::error!(stream = %stream.name, %error,
+                    "the report can't be kept; waiting");
+                self.worker.pause(IDLE)?;
             }
         }
         self.worker.loader.done(&all);

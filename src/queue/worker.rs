@@ -103,11 +103,14 @@ impl Worker {
 
     /// Learns from ledger, error store and store what earlier processes have finished.
     pub(crate) fn recover(mut self) -> Result<Running, Ended> {
-        let Progress { next_seq, stored, open } = self.insist("read the ledger", |w| {
-            w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
-        })?;
+        let Progress { next_seq, elsewhere, stored, open } = self
+            .insist("read the ledger", |w| {
+                w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
+            })?;
         let (oldest, head) = (self.oldest(), self.stream.wal.head());
-        let cursor = next_seq.unwrap_or(0).max(1);
+        // Positions are never used twice, so what was done in a log that is gone is done. Where
+        // nobody knows a cursor, what the log has given up was stored.
+        let cursor = next_seq.or(elsewhere).unwrap_or(oldest).max(1);
         self.stream.stats.cursor.set(cursor);
         self.stream.stats.read_to.set(cursor);
         let id_key = self.insist("read the ledger", |w| w.ledger.id_key())?;
@@ -137,6 +140,10 @@ impl Worker {
         let opened = positions.iter().filter_map(|p| p.open.map(|letter| (p.seq, letter)));
         let from = missing.in_log.keys().next().map_or(cursor, |first| cursor.min(*first));
         self.loader.nothing_below(from);
+        // What is stored counts as that from now on: an append may need its room.
+        if let Err(error) = self.stream.wal.reclaim(from) {
+            tracing::warn!(stream = %self.stream.name, %error, "can't reclaim the log");
+        }
         let mut dedupe = Dedupe::new(id_key, self.window, Arc::clone(&self.memory));
         let ids = self.insist("read the ledger", |w| {
             w.ledger.ids(&w.stream.name, w.window, w.memory.ids_max())

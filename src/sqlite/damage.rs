@@ -34,14 +34,21 @@ impl std::fmt::Display for Damage {
     }
 }
 
+/// Stands beside what is set aside until all that follows from it is done; says what was wrong.
+const UNFINISHED: &str = "unfinished";
+
 impl Damage {
-    /// Moves a damaged database aside and reports it.
+    fn new(path: &Path, why: String, quarantine: PathBuf) -> Self {
+        let database = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let outcome = "what it knew is learnt from the store again".to_owned();
+        Self { database, why, quarantine, outcome, lost: 0 }
+    }
+
+    /// Moves a damaged database aside and reports it. It has to be [finished](Self::finish).
     pub(crate) fn set_aside(path: &Path, error: &SqliteError) -> Result<Self, SqliteError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let moved = quarantine_dir(path).and_then(|quarantine| {
-            let outcome = "what it knew is learnt from the store again".to_owned();
-            let why = error.to_string();
-            let damage = Self { database: name, why, quarantine, outcome, lost: 0 };
+            let damage = Self::new(path, error.to_string(), quarantine);
+            write(&damage.quarantine, UNFINISHED, damage.why.as_bytes())?;
             // Before anything is moved: what is set aside is never without its report.
             damage.report(json!({}))?;
             damage.take_files(path)?;
@@ -51,6 +58,38 @@ impl Damage {
         tracing::error!(%error, quarantine = %damage.quarantine.display(),
             "a database is damaged; it was set aside and a new one begins");
         Ok(damage)
+    }
+
+    /// What an earlier process had begun to set aside, and did not live to finish.
+    pub(crate) fn unfinished(path: &Path) -> Result<Option<Self>, SqliteError> {
+        let fail = |error| SqliteError::io(path, error);
+        let entries = match fs::read_dir(parent(path).join("quarantine")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(fail)?,
+        };
+        let stem = format!("{}-", path.file_stem().unwrap_or_default().to_string_lossy());
+        for entry in entries {
+            let dir = entry.map_err(fail)?.path();
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            let Ok(why) = fs::read_to_string(dir.join(UNFINISHED)) else { continue };
+            if !name.starts_with(&stem) {
+                continue;
+            }
+            let damage = Self::new(path, why, dir.clone());
+            // The database goes last: once it is there, what stands in its place is a new one.
+            if !dir.join(&damage.database).exists() {
+                damage.take_files(path).map_err(fail)?;
+            }
+            return Ok(Some(damage));
+        }
+        Ok(None)
+    }
+
+    /// Nothing more has to be done.
+    pub(crate) fn finish(&self) -> Result<(), SqliteError> {
+        let removed = fs::remove_file(self.quarantine.join(UNFINISHED))
+            .and_then(|()| File::open(&self.quarantine)?.sync_all());
+        removed.map_err(|error| SqliteError::io(&self.quarantine, error))
     }
 
     /// Writes the report, in the place of an earlier one.

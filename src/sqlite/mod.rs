@@ -63,6 +63,8 @@ impl Sqlite {
         migrations: &[M<'static>],
         check: impl Fn(&Connection) -> rusqlite::Result<()>,
     ) -> Result<Self, SqliteError> {
+        let unfinished = Damage::unfinished(path)?;
+        unfinished.iter().try_for_each(Damage::finish)?;
         let checked = connect(path, migrations).and_then(|connection| {
             check(&connection).map_err(|error| SqliteError::at_open(path, error))?;
             Ok(connection)
@@ -70,9 +72,10 @@ impl Sqlite {
         let (connection, damage) = match checked {
             Err(error) if error.is_corrupt() => {
                 let damage = Damage::set_aside(path, &error)?;
+                damage.finish()?;
                 (connect(path, migrations)?, Some(Arc::new(damage)))
             }
-            other => (other?, None),
+            other => (other?, unfinished.map(Arc::new)),
         };
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let shared = Arc::new(path.to_owned());

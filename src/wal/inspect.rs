@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -134,7 +135,23 @@ pub fn visit(
     Ok(())
 }
 
+/// A service that starts the segment meanwhile writes one copy of the header after the other.
+const LOOKS: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 fn load(disk: &dyn Disk, path: &Path) -> io::Result<(Vec<u8>, Head)> {
+    let mut loaded = load_once(disk, path)?;
+    for _ in 1..LOOKS {
+        if !matches!(loaded.1, Head::Lost | Head::Started { repair: Some(_), .. }) {
+            break;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+        loaded = load_once(disk, path)?;
+    }
+    Ok(loaded)
+}
+
+fn load_once(disk: &dyn Disk, path: &Path) -> io::Result<(Vec<u8>, Head)> {
     let file = disk.open(path, How::Read)?;
     let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
     let have = file.read_full_at(&mut bytes, 0)?;

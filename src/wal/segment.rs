@@ -127,7 +127,8 @@ pub(super) enum Head {
 }
 
 pub(super) fn read_head(file: &dyn DiskFile) -> io::Result<Head> {
-    let mut blocks = vec![0; FRAMES as usize];
+    let blocks_bytes = FRAMES as usize;
+    let mut blocks = vec![0; blocks_bytes];
     let have = file.read_full_at(&mut blocks, 0)?;
     blocks.truncate(have);
     let copy = |at: usize| {
@@ -144,7 +145,10 @@ pub(super) fn read_head(file: &dyn DiskFile) -> io::Result<Head> {
         (_, Decoded::Header(b)) => Head::Started { header: b, repair: Some(0) },
         (Decoded::Header(a), _) => Head::Started { header: a, repair: Some(COPY_B) },
         (Decoded::Newer(version), _) | (_, Decoded::Newer(version)) => Head::Newer(version),
-        (Decoded::Damaged, Decoded::Damaged) if is_zero(file, FRAMES)? => Head::Unused,
+        // A file has its name with all of its bytes, never with less.
+        (Decoded::Damaged, Decoded::Damaged) if have == blocks_bytes && is_zero(file, FRAMES)? => {
+            Head::Unused
+        }
         (Decoded::Damaged, Decoded::Damaged) => Head::Lost,
     };
     Ok(head)

@@ -27,6 +27,31 @@ fn report(directory: &std::path::Path) -> serde_json::Value {
 }
 
 #[test]
+fn a_rescue_that_was_cut_off_is_taken_up_again() {
+    for moved in [&["errors.db-wal"][..], &["errors.db-wal", "errors.db"]] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("errors.db");
+        let store = open_at(&path);
+        let ids = put(&store, (0..5).map(|seq| letter("a", seq, "r")).collect());
+        let others: Vec<Letter> = ids[1..].iter().map(|id| get(&store, *id)).collect();
+        drop(store);
+        // As a process leaves it that dies while it sets the files aside, or just after that.
+        let aside = directory.path().join("quarantine/errors-1");
+        fs::create_dir_all(&aside).unwrap();
+        fs::write(aside.join("unfinished"), "letter 1").unwrap();
+        for name in moved {
+            let _ = fs::rename(directory.path().join(name), aside.join(name));
+        }
+        for _ in 0..2 {
+            let store = open_at(&path);
+            assert_eq!(ids[1..].iter().map(|id| get(&store, *id)).collect::<Vec<_>>(), others);
+            assert_eq!(store.counts().open, 5, "{moved:?}");
+        }
+        assert!(!aside.join("unfinished").exists());
+    }
+}
+
+#[test]
 fn a_letter_with_a_flipped_bit_is_kept_as_bytes_and_reported_and_the_others_go_on() {
     for mark in ["payload-mark", "message-mark", "/receipt-mark", "latest-mark"] {
         let directory = TempDir::new().unwrap();
