@@ -55,7 +55,9 @@ pub fn check(options: &Options, form: &Form) -> Done {
         }
         Ok((config, warnings)) => {
             checked.warnings = warnings.iter().map(ToString::to_string).collect();
-            for error in eventkit::pipeline::check(&config) {
+            let outlook = eventkit::pipeline::check(&config);
+            checked.findings = outlook.findings;
+            for error in outlook.prevents {
                 if error.is_in_use() {
                     checked.running = true;
                 } else {
@@ -63,7 +65,10 @@ pub fn check(options: &Options, form: &Form) -> Done {
                     checked.findings.push(error.to_string());
                 }
             }
-            if let Err(failure) = service::reach_store(&config) {
+            // Nothing is made that is not there yet.
+            if config.data_dir.exists()
+                && let Err(failure) = service::reach_store(&config)
+            {
                 code = code.max(failure.code);
                 checked.findings.push(failure.message);
             }
@@ -90,6 +95,6 @@ pub fn check(options: &Options, form: &Form) -> Done {
     })?;
     match code {
         0 => Ok(()),
-        code => Err(Failure::new(code, "a service would not start like this")),
+        code => Err(Failure::new(code, "a service would not start, or not work, like this")),
     }
 }

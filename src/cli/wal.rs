@@ -92,11 +92,11 @@ impl Verify {
         let names = if self.streams.is_empty() { streams(&dir)? } else { self.streams };
         let logs = names.iter().map(|name| log(&dir, name)).collect::<Result<Vec<_>, _>>()?;
         print::answer(&self.form, &logs, |logs| text(logs))?;
-        match logs.iter().find(|log| log.damaged) {
-            Some(log) => {
-                Err(Failure::new(1, format!("the log of {} is damaged", safe(&log.stream))))
-            }
-            None => Ok(()),
+        let damaged =
+            logs.iter().filter(|log| log.damaged).map(|log| safe(&log.stream).to_string());
+        match damaged.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => Ok(()),
+            names => Err(Failure::new(1, format!("damaged: the log of {names}"))),
         }
     }
 }
@@ -151,9 +151,25 @@ impl Damage {
     }
 }
 
+/// Ranges of a report that are printed; JSON has more.
+const RANGES: usize = 8;
+
 fn report(report: &Report) -> String {
     let seen = if report.acknowledged_at.is_some() { "seen" } else { "new " };
-    format!("{} {seen} {}", time(report.found_at), safe(&report.text))
+    let mut line = format!("{} {seen} {}", time(report.found_at), safe(&report.text));
+    let ranges = report.ranges.iter().take(RANGES).map(|(from, to)| match to - from {
+        1 => from.to_string(),
+        _ => format!("{from} to {}", to - 1),
+    });
+    if report.lost > 0 && report.ranges.len() > 1 {
+        let more = if report.ranges.len() > RANGES { ", …" } else { "" };
+        let ranges = ranges.collect::<Vec<_>>().join(", ");
+        line.push_str(&format!("\n    records {ranges}{more}"));
+    }
+    if let Some(kept) = report.evidence.get("kept").and_then(|kept| kept.as_str()) {
+        line.push_str(&format!("\n    what stands there instead: {}", safe(kept)));
+    }
+    line
 }
 
 fn streams(dir: &Path) -> Result<Vec<String>, Failure> {
@@ -203,6 +219,12 @@ fn text(logs: &[Log]) -> String {
         for segment in log.segments.iter().filter(|segment| segment.is_damaged()) {
             line.push_str(&format!("\n{}", damage(segment)));
         }
+        for segment in log.segments.iter().filter(|segment| segment.torn_bytes > 0) {
+            line.push_str(&format!(
+                "\n  {}: {} bytes behind its end look like a write that was cut off",
+                segment.file, segment.torn_bytes
+            ));
+        }
         line
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -214,6 +236,16 @@ fn damage(segment: &SegmentFacts) -> String {
         lines.push(format!("  {}: no header can be read", segment.file));
     } else if segment.header_damaged {
         lines.push(format!("  {}: one copy of the header is damaged", segment.file));
+    }
+    if segment.cut_bytes > 0 {
+        lines.push(format!("  {}: its last {} bytes are cut off", segment.file, segment.cut_bytes));
+    }
+    if segment.missing > 0 {
+        let (missing, first) = (segment.missing, segment.first_seq - segment.jump);
+        lines.push(format!(
+            "  {}: {missing} records that stood before {first} are missing",
+            segment.file
+        ));
     }
     lines.extend(segment.damage.iter().map(|d| {
         format!(

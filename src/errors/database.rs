@@ -61,10 +61,10 @@ impl Database {
             Err(error) if error.is_corrupt() => error,
             other => return other,
         };
-        let damage = Damage::set_aside(path, &error)?;
+        let mut damage = Damage::set_aside(path, &error)?;
         let connection = connect(path, &*MIGRATIONS)?;
         let found =
-            rescue(&damage, &connection).map_err(|error| SqliteError::sqlite(path, error))?;
+            rescue(&mut damage, &connection).map_err(|error| SqliteError::sqlite(path, error))?;
         damage.report(found).map_err(|error| SqliteError::io(path, error))?;
         let mut database = Self::new(connection, path, limits, published)?;
         // The log may still hold replays that name letters of the old file; no new letter may

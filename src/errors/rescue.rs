@@ -25,21 +25,24 @@ const OTHERS: [(&str, &str); 2] = [
 
 /// Copies what is whole from the damaged store into an empty one; returns what was found, for the
 /// report.
-pub(super) fn rescue(damage: &Damage, into: &Connection) -> rusqlite::Result<Json> {
+pub(super) fn rescue(damage: &mut Damage, into: &Connection) -> rusqlite::Result<Json> {
     let path = damage.quarantine.join(&damage.database);
     // It is evidence: nothing may change it.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = match Connection::open_with_flags(path, flags) {
         Ok(from) => from,
-        Err(error) => return Ok(json!({"unreadable": error.to_string()})),
+        Err(error) => {
+            "no dead letter can be read any more".clone_into(&mut damage.outcome);
+            return Ok(json!({"unreadable": error.to_string()}));
+        }
     };
     into.execute_batch("BEGIN IMMEDIATE")?;
-    let copied = copy(&from, into, &damage.quarantine);
+    let copied = copy(&from, into, damage);
     into.execute_batch(if copied.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
     copied
 }
 
-fn copy(from: &Connection, into: &Connection, beside: &Path) -> rusqlite::Result<Json> {
+fn copy(from: &Connection, into: &Connection, damage: &mut Damage) -> rusqlite::Result<Json> {
     let mut insert = into.prepare(&insert_sql("letters", LETTERS))?;
     let (mut rescued, mut damaged) = (0_u64, Vec::new());
     let columns = format!("{HEAD}, payload, {LETTERS}");
@@ -49,9 +52,18 @@ fn copy(from: &Connection, into: &Connection, beside: &Path) -> rusqlite::Result
             rescued += 1;
             return copy_row(row, PAYLOAD + 1, &mut insert);
         }
-        damaged.push(keep(row, beside));
+        damaged.push(keep(row, &damage.quarantine));
         Ok(())
     })?;
+    let lost = damaged.len();
+    // What had a position in a log is read there again, or reported when the log has it no more.
+    damage.lost = damaged.iter().filter(|letter| letter["perhaps_seq"].is_null()).count() as u64;
+    damage.outcome = match gaps.len() {
+        0 => format!("{rescued} dead letters were kept, {lost} can't be read any more"),
+        _ => {
+            format!("{rescued} dead letters were kept, {lost} and some more can't be read any more")
+        }
+    };
     let mut tables = json!({});
     for (table, columns) in OTHERS {
         let mut insert = into.prepare(&insert_sql(table, columns))?;

@@ -78,6 +78,14 @@ impl ErrorStore {
 }
 
 impl ErrorStore {
+    /// Says whether the file is what a start would believe; changes nothing.
+    ///
+    /// # Errors
+    /// As [`ErrorStore::open`], and [`ErrorStoreError::Corrupt`].
+    pub fn look(path: &Path) -> Result<(), ErrorStoreError> {
+        crate::sqlite::look(path, &*super::open::MIGRATIONS, super::open::check)
+    }
+
     /// Opens the store; makes it where there is none. A damaged file is moved, with its side
     /// files, into `quarantine` beside it, with a report; what of it is whole goes into a new one.
     ///

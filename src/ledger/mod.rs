@@ -146,6 +146,14 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Says whether the file is what a start would believe; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`], and [`SqliteError::Corrupt`].
+    pub fn look(path: &Path) -> Result<(), SqliteError> {
+        crate::sqlite::look(path, &*open::MIGRATIONS, open::check)
+    }
+
     /// What was wrong with the file that this ledger replaces.
     #[must_use]
     pub fn damage(&self) -> Option<&Damage> {

@@ -98,6 +98,17 @@ pub struct DataDir {
 pub fn open(path: &Path, allow_any_filesystem: bool) -> Result<DataDir, DirectoryError> {
     let fail = |source| DirectoryError::Io { path: path.to_owned(), source };
     std::fs::create_dir_all(path).map_err(fail)?;
+    let mut directory = look(path, allow_any_filesystem)?;
+    directory.warnings.extend(identify(path, &directory._lock)?);
+    Ok(directory)
+}
+
+/// Takes a directory that is there, and changes nothing.
+///
+/// # Errors
+/// [`DirectoryError`], but for `IDENTITY`, which is not looked at.
+pub fn look(path: &Path, allow_any_filesystem: bool) -> Result<DataDir, DirectoryError> {
+    let fail = |source| DirectoryError::Io { path: path.to_owned(), source };
     let lock = lock(path)?;
     let mut warnings = Vec::new();
     let kind = rustix::fs::fstatfs(&lock).map_err(|e| fail(e.into()))?.f_type as u32;
@@ -114,7 +125,6 @@ pub fn open(path: &Path, allow_any_filesystem: bool) -> Result<DataDir, Director
             return Err(DirectoryError::FileSystem { path: path.to_owned(), kind });
         }
     }
-    warnings.extend(identify(path, &lock)?);
     Ok(DataDir { warnings, _lock: lock })
 }
 
@@ -166,6 +176,25 @@ fn trust(magic: u32) -> Trust {
     }
 }
 
+/// What an operator should know of `IDENTITY`.
+///
+/// # Errors
+/// [`DirectoryError`], where a service would not start with it.
+pub fn identity(dir: &Path) -> Result<Option<String>, DirectoryError> {
+    let path = dir.join("IDENTITY");
+    match read(&path).map_err(|source| DirectoryError::Io { path: path.clone(), source })? {
+        Identity::Known | Identity::Absent => Ok(None),
+        Identity::Newer(found) => Err(DirectoryError::NewerFormat { path, found }),
+        Identity::Damaged if !is_ours(dir) => Err(DirectoryError::Damaged(path)),
+        Identity::Damaged => Ok(Some(format!("{} is damaged", path.display()))),
+    }
+}
+
+/// Whether eventkit's files are in that directory.
+fn is_ours(dir: &Path) -> bool {
+    ["ledger.db", "errors.db", "wal"].iter().any(|name| dir.join(name).exists())
+}
+
 /// Reads `IDENTITY`, or writes it; returns what an operator should know of it.
 fn identify(dir: &Path, handle: &File) -> Result<Option<String>, DirectoryError> {
     let path = dir.join("IDENTITY");
@@ -176,8 +205,7 @@ fn identify(dir: &Path, handle: &File) -> Result<Option<String>, DirectoryError>
         Identity::Newer(found) => return Err(DirectoryError::NewerFormat { path, found }),
         Identity::Absent => {}
         Identity::Damaged => {
-            let is_ours = ["ledger.db", "errors.db", "wal"].iter().any(|n| dir.join(n).exists());
-            if !is_ours {
+            if !is_ours(dir) {
                 return Err(DirectoryError::Damaged(path));
             }
             let aside = dir.join("IDENTITY.damaged");

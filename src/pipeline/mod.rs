@@ -8,6 +8,7 @@
 mod background;
 mod directory;
 mod flush;
+mod look;
 mod reserve;
 mod spawner;
 
@@ -19,6 +20,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use directory::DirectoryError;
+pub use look::{Outlook, check};
 
 use background::{probe, readiness, refresh, sample, serve_metrics, to_json, watch_disk};
 use directory::DataDir;
@@ -31,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, Admin};
 use crate::config::Config;
-use crate::damage::Reports;
+use crate::damage::{Report, Reports};
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
@@ -327,6 +329,10 @@ async fn bind(config: &Config) -> Result<Doors, StartError> {
     Ok(Doors { events, metrics, admin })
 }
 
+fn listening<T>(address: SocketAddr, tried: io::Result<T>) -> Result<T, StartError> {
+    tried.map_err(|source| StartError::Listen { address: address.to_string(), source })
+}
+
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     let fail = |source| StartError::Listen { address: address.to_string(), source };
     let socket = match address {
@@ -388,13 +394,34 @@ fn hooks(fatal: mpsc::Sender<String>, changes: Changes, reports: Reports, space:
     }
 }
 
+fn report_gone(config: &Config) {
+    let report = Report {
+        what: "dead letters".to_owned(),
+        text: "errors.db was not there and begins anew: dead letters whose events the logs still \
+               have come back, others are lost"
+            .to_owned(),
+        found_at: crate::time::now(),
+        ..Report::default()
+    };
+    if let Err(error) = Reports::open(&config.data_dir.join("quarantine")).add(report) {
+        tracing::error!(%error, "the report can't be kept");
+    }
+}
+
 /// Opening databases checks every row of them: off the runtime's threads.
 async fn open_databases(config: Arc<Config>) -> Result<(Ledger, ErrorStore), StartError> {
     let opened = tokio::task::spawn_blocking(move || {
-        let ledger = Ledger::open(&config.data_dir.join("ledger.db"))?;
-        let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone())?;
+        let (ledger, errors) =
+            (config.data_dir.join("ledger.db"), config.data_dir.join("errors.db"));
+        // The error store is made first, so it is never the one that is not there yet.
+        let is_gone = ledger.exists() && !errors.exists();
+        let errors = ErrorStore::open(&errors, config.errors.clone())?;
+        let ledger = Ledger::open(&ledger)?;
         // The ledger knows letters by their numbers alone: one that it knows is never another's.
         errors.number_above(ledger.last_letter()?)?;
+        if is_gone {
+            report_gone(&config);
+        }
         Ok((ledger, errors))
     });
     match opened.await {
@@ -444,30 +471,4 @@ fn close(workers: &Workers, ledger: &Ledger, errors: &ErrorStore) {
     }
     errors.shutdown();
     ledger.close();
-}
-
-/// What would keep a service from starting with this configuration, besides what is in use by a
-/// running one: looks at files and ports, changes nothing that a start would not.
-#[must_use]
-pub fn check(config: &Config) -> Vec<StartError> {
-    let mut findings = Vec::new();
-    let held = match open_directory(config) {
-        Ok(held) => held,
-        Err(error) => return vec![error],
-    };
-    findings.extend(
-        Ledger::open(&config.data_dir.join("ledger.db"))
-            .map(|l| l.close())
-            .err()
-            .map(StartError::from),
-    );
-    let errors = ErrorStore::open(&config.data_dir.join("errors.db"), config.errors.clone());
-    findings.extend(errors.map(|e| e.shutdown()).err().map(StartError::from));
-    for address in [config.listen, config.metrics_listen] {
-        if let Err(source) = std::net::TcpListener::bind(address) {
-            findings.push(StartError::Listen { address: address.to_string(), source });
-        }
-    }
-    drop(held);
-    findings
 }

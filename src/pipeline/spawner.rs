@@ -115,24 +115,39 @@ impl Spawner {
         }
     }
 
-    /// What came behind a segment names what is missing before it. If none came, nobody knows how
-    /// many records there were.
-    fn report_segments(&self, name: &StreamName, recovered: &Recovered) {
-        let segments = recovered.lost_segments.join(", ");
-        if segments.is_empty() {
-            return;
-        }
-        let (from, to) = recovered.perhaps_used;
+    /// Reports what may have been lost at the log's end. What is missing before records that are
+    /// there is told, exactly, when it is missed.
+    fn report_end(&self, name: &StreamName, recovered: &Recovered) {
+        let Some((from, to)) = recovered.perhaps_used else { return };
+        let (mut what, mut evidence) = ("segments", serde_json::Value::Null);
+        let found = match &recovered.suspect_tail {
+            Some(tail) => {
+                what = "suspect tail";
+                evidence = serde_json::to_value(tail).unwrap_or_default();
+                format!("its last {} bytes are not whole", tail.bytes)
+            }
+            None if recovered.lost_segments.is_empty() => {
+                format!("{} was cut short", recovered.short_segments.join(", "))
+            }
+            None => format!("no header of {} can be read", recovered.lost_segments.join(", ")),
+        };
+        let text = match what {
+            "segments" => format!(
+                "log of {name}: {found}; records from {from} on, if there were any, are lost"
+            ),
+            _ => format!(
+                "log of {name}: {found}: a write that was cut off before it was acknowledged, or \
+                 damage, and then the records from {from} on are lost"
+            ),
+        };
         let report = Report {
-            what: "segments".to_owned(),
+            what: what.to_owned(),
             stream: Some(name.to_string()),
             from: Some(from),
             to: Some(to),
             ranges: vec![(from, to)],
-            text: format!(
-                "log of {name}: no header of {segments} can be read; if records came after the \
-                 others of the log, from position {from} on, they are lost"
-            ),
+            text,
+            evidence,
             found_at: crate::time::now(),
             ..Report::default()
         };
@@ -145,17 +160,13 @@ impl Spawner {
     /// the log's end, is told when they are missed.
     fn tell(&self, stream: &Stream) {
         let (name, recovered) = (&stream.name, &stream.recovered);
-        if let Some(tail) = &recovered.suspect_tail {
-            tracing::warn!(stream = %name, bytes = tail.bytes, kept = ?tail.kept,
-                "the log had a torn tail of unacknowledged bytes; it is in quarantine");
-            stream.stats.suspect_tails.add(1);
-        }
+        self.report_end(name, recovered);
+        stream.stats.suspect_tails.add(u64::from(recovered.suspect_tail.is_some()));
         for segment in &recovered.lost_segments {
             tracing::error!(stream = %name, segment, "no header of this segment of the log can be \
                 read; it is in quarantine");
             (self.hooks.changed)(format!("log of {name}: {segment} is in quarantine"));
         }
-        self.report_segments(name, recovered);
         if let Some((end, known)) = recovered.missing {
             tracing::error!(stream = %name, end, known, "the log has lost its end: later positions \
                 are known elsewhere");

@@ -21,12 +21,16 @@ pub struct Damage {
     pub why: String,
     /// The directory with its files and the report, `report.json`.
     pub quarantine: PathBuf,
+    /// What has become of its content, as a part of a sentence.
+    pub outcome: String,
+    /// Rows that are lost for certain.
+    pub lost: u64,
 }
 
 impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = self.quarantine.file_name().unwrap_or_default().to_string_lossy();
-        write!(f, "{} was damaged and begins anew; quarantine/{place} has it", self.database)
+        write!(f, "{} was damaged: {}; quarantine/{place} has it", self.database, self.outcome)
     }
 }
 
@@ -35,7 +39,9 @@ impl Damage {
     pub(crate) fn set_aside(path: &Path, error: &SqliteError) -> Result<Self, SqliteError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let moved = quarantine_dir(path).and_then(|quarantine| {
-            let damage = Self { database: name, why: error.to_string(), quarantine };
+            let outcome = "what it knew is learnt from the store again".to_owned();
+            let why = error.to_string();
+            let damage = Self { database: name, why, quarantine, outcome, lost: 0 };
             // Before anything is moved: what is set aside is never without its report.
             damage.report(json!({}))?;
             damage.take_files(path)?;
@@ -52,6 +58,7 @@ impl Damage {
         let report = Report {
             what: self.database.clone(),
             text: self.to_string(),
+            lost: self.lost,
             evidence: json!({"why": self.why, "found": found}),
             found_at: crate::time::now(),
             ..Report::default()

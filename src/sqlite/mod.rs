@@ -29,7 +29,7 @@ pub(crate) use damage::{with_suffix, write};
 pub use error::SqliteError;
 #[cfg(test)]
 pub(crate) use in_memory::in_memory;
-pub(crate) use open::connect;
+pub(crate) use open::{connect, look};
 
 /// Callers that may wait for the thread; the next one blocks.
 const QUEUE: usize = 256;

@@ -33,11 +33,32 @@ pub(crate) fn connect(path: &Path, migrations: &[M<'static>]) -> Result<Connecti
     Ok(connection)
 }
 
-fn prepare(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteError> {
-    // One migration, one format.
-    let known = migrations.len() as i64;
+/// Checks a file as [`connect`] does, and changes nothing. One that is not there is right.
+///
+/// # Errors
+/// As [`connect`]; what an older eventkit wrote is checked as a database only.
+pub(crate) fn look(
+    path: &Path,
+    migrations: &[M<'static>],
+    rows: impl Fn(&Connection) -> rusqlite::Result<()>,
+) -> Result<(), SqliteError> {
+    if !path.exists() {
+        return Ok(());
+    }
     let sqlite = |error| SqliteError::at_open(path, error);
-    let mut connection = Connection::open(path).map_err(sqlite)?;
+    let (connection, found) = open(path)?;
+    let known = migrations.len() as i64;
+    if found > known {
+        return Err(SqliteError::NewerFormat { path: path.to_owned(), found, known });
+    }
+    check(&connection).map_err(sqlite)?;
+    if found == known { rows(&connection).map_err(sqlite) } else { Ok(()) }
+}
+
+/// Opens a file, and reads its format.
+fn open(path: &Path) -> Result<(Connection, i64), SqliteError> {
+    let sqlite = |error| SqliteError::at_open(path, error);
+    let connection = Connection::open(path).map_err(sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     // Closing must not change a file that is about to be refused or set aside.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite)?;
@@ -50,6 +71,14 @@ fn prepare(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteE
     if tag != 0 && tag != TAG + found {
         return Err(sqlite(corrupt("its format contradicts its tag")));
     }
+    Ok((connection, found))
+}
+
+fn prepare(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteError> {
+    // One migration, one format.
+    let known = migrations.len() as i64;
+    let sqlite = |error| SqliteError::at_open(path, error);
+    let (mut connection, found) = open(path)?;
     if found > known {
         return Err(SqliteError::NewerFormat { path: path.to_owned(), found, known });
     }
@@ -69,6 +98,8 @@ fn prepare(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteE
     if schema(&connection).map_err(sqlite)? != schema(&model).map_err(sqlite)? {
         return Err(sqlite(corrupt("its tables are not what was made")));
     }
+    let tag = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+    let tag = connection.pragma_query_value(None, "application_id", tag).map_err(sqlite)?;
     if tag != TAG + known {
         connection.pragma_update(None, "application_id", TAG + known).map_err(sqlite)?;
     }
@@ -127,6 +158,34 @@ mod tests {
         connect(&path, &migrations).unwrap().pragma_update(None, "user_version", 9).unwrap();
         let error = connect(&path, &migrations).err().unwrap();
         assert!(error.is_corrupt(), "{error}");
+    }
+
+    #[test]
+    fn a_look_names_damage_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let migrations = [M::up("CREATE TABLE t (n INTEGER)")];
+        let look = || look(&path, &migrations, |_| Ok(()));
+        look().unwrap();
+        assert!(!path.exists());
+        let connection = connect(&path, &migrations).unwrap();
+        connection.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        drop(connection);
+        let files = || {
+            let files = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+            let mut files: Vec<_> = files.map(|p| (fs::read(&p).unwrap(), p)).collect();
+            files.sort();
+            files
+        };
+        let before = files();
+        assert_eq!(before.len(), 2, "with a -wal that holds the row");
+        look().unwrap();
+        assert!(files() == before);
+        fs::write(&path, [0x5a; 8192]).unwrap();
+        fs::remove_file(dir.path().join("t.db-wal")).unwrap();
+        let before = files();
+        assert!(look().unwrap_err().is_corrupt());
+        assert!(files() == before);
     }
 
     #[test]

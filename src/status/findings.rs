@@ -44,7 +44,7 @@ fn damage(snapshot: &Snapshot) -> Option<Finding> {
         String::new()
     };
     Some(Finding {
-        severity: Severity::Critical,
+        severity: if *lost > 0 { Severity::Critical } else { Severity::Warning },
         view: View::Wal,
         text: format!("{}{more}; `eventkit wal damage` has more", newest.text),
         stream: newest.stream.as_deref().and_then(|name| StreamName::new(name).ok()),

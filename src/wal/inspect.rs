@@ -2,6 +2,7 @@
 //!
 //! While a service writes to the log, its last segment may grow under the look.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -39,8 +40,12 @@ pub struct SegmentFacts {
     pub frames: u64,
     /// Whether the log was closed in order behind its last frame.
     pub sealed: bool,
-    /// Positions in front of it that were never used, or whose segment was used again.
+    /// Positions in front of it that were never used.
     pub jump: u64,
+    /// Records that stood between those of the segment before and its own, and are not there.
+    pub missing: u64,
+    /// Bytes that its file is shorter than it was made.
+    pub cut_bytes: u64,
     /// One of the two copies of its header is damaged.
     pub header_damaged: bool,
     /// Damaged bytes.
@@ -68,7 +73,8 @@ impl SegmentFacts {
     /// Whether anything in it is not as it was written.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.state == "lost" || self.header_damaged || !self.damage.is_empty()
+        let is_short = self.missing > 0 || self.cut_bytes > 0;
+        self.state == "lost" || self.header_damaged || !self.damage.is_empty() || is_short
     }
 }
 
@@ -77,19 +83,24 @@ impl SegmentFacts {
 /// # Errors
 /// What the system said.
 pub fn inspect(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<SegmentFacts>> {
-    let mut segments = Vec::new();
+    let (mut segments, mut ends) = (Vec::new(), BTreeMap::new());
     for name in disk.list(dir)? {
         if let Some(Named::Segment(_)) = segment::named(&name) {
             let (bytes, head) = load(disk, &dir.join(&name))?;
+            if let Head::Started { header, .. } = &head {
+                ends.insert(header.generation, header.previous.end_seq);
+            }
             segments.push(facts(name, &bytes, head));
         }
     }
     segments.sort_by_key(|facts| (facts.generation == 0, facts.generation));
-    for index in 1..segments.len() {
-        let before = segments[index - 1].end_seq;
-        if segments[index].generation > 0 {
-            segments[index].jump = segments[index].first_seq.saturating_sub(before);
-        }
+    // What was before the oldest was given up in order.
+    let mut end: Option<Seq> = None;
+    for segment in &mut segments {
+        let Some(&before) = ends.get(&segment.generation) else { continue };
+        segment.jump = segment.first_seq.saturating_sub(before);
+        segment.missing = end.map_or(0, |end| before.saturating_sub(end));
+        end = Some(segment.end_seq.max(before));
     }
     Ok(segments)
 }
@@ -150,6 +161,7 @@ impl SegmentFacts {
         self.started_at = header.created;
         self.ledger_tx = header.ledger_tx;
         self.first_seq = header.first_seq;
+        self.cut_bytes = header.size.saturating_sub(self.bytes);
         for piece in Walk::new(bytes, header) {
             match piece {
                 Piece::Frame { frame: FrameHeader { kind, .. }, .. } => {

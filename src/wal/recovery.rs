@@ -37,8 +37,11 @@ pub struct Recovered {
     /// Segments of which no header can be read, moved to the quarantine. Which records are lost
     /// with them is told when they are missed.
     pub lost_segments: Vec<String>,
-    /// Where segments are lost: positions that may have been used in them, if they came last.
-    pub perhaps_used: (Seq, Seq),
+    /// Segments whose file is shorter than it was made.
+    pub short_segments: Vec<String>,
+    /// Positions behind the log's end that may have been used: in a suspect tail, in a lost or a
+    /// short segment.
+    pub perhaps_used: Option<(Seq, Seq)>,
     /// The log ends at the first position, but others up to the second are known elsewhere.
     pub missing: Option<(Seq, Seq)>,
     /// The highest of the ledger's transaction counters that its segments know.
@@ -90,6 +93,10 @@ pub(super) fn open(place: &Place<'_>, floor: Seq, ledger_tx: u64) -> Result<Log,
         match segment::read_head(&*direct).map_err(fail("read header"))? {
             Head::Newer(version) => return Err(WalError::NewerFormat { path, version }),
             Head::Started { header, repair } => {
+                // It was prefilled to its size before anything was written to it.
+                if bytes < header.size {
+                    recovered.short_segments.push(segment::name(slot));
+                }
                 found.push(Found { slot, header, repair, bytes, is_bad })
             }
             Head::Unused => spares.push(Spare { slot, size: bytes, from_zeros: false }),
@@ -265,11 +272,13 @@ impl Log {
         self.start.previous.end_seq = self.end;
         // What the ledger has forgotten, the store may know: also records of segments that are lost.
         let recovered = &mut self.recovered;
-        if recovered.ledger_tx > ledger_tx || !recovered.lost_segments.is_empty() {
+        let lacks = !recovered.lost_segments.is_empty() || !recovered.short_segments.is_empty();
+        if lacks || recovered.ledger_tx > ledger_tx {
             self.start.next_seq += FAR_JUMP;
-            recovered.perhaps_used = (self.end, self.start.next_seq);
         } else if recovered.suspect_tail.is_some() {
             self.start.next_seq += JUMP;
         }
+        let doubts = lacks || recovered.suspect_tail.is_some();
+        recovered.perhaps_used = doubts.then_some((self.end, self.start.next_seq));
     }
 }
