@@ -1,12 +1,13 @@
-//! The log's threads in every order there is, for two or three of them, and in orders by chance
-//! where there are more: nobody waits for ever, and nobody is told or shown what is not durable.
+//! The log's threads in every order that two or three of them can have, and in random ones where
+//! there are more: nobody waits for ever, and nobody is told or shown what is not durable.
 //!
 //! What runs is the log itself, with its writer's thread, over a disk in memory. loom tries every
-//! order in which the threads can come to its locks; shuttle takes some thousands at random, half
-//! of them with few changes between threads, which finds what needs a rare order.
+//! order in which the threads come to the log's locks, with at most two interruptions of one that
+//! could go on; shuttle takes random orders, half of them with few changes between threads, which
+//! finds what needs one to stand still for long.
 //!
-//! `EVENTKIT_SCHEDULES` says how many those are; 100,000 are the long run. `EVENTKIT_SEED` gives
-//! others.
+//! `EVENTKIT_PREEMPTIONS` allows more interruptions, or `all`. `EVENTKIT_SCHEDULES` says how many
+//! random orders there are; 100,000 are the long run. `EVENTKIT_SEED` gives others.
 
 use std::collections::BTreeMap;
 
