@@ -100,8 +100,10 @@ pub struct Step {
 /// What the ledger knows of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
-    /// That it is stored.
+    /// That it is stored; and while the cursor has not passed it, which positions it holds.
     Stored,
+    /// That the store has it: it was found there, and its positions are the store's word.
+    Adopted,
     /// That it was to be put; perhaps that other plans replaced it.
     Planned,
     /// Nothing: it is new, or has lost it.
@@ -318,16 +320,18 @@ impl Ledger {
         self.read(move |c| {
             let known = |id: &BatchId| {
                 let row = BatchRow::find(c, *id)?;
-                Ok(row.map_or(Known::Nothing, |row| match row.state {
-                    State::Stored => Known::Stored,
-                    State::Planned | State::Replaced => Known::Planned,
-                }))
+                Ok(match row.map(|row| row.state) {
+                    None => Known::Nothing,
+                    Some(State::Stored) if has_seqs(c, *id)? => Known::Stored,
+                    Some(State::Stored) => Known::Adopted,
+                    Some(State::Planned | State::Replaced) => Known::Planned,
+                })
             };
             ids.iter().map(known).collect()
         })
     }
 
-    /// Takes over batches that the store has, as if they had been planned and committed here.
+    /// Takes over batches that the store has, with their message ids and letters.
     ///
     /// # Errors
     /// What SQLite said; then none of them is taken over.
@@ -404,6 +408,11 @@ fn store(c: &Connection, commit: &Commit, now: Micros) -> rusqlite::Result<()> {
     commit.letters.iter().try_for_each(|letter| letters::stored(c, *letter, batch))
 }
 
+fn has_seqs(c: &Connection, id: BatchId) -> rusqlite::Result<bool> {
+    c.prepare_cached("SELECT seqs IS NOT NULL FROM batches WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| row.get(0))
+}
+
 fn adopt(
     c: &Connection,
     stream: &StreamName,
@@ -436,6 +445,9 @@ fn adopt(
         ledger_tx: found.ledger_tx as i64,
     };
     row.insert(c, &found.seqs, ids, true)?;
+    // They are asked for again: only the store, and a record beside it, can say what they mean.
+    c.prepare_cached("UPDATE batches SET seqs = NULL WHERE id = ?1")?
+        .execute([found.id.as_bytes()])?;
     let batch = found.id.as_bytes();
     found.letters.iter().try_for_each(|letter| letters::stored(c, *letter, batch))
 }

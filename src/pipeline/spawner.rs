@@ -131,7 +131,12 @@ impl Spawner {
             }
             None => format!("no header of {} can be read", recovered.lost_segments.join(", ")),
         };
+        let lost = recovered.lost_records;
+        let to = if lost > 0 { from + lost } else { to };
         let text = match what {
+            "segments" if lost > 0 => {
+                format!("log of {name}: {found}; {lost} records from {from} on are lost")
+            }
             "segments" => format!(
                 "log of {name}: {found}; records from {from} on, if there were any, are lost"
             ),
@@ -146,6 +151,7 @@ impl Spawner {
             from: Some(from),
             to: Some(to),
             ranges: vec![(from, to)],
+            lost,
             text,
             evidence,
             found_at: crate::time::now(),

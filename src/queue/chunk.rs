@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use roaring::RoaringTreemap;
 
+use super::recall::Recall;
 use crate::adapt::{Adapter, Rejected};
 use crate::dedupe::Dedupe;
 use crate::errors::NewLetter;
@@ -22,6 +23,8 @@ pub(super) struct Passage<'c> {
     pub sequencer: Sequencer,
     /// Positions that an earlier process had finished.
     pub finished: &'c RoaringTreemap,
+    /// What the store has, and the ledger did not know.
+    pub recall: &'c Recall,
     /// Below, everything is done but what is missing.
     pub cursor: Seq,
     /// Letters that have to be made again, by position.
@@ -92,7 +95,7 @@ impl Passage<'_> {
             return;
         }
         let unseen = raw.receipt.replay.filter(|replay| self.unseen.remove(&replay.letter));
-        if self.finished.contains(raw.seq) {
+        if self.finished.contains(raw.seq) || self.recall.has(raw.seq, raw.receipt.received_at) {
             self.passed.stored_before.extend(unseen.map(|replay| replay.letter));
             self.passed.done.insert(raw.seq);
             return;

@@ -32,8 +32,8 @@ use crate::wal::{Damage, Reader};
 
 /// The cursor is saved this often where no commit saves it.
 const SAVE_CURSOR: Duration = Duration::from_secs(5);
-/// Message ids that the window has passed are forgotten this often.
-const FORGET_IDS: Duration = Duration::from_secs(60);
+/// What is too old is forgotten this often.
+const TIDY: Duration = Duration::from_secs(60);
 
 pub(super) struct Flush {
     target: Seq,
@@ -70,6 +70,8 @@ pub(crate) struct Running {
     pub(super) saved_cursor: Seq,
     pub(super) saved_at: Instant,
     pub(super) forgot_at: Instant,
+    /// The log's head then.
+    pub(super) head_at_tidy: Seq,
 }
 
 /// Positions that follow each other: the first, and the one behind the last.
@@ -150,9 +152,8 @@ impl Running {
             }
         };
         if chunk.first_seq < self.head_at_start {
-            let recalled = self.recall.of_chunk(&mut self.worker, &chunk, &self.finished)?;
-            self.finished |= recalled.seqs;
-            self.dedupe.remember(recalled.ids, ambient::now());
+            let ids = self.recall.of_chunk(&mut self.worker, &chunk, &self.finished)?;
+            self.dedupe.remember(ids, ambient::now());
         }
         self.worker.loader.read(from.max(chunk.first_seq), chunk.end_seq());
         let passage = Passage {
@@ -160,6 +161,7 @@ impl Running {
             dedupe: &mut self.dedupe,
             sequencer: self.sequencer,
             finished: &self.finished,
+            recall: &self.recall,
             cursor: self.cursor_at_start,
             missing: &self.missing,
             buried: &self.buried,
@@ -190,7 +192,7 @@ impl Running {
         let Damage { from, to, evidence } = damage;
         let mut all = RoaringTreemap::new();
         all.insert_range(from..to);
-        let mut lost = &all - &self.finished;
+        let mut lost = &(&all - &self.finished) - self.recall.claimed();
         lost.remove_range(..self.cursor_at_start);
         let lost = ranges(&lost);
         let stream = Arc::clone(&self.worker.stream);
@@ -346,14 +348,26 @@ impl Running {
         Step { commits, opened: self.opened.clone(), closed, next_seq }
     }
 
+    /// Forgets what is too old, and gives up what an idle log does not need.
+    fn tidy(&mut self) -> Result<(), Ended> {
+        self.forgot_at = ambient::now();
+        self.dedupe.expire(self.forgot_at);
+        self.worker.insist("forget old batches", |w| {
+            w.ledger.forget(&w.stream.name, w.window, w.memory.ids_max())
+        })?;
+        let head = self.worker.stream.wal.head();
+        if std::mem::replace(&mut self.head_at_tidy, head) == head
+            && let Err(error) = self.worker.stream.wal.rest()
+        {
+            tracing::warn!(stream = %self.worker.stream.name, %error, "can't reclaim the log");
+        }
+        Ok(())
+    }
+
     /// Saves progress that no commit saves: dead letters and duplicates move the cursor too.
     fn save_cursor(&mut self) -> Result<(), Ended> {
-        if ambient::now().duration_since(self.forgot_at) >= FORGET_IDS {
-            self.forgot_at = ambient::now();
-            self.dedupe.expire(self.forgot_at);
-            self.worker.insist("forget old batches", |w| {
-                w.ledger.forget(&w.stream.name, w.window, w.memory.ids_max())
-            })?;
+        if ambient::now().duration_since(self.forgot_at) >= TIDY {
+            self.tidy()?;
         }
         let low = self.worker.loader.low();
         let idle = self.opened.is_empty() && self.closed.is_empty();
@@ -379,6 +393,7 @@ impl Running {
     fn cursor_saved(&mut self, low: Seq) {
         self.saved_cursor = low;
         self.saved_at = ambient::now();
+        self.recall.done(low);
         if self.finished.max().is_some_and(|last| last < low) {
             self.finished.clear();
             self.buried.clear();

@@ -7,6 +7,9 @@
 //! log asks nothing. Where the ledger does not know the log at all, everything is asked for. What
 //! is found counts as done, and the ledger is completed with it.
 //!
+//! A log that was restored from a copy uses positions anew that the store knows from before. So a
+//! record counts as stored only where it was received no later than what the store has.
+//!
 //! An object that can't be read is reported and does not count: its events are stored again.
 
 use std::collections::HashSet;
@@ -34,34 +37,41 @@ pub(super) struct Recall {
     lists: bool,
     /// Whether it was said already that the ledger has gone back in time.
     behind: bool,
+    /// Positions that the store has, and the ledger knew nothing of.
+    claimed: RoaringTreemap,
+    /// The newest receipt of those.
+    claimed_until: Micros,
     /// Message ids of objects whose newest event was received before are not needed any more.
     ids_since: Micros,
-}
-
-/// What an answer of the store adds.
-#[derive(Default)]
-pub(super) struct Recalled {
-    /// Positions that are stored.
-    pub seqs: RoaringTreemap,
-    /// Message ids that the ledger did not know.
-    pub ids: Vec<IdHash>,
-}
-
-impl Recalled {
-    fn add(&mut self, other: Self) {
-        self.seqs |= other.seqs;
-        self.ids.extend(other.ids);
-    }
 }
 
 impl Recall {
     pub(super) fn new(id_key: IdKey, from: Seq, until: Seq) -> Self {
         let asked = HashSet::new();
-        Self { id_key, asked, from, until, lists: true, behind: false, ids_since: Micros::MIN }
+        let (claimed, claimed_until, ids_since) = Default::default();
+        let (lists, behind) = (true, false);
+        Self { id_key, asked, from, until, lists, behind, claimed, claimed_until, ids_since }
+    }
+
+    /// Whether the store has that record.
+    pub(super) fn has(&self, seq: Seq, received_at: Micros) -> bool {
+        self.claimed.contains(seq) && received_at <= self.claimed_until
+    }
+
+    /// Every position that the store may have.
+    pub(super) fn claimed(&self) -> &RoaringTreemap {
+        &self.claimed
+    }
+
+    /// Everything below is done.
+    pub(super) fn done(&mut self, below: Seq) {
+        if self.claimed.max().is_some_and(|last| last < below) {
+            self.claimed.clear();
+        }
     }
 
     /// Asks for everything: the ledger knows nothing of this log.
-    pub(super) fn everything(&mut self, worker: &mut Worker) -> Result<Recalled, Ended> {
+    pub(super) fn everything(&mut self, worker: &mut Worker) -> Result<(), Ended> {
         let stream = worker.stream.name.clone();
         let mut hours =
             worker.ask("list the store", |w| w.runtime.block_on(w.store.hours(&stream)))?;
@@ -71,36 +81,35 @@ impl Recall {
         // What the wall clock says now means nothing: it may have jumped.
         let newest = hours.last().map_or(0, |hour| hour.saturating_mul(HOUR));
         self.ids_since = newest.saturating_sub(window);
-        let mut recalled = Recalled::default();
         for hour in hours {
-            recalled.add(self.hour(worker, hour, 0)?);
+            self.hour(worker, hour, 0)?;
         }
         self.ids_since = Micros::MIN;
-        Ok(recalled)
+        Ok(())
     }
 
     /// Asks for the hours of a chunk's records that are not known to be done, if it was not done
-    /// before.
+    /// before; returns the message ids that the ledger did not know.
     pub(super) fn of_chunk(
         &mut self,
         worker: &mut Worker,
         chunk: &Chunk<'_>,
         done: &RoaringTreemap,
-    ) -> Result<Recalled, Ended> {
-        let mut recalled = Recalled::default();
+    ) -> Result<Vec<IdHash>, Ended> {
+        let mut ids = Vec::new();
         let until = self.until;
         for (seq, record) in chunk.records().take_while(|(seq, _)| *seq < until) {
             let Some((receipt, _)) = record.filter(|_| self.lists) else { continue };
             let hour = hour(receipt.received_at);
             if seq >= self.from && !done.contains(seq) && !self.asked.contains(&hour) {
-                recalled.add(self.hour(worker, hour, self.from)?);
+                ids.extend(self.hour(worker, hour, self.from)?);
             }
         }
-        Ok(recalled)
+        Ok(ids)
     }
 
     /// Asks for one hour's objects with a position from `from` on.
-    fn hour(&mut self, worker: &mut Worker, hour: i64, from: Seq) -> Result<Recalled, Ended> {
+    fn hour(&mut self, worker: &mut Worker, hour: i64, from: Seq) -> Result<Vec<IdHash>, Ended> {
         self.asked.insert(hour);
         let (stream, log) = (worker.stream.name.clone(), worker.stream.wal.log_uuid());
         let listing = worker.ask("list the store", |w| {
@@ -108,7 +117,7 @@ impl Recall {
         })?;
         let Some(Listing { found, unreadable }) = listing else {
             self.lists = false;
-            return Ok(Recalled::default());
+            return Ok(Vec::new());
         };
         for (object, why) in unreadable {
             worker.stream.stats.unreadable_objects.add(1);
@@ -116,14 +125,16 @@ impl Recall {
                 not count as stored");
             (worker.hooks.changed)(format!("object can't be read: {object}: {why}"));
         }
-        let mut recalled = Recalled::default();
-        for found in &found {
-            let mut seqs = found.seqs.clone();
-            seqs.remove_range(..self.from);
-            recalled.seqs |= seqs;
+        self.complete(worker, found)
+    }
+
+    fn claim(&mut self, found: &Found) {
+        let mut seqs = found.seqs.clone();
+        seqs.remove_range(..self.from);
+        if !seqs.is_empty() {
+            self.claimed |= seqs;
+            self.claimed_until = self.claimed_until.max(found.received.1);
         }
-        recalled.ids = self.complete(worker, found)?;
-        Ok(recalled)
     }
 
     /// Tells the ledger what it does not know; returns the ids that it did not know.
@@ -133,6 +144,10 @@ impl Recall {
         let mut adopted = Vec::new();
         for (found, known) in found.into_iter().zip(known) {
             if known == Known::Stored {
+                continue;
+            }
+            self.claim(&found);
+            if known == Known::Adopted {
                 continue;
             }
             if known == Known::Nothing && worker.ledger.is_behind(found.ledger_tx) {

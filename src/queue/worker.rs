@@ -16,7 +16,7 @@ use crate::ambient;
 use crate::damage::Reports;
 use crate::dedupe::{Dedupe, Memory};
 use crate::errors::{ErrorStore, Status};
-use crate::event::{LetterId, Seq};
+use crate::event::LetterId;
 use crate::ledger::{Commit, Ledger, Progress, Step};
 use crate::load::EventLoader;
 use crate::mutant::{self, Mutant};
@@ -107,7 +107,7 @@ impl Worker {
             .insist("read the ledger", |w| {
                 w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
             })?;
-        let (oldest, head) = (self.oldest(), self.stream.wal.head());
+        let (oldest, head) = (self.stream.wal.oldest(), self.stream.wal.head());
         // Positions are never used twice, so what was done in a log that is gone is done. Where
         // nobody knows a cursor, what the log has given up was stored.
         let cursor = next_seq.or(elsewhere).unwrap_or(oldest).max(1);
@@ -125,7 +125,7 @@ impl Worker {
             }
             if next_seq.is_none() {
                 tracing::warn!(%stream, "the ledger does not know this log; asking the store");
-                finished |= recall.everything(&mut self)?.seqs;
+                recall.everything(&mut self)?;
             }
         }
         self.resume(open, &mut finished)?;
@@ -168,19 +168,9 @@ impl Worker {
             saved_cursor: next_seq.unwrap_or(0),
             saved_at: ambient::now(),
             forgot_at: ambient::now(),
+            head_at_tidy: head,
             worker: self,
         })
-    }
-
-    /// The first position that the log still has.
-    fn oldest(&self) -> Seq {
-        match self.stream.wal.reader(0).read() {
-            Ok(Some(Ok(chunk))) => chunk.first_seq,
-            Ok(Some(Err(damage))) => damage.from,
-            Ok(None) => self.stream.wal.head(),
-            // The reader that goes through all of it will say so.
-            Err(_) => 0,
-        }
     }
 
     /// Finishes the plans that an earlier process left, or has them filled again.

@@ -64,7 +64,15 @@ impl Damage {
     pub(crate) fn unfinished(path: &Path) -> Result<Option<Self>, SqliteError> {
         let fail = |error| SqliteError::io(path, error);
         let entries = match fs::read_dir(parent(path).join("quarantine")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Something else of that name has nothing of ours in it.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
             entries => entries.map_err(fail)?,
         };
         let stem = format!("{}-", path.file_stem().unwrap_or_default().to_string_lossy());

@@ -296,6 +296,14 @@ impl FrameHeader {
         bytes.len() >= 16 && &bytes[..4] == FRAME_MAGIC && is_of(le64(&bytes[8..]))
     }
 
+    /// The position behind the last record of a frame that may begin here, as it says without proof.
+    pub(super) fn claimed_end(bytes: &[u8]) -> Option<Seq> {
+        let header = bytes.get(..FRAME_HEADER).filter(|header| &header[..4] == FRAME_MAGIC)?;
+        let (first_seq, records) = (le64(&header[16..]), le32(&header[24..]));
+        let sane = first_seq <= SEQ_MAX && records <= RECORDS_MAX && header[4] == 1;
+        sane.then(|| first_seq + Seq::from(records))
+    }
+
     /// Whether a frame of that segment was begun here, whatever has become of it.
     pub(super) fn may_be(bytes: &[u8], key: SegmentKey) -> bool {
         if Self::begins(bytes, key.generation) {

@@ -394,6 +394,13 @@ impl Wal {
         self.0.state().durable
     }
 
+    /// The position of the first record that it still has, or will have.
+    #[must_use]
+    pub fn oldest(&self) -> Seq {
+        let state = self.0.state();
+        state.segments.front().map_or(state.durable, |first| first.first_seq)
+    }
+
     /// The log's identity: positions mean nothing in another log.
     #[must_use]
     pub fn log_uuid(&self) -> u128 {
@@ -440,6 +447,15 @@ impl Wal {
     pub fn reclaim(&self, below: Seq) -> io::Result<()> {
         self.0.state().consume(below);
         self.0.expire()
+    }
+
+    /// Removes what an idle log has no use for: segments that were retained for long enough, and
+    /// spare ones.
+    ///
+    /// # Errors
+    /// What the system said; the space is reclaimed with a later call.
+    pub fn rest(&self) -> io::Result<()> {
+        self.0.rest()
     }
 
     /// Removes every file that holds nothing unread, because others need the space; returns how

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 
-use super::disk::{Disk, How};
-use super::format::{FRAMES, Previous, SegmentHeader};
+use super::disk::{Disk, DiskFile, How};
+use super::format::{BLOCK, FRAMES, FrameHeader, Previous, SegmentHeader};
 use super::quarantine::{Evidence, Quarantine};
 use super::scan::{self, End};
 use super::segment::{self, Head, Named};
@@ -39,6 +39,8 @@ pub struct Recovered {
     pub lost_segments: Vec<String>,
     /// Segments whose file is shorter than it was made.
     pub short_segments: Vec<String>,
+    /// How many records the lost segments seem to have held behind the log's end.
+    pub lost_records: u64,
     /// Positions behind the log's end that may have been used: in a suspect tail, in a lost or a
     /// short segment.
     pub perhaps_used: Option<(Seq, Seq)>,
@@ -82,6 +84,7 @@ pub(super) fn open(place: &Place<'_>, floor: Seq, ledger_tx: u64) -> Result<Log,
     let mut recovered = Recovered::default();
     let mut spares = Vec::new();
     let mut found = Vec::new();
+    let mut lost_end = 0;
     for (slot, is_bad) in slots(place).map_err(fail("list segments"))? {
         let path = segment::path(place.dir, slot);
         let fail = |what| move |source| WalError::io(&segment::path(place.dir, slot), what, source);
@@ -101,6 +104,7 @@ pub(super) fn open(place: &Place<'_>, floor: Seq, ledger_tx: u64) -> Result<Log,
             }
             Head::Unused => spares.push(Spare { slot, size: bytes, from_zeros: false }),
             Head::Lost => {
+                lost_end = lost_end.max(claimed_end(&*direct).map_err(fail("read"))?);
                 place.quarantine.take(place.disk, place.dir, slot);
                 recovered.lost_segments.push(segment::name(slot));
             }
@@ -136,7 +140,20 @@ pub(super) fn open(place: &Place<'_>, floor: Seq, ledger_tx: u64) -> Result<Log,
     settle(place, &found)?;
     log.measure(place, &found)?;
     log.go_on_above(floor, ledger_tx);
+    log.recovered.lost_records = lost_end.saturating_sub(log.end);
     Ok(log)
+}
+
+/// The position behind the last record of a segment without a header, as its frames say: nothing
+/// proves what they say.
+fn claimed_end(file: &dyn DiskFile) -> io::Result<Seq> {
+    let (mut end, mut at) = (0, FRAMES);
+    let mut block = vec![0; BLOCK as usize];
+    while file.read_full_at(&mut block, at)? == block.len() {
+        end = end.max(FrameHeader::claimed_end(&block).unwrap_or(0));
+        at += BLOCK;
+    }
+    Ok(end)
 }
 
 /// The directory's segments, and whether a sync of theirs once failed.

@@ -216,6 +216,21 @@ impl Shared {
         }
     }
 
+    /// Removes what an idle log has no use for: segments that were retained for long enough, and
+    /// every spare.
+    pub(super) fn rest(&self) -> io::Result<()> {
+        self.expire()?;
+        loop {
+            let mut state = self.state();
+            let Some(spare) = state.take_spare(0) else { return Ok(()) };
+            state.busy.push(spare.slot);
+            drop(state);
+            let removed = self.disk.remove(&segment::path(&self.dir, spare.slot));
+            self.release(spare.slot);
+            removed?;
+        }
+    }
+
     /// Removes every file that holds nothing unread, because others need the space.
     pub(super) fn shrink(&self) -> u64 {
         let mut freed = 0;

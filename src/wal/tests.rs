@@ -168,6 +168,22 @@ fn a_request_that_no_frame_can_hold_takes_several_and_is_answered_once() {
 }
 
 #[test]
+fn an_idle_log_keeps_one_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    for first in 1..=12 {
+        log.append(first, 1);
+    }
+    log.wal.reclaim(13).unwrap();
+    assert_eq!(segments(dir.path()).len(), 2, "the one that is written to, and a spare one");
+    log.wal.rest().unwrap();
+    assert_eq!(segments(dir.path()).len(), 1);
+    log.append(13, 1);
+    log.close();
+    assert_eq!(Log::open(dir.path()).read(13), (expected(13..14), vec![]));
+}
+
+#[test]
 fn a_tail_torn_at_any_block_is_set_aside_and_nothing_before_it_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path());
