@@ -35,7 +35,7 @@ impl Stream {
     /// Events in the log that are neither stored nor dead-lettered.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        let unread = self.wal.head().saturating_sub(self.stats.read_to.get().max(1));
+        let unread = self.wal.records_from(self.stats.read_to.get());
         unread + self.stats.pending_events.get()
     }
 }

@@ -119,7 +119,7 @@ impl Worker {
         // A stream that was made for its first event has nothing to go on with.
         if self.stream.recovered.records > 0 {
             let (stream, plans) = (&self.stream.name, open.len());
-            let records = head.saturating_sub(cursor);
+            let records = self.stream.wal.records_from(cursor);
             if records > 0 {
                 tracing::info!(%stream, records, plans, "going on with what the log holds");
             }

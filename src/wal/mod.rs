@@ -401,6 +401,14 @@ impl Wal {
         state.segments.front().map_or(state.durable, |first| first.first_seq)
     }
 
+    /// How many records there are from that position on. Positions that were left out are none.
+    #[must_use]
+    pub fn records_from(&self, from: Seq) -> u64 {
+        let state = self.0.state();
+        let newest_first = state.segments.iter().rev().take_while(|segment| segment.end_seq > from);
+        newest_first.map(|segment| segment.end_seq - segment.first_seq.max(from)).sum()
+    }
+
     /// The log's identity: positions mean nothing in another log.
     #[must_use]
     pub fn log_uuid(&self) -> u128 {

@@ -205,6 +205,8 @@ fn a_tail_torn_at_any_block_is_set_aside_and_nothing_before_it_is_lost() {
         assert_eq!(log.wal.head(), 3, "what no header declares is not left out yet");
         let next = log.append(3, 1).first_seq;
         assert!(next > 1 << 20, "positions that may be known are left out");
+        assert_eq!((log.wal.records_from(1), log.wal.records_from(2)), (3, 2));
+        assert_eq!((log.wal.records_from(9), log.wal.records_from(next + 1)), (1, 0));
         assert_eq!(log.read(3).1, vec![], "a jump that is declared is not a loss");
         log.close();
         let second = segments(dir.path()).pop().unwrap();
