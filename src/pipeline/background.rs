@@ -10,7 +10,7 @@ use super::reserve::Watch;
 use crate::ingest::{Dependency, Readiness};
 use crate::space::{Level, Space};
 use crate::stats::EdgeStats;
-use crate::status::{Prometheus, Sampler, Snapshot};
+use crate::status::{Prometheus, Reached, Sampler, Snapshot};
 use crate::store::AnyStore;
 use crate::streams::Streams;
 
@@ -60,12 +60,12 @@ pub(super) fn to_json(snapshot: &Snapshot) -> Arc<[u8]> {
 }
 
 /// Looks after the store, so that `/ready` can answer without asking it.
-pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Result<(), String>>) {
+pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Reached>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
         ticks.tick().await;
         let now = store.check().await.map_err(|error| error.to_string());
-        let _ = state.send_replace(now);
+        let _ = state.send_replace(Some(now));
     }
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn watch_disk(mut watch: Watch, streams: Streams) {
 pub(super) fn readiness(
     streams: Streams,
     store: String,
-    store_state: watch::Receiver<Result<(), String>>,
+    store_state: watch::Receiver<Reached>,
     space: Space,
 ) -> impl Fn() -> Readiness + Send + Sync {
     move || {
@@ -109,6 +109,7 @@ pub(super) fn readiness(
             false => format!("not writable: {}", failed.join(", ")),
         };
         let reached = store_state.borrow().clone();
+        let reached = reached.unwrap_or_else(|| Err("not asked yet".to_owned()));
         let dependency = |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
         Readiness {
             dependencies: vec![

@@ -45,7 +45,7 @@ use crate::quota::{self, Disk, Quotas, TooSmall};
 use crate::space::{self, Space};
 use crate::sqlite::{Damage, SqliteError};
 use crate::stats::EdgeStats;
-use crate::status::{Changes, Sampler, Sources};
+use crate::status::{Changes, Reached, Sampler, Sources};
 use crate::store::AnyStore;
 use crate::streams::{self, Streams};
 use crate::time::Clock;
@@ -131,7 +131,7 @@ pub struct Service {
     watch: Watch,
     hooks: Hooks,
     store: Arc<AnyStore>,
-    store_state: watch::Sender<Result<(), String>>,
+    store_state: watch::Sender<Reached>,
     fatal: mpsc::Receiver<String>,
     /// Held for the process's whole life.
     _directory: DataDir,
@@ -184,8 +184,9 @@ impl Service {
             open_streams(Arc::clone(&config), quotas, ledger.clone(), errors.clone(), spawner)
                 .await?;
         let edge_stats = Arc::new(EdgeStats::default());
-        let (store_state, store_now) = watch::channel(Err("not asked yet".to_owned()));
-        let ready = readiness(streams.clone(), store.name().to_owned(), store_now, space.clone());
+        let (store_state, store_now) = watch::channel(None);
+        let ready =
+            readiness(streams.clone(), store.name().to_owned(), store_now.clone(), space.clone());
         let (limits, stats) = (config.ingest.clone(), Arc::clone(&edge_stats));
         let edge = Edge::new(streams.clone(), errors.clone(), space.clone(), limits, stats, ready);
         let edge = Arc::new(edge.with_clock(clock));
@@ -194,6 +195,7 @@ impl Service {
             errors: errors.clone(),
             edge: Arc::clone(&edge_stats),
             store: store.name().to_owned(),
+            store_now,
             changes,
             reports: hooks.reports.clone(),
             space,

@@ -19,6 +19,7 @@ pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     findings.extend(damage(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(unreadable));
     findings.extend(snapshot.streams.iter().filter_map(store));
+    findings.extend(unreached(snapshot));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
     findings.extend(snapshot.streams.iter().filter_map(skew));
@@ -83,6 +84,19 @@ fn store(stream: &StreamStatus) -> Option<Finding> {
             stream.name, stream.wal.lag_events
         ),
         stream: Some(stream.name.clone()),
+    })
+}
+
+/// A store that nobody has needed yet, and that could not be written to.
+fn unreached(snapshot: &Snapshot) -> Option<Finding> {
+    let needed = snapshot.streams.iter().any(|stream| stream.store_error.is_some());
+    let sink = snapshot.sinks.first().filter(|_| !needed)?;
+    let error = sink.error.as_ref()?;
+    Some(Finding {
+        severity: Severity::Critical,
+        view: View::Overview,
+        text: format!("{} can't be written to; events wait in the logs: {error}", sink.name),
+        stream: None,
     })
 }
 

@@ -11,7 +11,7 @@ mod prometheus;
 mod sampler;
 
 pub use prometheus::Prometheus;
-pub use sampler::{Changes, Sampler, Sources};
+pub use sampler::{Changes, Reached, Sampler, Sources};
 
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::history::History;
 use super::process::{self, Cpu};
 use super::{
@@ -41,6 +43,9 @@ impl Changes {
     }
 }
 
+/// What a store's last check said; `None` before the first.
+pub type Reached = Option<Result<(), String>>;
+
 /// What the sampler looks at.
 pub struct Sources {
     /// The streams.
@@ -51,6 +56,8 @@ pub struct Sources {
     pub edge: Arc<EdgeStats>,
     /// The store's name.
     pub store: String,
+    /// Whether it could be reached and written to.
+    pub store_now: watch::Receiver<Reached>,
     /// The last changes.
     pub changes: Changes,
     /// What was found damaged.
@@ -278,6 +285,8 @@ impl Sampler {
         let stored = rows.iter().map(|r| r.stored_events).sum();
         self.stored.take(stored, elapsed);
         let error = rows.iter().find_map(|r| r.store_error.clone());
+        let reached = self.sources.store_now.borrow().clone();
+        let error = error.or_else(|| reached?.err());
         let backlog = rows.iter().map(|r| r.wal.lag_events).sum();
         let rate = self.stored.rate();
         let streams = self.sources.streams.all();
