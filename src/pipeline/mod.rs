@@ -155,8 +155,7 @@ impl Service {
         store: Arc<AnyStore>,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        let started = Instant::now();
-        let config = Arc::new(config);
+        let (started, config) = (Instant::now(), Arc::new(config));
         let (directory, quotas) = open_directory(&config)?;
         let (changes, space) = (Changes::default(), Space::new(config.disk.clone()));
         let watch = watch(&config, &space, &changes);
@@ -185,8 +184,8 @@ impl Service {
                 .await?;
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(None);
-        let ready =
-            readiness(streams.clone(), store.name().to_owned(), store_now.clone(), space.clone());
+        let name = store.name().to_owned();
+        let ready = readiness(streams.clone(), name.clone(), store_now.clone(), space.clone());
         let (limits, stats) = (config.ingest.clone(), Arc::clone(&edge_stats));
         let edge = Edge::new(streams.clone(), errors.clone(), space.clone(), limits, stats, ready);
         let edge = Arc::new(edge.with_clock(clock));
@@ -194,7 +193,7 @@ impl Service {
             streams: streams.clone(),
             errors: errors.clone(),
             edge: Arc::clone(&edge_stats),
-            store: store.name().to_owned(),
+            store: name,
             store_now,
             changes,
             reports: hooks.reports.clone(),
