@@ -70,6 +70,21 @@ impl Report {
         Self { what, stream, from, to, ranges, lost, text, evidence, found_at, ..Self::default() }
     }
 
+    /// A ledger that is older than what log or store have seen of it.
+    #[must_use]
+    pub fn of_old_ledger() -> Self {
+        let text = "the ledger has gone back in time (deleted, or restored from a copy): what it \
+                    lacks is learnt from the store, and nothing is lost by that";
+        let (what, text) = ("ledger".to_owned(), text.to_owned());
+        Self { what, text, found_at: crate::time::now(), ..Self::default() }
+    }
+
+    /// Whether that one says the same, and nobody has seen it yet.
+    fn is_said(&self, other: &Self) -> bool {
+        let is_news = other.acknowledged_at.is_none() && self.from.is_none();
+        is_news && self.what == other.what && self.text == other.text
+    }
+
     /// The file's name: the same loss has the same.
     fn file_name(&self) -> String {
         let stream = self.stream.as_deref().map_or(String::new(), |stream| format!("-{stream}"));
@@ -121,6 +136,9 @@ impl Reports {
     pub fn add(&self, report: Report) -> io::Result<()> {
         let path = self.0.dir.join(report.file_name());
         let mut known = self.known();
+        if known.iter().any(|(at, other)| at.exists() && report.is_said(other)) {
+            return Ok(());
+        }
         if !known.iter().any(|(at, _)| *at == path) {
             tracing::error!(report = %path.display(), lost = report.lost, "{}", report.text);
             known.push((path.clone(), report.clone()));

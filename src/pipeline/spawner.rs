@@ -97,15 +97,8 @@ impl Spawner {
         if !self.ledger.is_behind(seen) {
             return;
         }
-        let report = Report {
-            what: "ledger".to_owned(),
-            text: format!(
-                "the ledger has gone back in time: the log of {name} has seen its transaction \
-                 {seen}; the store is asked for everything"
-            ),
-            found_at: crate::time::now(),
-            ..Report::default()
-        };
+        tracing::error!(stream = %name, seen, "the log has seen a later transaction of the ledger's");
+        let report = Report::of_old_ledger();
         (self.hooks.changed)(report.text.clone());
         if let Err(error) = self.hooks.reports.add(report) {
             tracing::error!(%error, "the report can't be kept");

@@ -191,13 +191,8 @@ impl Recall {
         let (stream, object) = (&worker.stream.name, &found.object);
         tracing::error!(%stream, object, "the ledger has gone back in time: the store has what it \
             does not know of; the store is believed");
-        let text = format!(
-            "the ledger has gone back in time: {object} is of its transaction {}",
-            found.ledger_tx
-        );
-        (worker.hooks.changed)(text.clone());
-        let (what, found_at) = ("ledger".to_owned(), crate::time::now());
-        let report = Report { what, text, found_at, ..Report::default() };
+        let report = Report::of_old_ledger();
+        (worker.hooks.changed)(report.text.clone());
         if let Err(error) = worker.hooks.reports.add(report) {
             tracing::error!(%error, "the report can't be kept");
         }

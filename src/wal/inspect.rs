@@ -16,6 +16,10 @@ use super::segment::{self, Head, Named};
 use super::{format::FRAME_HEADER, reader::Chunk};
 use crate::event::{Micros, Receipt, Seq};
 
+/// How often a log that seems damaged is looked at.
+const LOOKS: u32 = 4;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// One segment file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SegmentFacts {
@@ -84,15 +88,42 @@ impl SegmentFacts {
 /// # Errors
 /// What the system said.
 pub fn inspect(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<SegmentFacts>> {
-    let (mut segments, mut ends) = (Vec::new(), BTreeMap::new());
-    for name in disk.list(dir)? {
-        if let Some(Named::Segment(_)) = segment::named(&name) {
-            let (bytes, head) = load(disk, &dir.join(&name))?;
-            if let Head::Started { header, .. } = &head {
-                ends.insert(header.generation, header.previous.end_seq);
-            }
-            segments.push(facts(name, &bytes, head));
+    let mut segments = look(disk, dir)?;
+    // What a service changes under the look is not found again; damage is.
+    for _ in 1..LOOKS {
+        if !segments.iter().any(SegmentFacts::is_damaged) {
+            break;
         }
+        std::thread::sleep(LOOK_AGAIN);
+        segments = look(disk, dir)?;
+    }
+    Ok(segments)
+}
+
+/// A service may have removed a file since it was listed.
+fn unless_gone<T>(tried: io::Result<T>) -> io::Result<Option<T>> {
+    match tried {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        tried => tried.map(Some),
+    }
+}
+
+fn look(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<SegmentFacts>> {
+    let mut names = disk.list(dir)?;
+    names.retain(|name| matches!(segment::named(name), Some(Named::Segment(_))));
+    // The headers before the content, which may grow meanwhile: what they say of each other's
+    // ends is then there.
+    let mut ends = BTreeMap::new();
+    for name in &names {
+        let Some(file) = unless_gone(disk.open(&dir.join(name), How::Read))? else { continue };
+        if let Head::Started { header, .. } = segment::read_head(&*file)? {
+            ends.insert(header.generation, header.previous.end_seq);
+        }
+    }
+    let mut segments = Vec::new();
+    for name in names {
+        let Some((bytes, head)) = unless_gone(load(disk, &dir.join(&name)))? else { continue };
+        segments.push(facts(name, &bytes, head));
     }
     segments.sort_by_key(|facts| (facts.generation == 0, facts.generation));
     // What was before the oldest was given up in order.
@@ -135,23 +166,7 @@ pub fn visit(
     Ok(())
 }
 
-/// A service that starts the segment meanwhile writes one copy of the header after the other.
-const LOOKS: u32 = 5;
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
 fn load(disk: &dyn Disk, path: &Path) -> io::Result<(Vec<u8>, Head)> {
-    let mut loaded = load_once(disk, path)?;
-    for _ in 1..LOOKS {
-        if !matches!(loaded.1, Head::Lost | Head::Started { repair: Some(_), .. }) {
-            break;
-        }
-        std::thread::sleep(LOOK_AGAIN);
-        loaded = load_once(disk, path)?;
-    }
-    Ok(loaded)
-}
-
-fn load_once(disk: &dyn Disk, path: &Path) -> io::Result<(Vec<u8>, Head)> {
     let file = disk.open(path, How::Read)?;
     let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
     let have = file.read_full_at(&mut bytes, 0)?;
