@@ -119,10 +119,12 @@ impl Spawner {
                 evidence = serde_json::to_value(tail).unwrap_or_default();
                 format!("its last {} bytes are not whole", tail.bytes)
             }
-            None if recovered.lost_segments.is_empty() => {
-                format!("{} was cut short", recovered.short_segments.join(", "))
-            }
-            None => format!("no header of {} can be read", recovered.lost_segments.join(", ")),
+            None => match &recovered.short_segment {
+                Some(segment) if recovered.lost_segments.is_empty() => {
+                    format!("{segment} was cut short")
+                }
+                _ => format!("no header of {} can be read", recovered.lost_segments.join(", ")),
+            },
         };
         let lost = recovered.lost_records;
         let to = if lost > 0 { from + lost } else { to };

@@ -37,8 +37,9 @@ pub struct Recovered {
     /// Segments of which no header can be read, moved to the quarantine. Which records are lost
     /// with them is told when they are missed.
     pub lost_segments: Vec<String>,
-    /// Segments whose file is shorter than it was made.
-    pub short_segments: Vec<String>,
+    /// The newest segment, where its file is shorter than it was made. What is missing of another
+    /// one is told by the next.
+    pub short_segment: Option<String>,
     /// How many records the lost segments seem to have held behind the log's end.
     pub lost_records: u64,
     /// Positions behind the log's end that may have been used: in a suspect tail, in a lost or a
@@ -96,10 +97,6 @@ pub(super) fn open(place: &Place<'_>, floor: Seq, ledger_tx: u64) -> Result<Log,
         match segment::read_head(&*direct).map_err(fail("read header"))? {
             Head::Newer(version) => return Err(WalError::NewerFormat { path, version }),
             Head::Started { header, repair } => {
-                // It was prefilled to its size before anything was written to it.
-                if bytes < header.size {
-                    recovered.short_segments.push(segment::name(slot));
-                }
                 found.push(Found { slot, header, repair, bytes, is_bad })
             }
             Head::Unused => spares.push(Spare { slot, size: bytes, from_zeros: false }),
@@ -112,6 +109,9 @@ pub(super) fn open(place: &Place<'_>, floor: Seq, ledger_tx: u64) -> Result<Log,
     }
     found.sort_by_key(|found| found.header.generation);
     recovered.ledger_tx = found.iter().map(|f| f.header.ledger_tx).max().unwrap_or(0);
+    // It was prefilled to its size before anything was written to it.
+    let is_short = |found: &&Found| found.bytes < found.header.size;
+    recovered.short_segment = found.last().filter(is_short).map(|f| segment::name(f.slot));
     let newest = found.iter().rfind(|f| f.header.slot == f.slot).map(|f| f.header.clone());
     let log_uuid = newest.as_ref().map(|newest| newest.log_uuid);
     found.retain(|found| {
@@ -289,7 +289,7 @@ impl Log {
         self.start.previous.end_seq = self.end;
         // What the ledger has forgotten, the store may know: also records of segments that are lost.
         let recovered = &mut self.recovered;
-        let lacks = !recovered.lost_segments.is_empty() || !recovered.short_segments.is_empty();
+        let lacks = !recovered.lost_segments.is_empty() || recovered.short_segment.is_some();
         if lacks || recovered.ledger_tx > ledger_tx {
             self.start.next_seq += FAR_JUMP;
         } else if recovered.suspect_tail.is_some() {

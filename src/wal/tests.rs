@@ -455,6 +455,24 @@ fn a_segment_without_a_header_goes_to_quarantine_and_its_records_are_missed() {
 }
 
 #[test]
+fn a_last_segment_that_was_cut_short_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    log.append(1, 3);
+    log.append(4, 3);
+    log.close();
+    let path = segments(dir.path())[0].clone();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(FRAMES + BLOCK).unwrap();
+    let mut log = Log::open(dir.path());
+    assert_eq!(log.recovered.short_segment.as_deref(), Some("seg-00000.wal"));
+    let next = log.append(4, 1).first_seq;
+    assert!(next > 1 << 32, "positions that may be known are left out");
+    assert_eq!(log.read(1).1, vec![]);
+    let log = Log::open(dir.path());
+    assert_eq!((log.recovered.short_segment.clone(), log.wal.head()), (None, next + 1));
+}
+
+#[test]
 fn a_damaged_header_is_mended_from_its_copy() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path());
