@@ -162,6 +162,7 @@ impl Spawner {
     fn tell(&self, stream: &Stream) {
         let (name, recovered) = (&stream.name, &stream.recovered);
         self.report_end(name, recovered);
+        stream.stats.damaged_records.add(recovered.lost_records);
         stream.stats.suspect_tails.add(u64::from(recovered.suspect_tail.is_some()));
         for segment in &recovered.lost_segments {
             tracing::error!(stream = %name, segment, "no header of this segment of the log can be \
