@@ -155,8 +155,12 @@ impl<'a> Outline<'a> {
     }
 
     /// Hands over each field of the payload; `None` where the outline is not that payload's, after
-    /// any number of fields.
-    pub fn fields<'p>(&self, payload: &'p str, mut each: impl FnMut(Slice<'p>)) -> Option<()> {
+    /// any number of fields, or where one is refused.
+    pub fn fields<'p>(
+        &self,
+        payload: &'p str,
+        mut each: impl FnMut(Slice<'p>) -> Option<()>,
+    ) -> Option<()> {
         let (mut encoded, bytes, mut end) = (self.0, payload.as_bytes(), 0_usize);
         while !encoded.is_empty() {
             let head = take(&mut encoded)?;
@@ -175,7 +179,7 @@ impl<'a> Outline<'a> {
                 key: payload.get(key..key_end)?,
                 has_escapes: head & ESCAPES != 0,
                 value: payload.get(value..end).filter(|value| !value.is_empty())?,
-            });
+            })?;
         }
         (bytes.first() == Some(&b'{') && payload.get(end..)?.trim_ascii() == "}").then_some(())
     }
@@ -213,6 +217,7 @@ mod tests {
         outline.fields(payload, |field| {
             assert_eq!(field.has_escapes, field.key.contains('\\'));
             fields.push((field.key.to_owned(), field.value.to_owned()));
+            Some(())
         })?;
         Some(fields)
     }
@@ -279,7 +284,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..12),
             payload in "[{}\":,aé ]{0,20}",
         ) {
-            let _ = Outline::from_bytes(&bytes).fields(&payload, |_| ());
+            let _ = Outline::from_bytes(&bytes).fields(&payload, |_| Some(()));
         }
     }
 }
