@@ -11,10 +11,19 @@ use eventkit::adapt::{Adapter, StreamRules};
 use eventkit::config::WalConfig;
 use eventkit::dedupe::IdKey;
 use eventkit::event::{RawEvent, Receipt, StreamName};
+use eventkit::outline::{self, Places};
 use eventkit::sequence::Sequencer;
 use eventkit::store::{Batch, BatchId, EventStore, Lake};
 use eventkit::wal::disk::OsDisk;
 use eventkit::wal::{Place, Records, Wal};
+
+// What the edge keeps for itself is measured from its source.
+#[allow(dead_code, unused_imports)]
+#[path = "../src/ingest/item.rs"]
+mod item;
+#[allow(dead_code, unused_imports)]
+#[path = "../src/ingest/scan.rs"]
+mod scan;
 
 const ROWS: u64 = 10_000;
 
@@ -47,8 +56,41 @@ fn batch(rows: u64) -> Batch {
     batch
 }
 
+/// Where an item ends and how deep it is.
+#[divan::bench]
+fn edge_extent(bencher: Bencher) {
+    let payload = payload(7);
+    bencher
+        .counter(BytesCount::new(payload.len()))
+        .bench(|| scan::extent(divan::black_box(payload.as_bytes()), 0));
+}
+
+/// An item's syntax, what the edge must know of it, and where its fields stand.
+#[divan::bench]
+fn edge_look(bencher: Bencher) {
+    let (payload, mut places) = (payload(7), Places::default());
+    bencher.counter(BytesCount::new(payload.len())).bench_local(|| {
+        let look = item::Look::at(divan::black_box(&payload), &mut places);
+        (look.is_ok(), places.outline().is_some())
+    });
+}
+
 #[divan::bench]
 fn adapt(bencher: Bencher) {
+    let stream = StreamName::new("events").expect("a name");
+    let adapter = Adapter::new(&StreamRules::segment_strict());
+    let (payload, mut places) = (payload(7), Places::default());
+    item::Look::at(&payload, &mut places).expect("an item");
+    let receipt = Receipt { outline: places.outline(), ..receipt() };
+    let raw = RawEvent { stream: &stream, seq: 1, payload: payload.as_bytes(), receipt };
+    bencher
+        .counter(BytesCount::new(payload.len()))
+        .bench(|| adapter.run(divan::black_box(&raw)).is_ok());
+}
+
+/// The same where the log has no outline.
+#[divan::bench]
+fn adapt_parsing(bencher: Bencher) {
     let stream = StreamName::new("events").expect("a name");
     let adapter = Adapter::new(&StreamRules::segment_strict());
     let payload = payload(7);

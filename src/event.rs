@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::outline::Outline;
+
 /// The position of a record in its stream's log: strictly increasing, never reused.
 pub type Seq = u64;
 
@@ -170,10 +172,14 @@ pub struct Receipt<'a> {
     pub item: u32,
     /// Set where the event was replayed from a dead letter.
     pub replay: Option<ReplayOrigin>,
+    /// Where the payload's fields stand, as the edge saw them. It goes with the payload's bytes
+    /// and no further: what owns a receipt has none.
+    #[serde(skip)]
+    pub outline: Option<Outline<'a>>,
 }
 
 impl Receipt<'_> {
-    /// The same, borrowing nothing.
+    /// The same, borrowing nothing; the outline stays behind.
     #[must_use]
     pub fn into_owned(self) -> Receipt<'static> {
         let text = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
@@ -187,6 +193,7 @@ impl Receipt<'_> {
             route: text(self.route),
             item: self.item,
             replay: self.replay,
+            outline: None,
         }
     }
 }

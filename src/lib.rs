@@ -7,6 +7,8 @@
 
 /// What travels: accepted bytes with the facts of their receipt, typed events, ids.
 pub mod event;
+/// Where the fields of a payload stand, so that it is parsed once.
+pub mod outline;
 /// Time as events carry it: microseconds since the epoch, and the formats clients send.
 pub mod time;
 /// What a process takes from its surroundings: the time that passes, identities, chance.

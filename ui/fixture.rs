@@ -313,6 +313,7 @@ pub fn letter(id: LetterId) -> Letter {
             route: Some("/v1/batch".into()),
             item: 3,
             replay: None,
+            outline: None,
         },
         library_version: Some("8.2.0".to_owned()),
         seq: Some(88_120),

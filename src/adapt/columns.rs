@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::document::{Document, Field, text_of};
 use crate::event::{Micros, Phase, Rejection};
 use crate::time::{EARLIEST, LATEST};
@@ -40,7 +38,7 @@ pub fn corrected_timestamp(
 
 /// A text column's value: `Ok(None)` for the empty string, `Err` for what is no text and no
 /// number.
-pub(super) fn text(value: &RawValue) -> Result<Option<Cow<'_, str>>, ()> {
+pub(super) fn text(value: &str) -> Result<Option<Cow<'_, str>>, ()> {
     let text = text_of(value).ok_or(())?;
     Ok((!text.is_empty()).then_some(text))
 }
@@ -66,11 +64,11 @@ pub(super) fn extra<'a>(
         if !keep(at, field) {
             continue;
         }
-        extra.reserve(field.key.len() + field.value.get().len() + 5);
+        extra.reserve(field.key.len() + field.value.len() + 5);
         extra.push(if extra.is_empty() { '{' } else { ',' });
         push_key(&mut extra, field);
         extra.push(':');
-        extra.push_str(field.value.get());
+        extra.push_str(field.value);
     }
     if extra.is_empty() {
         return None;

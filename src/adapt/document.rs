@@ -1,7 +1,7 @@
-//! A payload, its top level parsed once: keys, and values that stay text until somebody asks.
+//! A payload, its top level read once: keys, and values that stay text until somebody asks.
 //!
-//! In: a payload's bytes. Out: its fields in order, each with the value's exact text, borrowed
-//! from the payload. Deeper values are looked up by JSON pointer ([`Pointer`]), reading only
+//! In: a payload's bytes, and where its fields stand if that is known; else they are parsed.
+//! Out: its fields in order, each with the value's exact text, borrowed from the payload. Deeper values are looked up by JSON pointer ([`Pointer`]), reading only
 //! the objects and arrays on the way. There is no recursion, whatever the nesting. What is not
 //! a JSON object is a [`Rejection`]; duplicate keys are told, not repaired.
 
@@ -12,10 +12,16 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::JsonType;
+use super::known::{KNOWN_KEYS, KnownKey};
 use crate::event::{Phase, Rejection};
+use crate::outline::Outline;
 
 /// Up to this many keys, comparing each with each is cheaper than sorting.
 const PAIRWISE_MAX: usize = 16;
+/// A Segment event has about a dozen fields: one allocation.
+const FIELDS_USUAL: usize = 16;
+/// The place of a field that is not there.
+const NOWHERE: u32 = u32::MAX;
 
 /// One top-level field.
 #[derive(Clone, Debug)]
@@ -23,13 +29,19 @@ pub struct Field<'a> {
     /// The key, unescaped.
     pub key: Cow<'a, str>,
     /// The value's exact text.
-    pub value: &'a RawValue,
+    pub value: &'a str,
+    /// Which known key it is.
+    pub(super) known: Option<KnownKey>,
 }
 
 /// A payload that is a JSON object.
 #[derive(Clone, Debug)]
 pub struct Document<'a> {
     fields: Vec<Field<'a>>,
+    /// Where the last field of each known key stands.
+    known: [u32; KNOWN_KEYS],
+    /// Whether a known key is there more than once.
+    repeats_known: bool,
 }
 
 impl<'a> Document<'a> {
@@ -57,9 +69,53 @@ impl<'a> Document<'a> {
                 message: format!("the payload is not an object but {}", with_article(found)),
             });
         }
-        serde_json::from_str::<Fields<'a>>(text)
-            .map(|Fields(fields)| Self { fields })
+        let mut parser = serde_json::Deserializer::from_str(text);
+        let document = parser.deserialize_map(TopLevel);
+        document
+            .and_then(|document| parser.end().map(|()| document))
             .map_err(|e| malformed(format!("the payload is not JSON: {e}")))
+    }
+
+    /// The payload's top level by its outline. One that makes no sense is passed over, and the
+    /// payload parsed.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse).
+    pub fn outlined(payload: &'a [u8], outline: Outline<'_>) -> Result<Self, Rejection> {
+        Self::by(payload, outline).map_or_else(|| Self::parse(payload), Ok)
+    }
+
+    fn by(payload: &'a [u8], outline: Outline<'_>) -> Option<Self> {
+        let text = std::str::from_utf8(payload).ok()?;
+        let mut document = Self::empty();
+        outline.fields(text, |field| {
+            let key = if field.has_escapes {
+                Cow::Owned(serde_json::from_str(&format!("\"{}\"", field.key)).ok()?)
+            } else {
+                Cow::Borrowed(field.key)
+            };
+            document.push(key, field.value);
+            Some(())
+        })?;
+        Some(document)
+    }
+
+    fn empty() -> Self {
+        Self {
+            fields: Vec::with_capacity(FIELDS_USUAL),
+            known: [NOWHERE; KNOWN_KEYS],
+            repeats_known: false,
+        }
+    }
+
+    fn push(&mut self, key: Cow<'a, str>, value: &'a str) {
+        let known = KnownKey::of(&key);
+        if let Some(known) = known {
+            let place = &mut self.known[known.number()];
+            self.repeats_known |= *place != NOWHERE;
+            *place = u32::try_from(self.fields.len()).unwrap_or(NOWHERE);
+        }
+        self.fields.push(Field { key, value, known });
     }
 
     /// Its fields, in the payload's order.
@@ -72,14 +128,32 @@ impl<'a> Document<'a> {
     /// as in every common JSON reader.
     #[must_use]
     pub fn position(&self, key: &str) -> Option<usize> {
-        self.fields.iter().rposition(|field| field.key == key)
+        match KnownKey::of(key) {
+            Some(known) => {
+                Some(self.known[known.number()] as usize).filter(|&at| at < self.fields.len())
+            }
+            None => self.fields.iter().rposition(|field| field.key == key),
+        }
+    }
+
+    /// The last field of that key.
+    pub(super) fn known(&self, key: KnownKey) -> Option<&Field<'a>> {
+        // Nowhere is beyond the end.
+        self.fields.get(self.known[key.number()] as usize)
+    }
+
+    fn field(&self, step: &Step) -> Option<&Field<'a>> {
+        match step.known {
+            Some(known) => self.known(known),
+            None => self.fields.iter().rfind(|field| field.key == step.key),
+        }
     }
 
     /// The value at that place, through objects and arrays. `null` is a value.
     #[must_use]
-    pub fn lookup(&self, pointer: &Pointer) -> Option<&'a RawValue> {
+    pub fn lookup(&self, pointer: &Pointer) -> Option<&'a str> {
         let (first, deeper) = pointer.steps.split_first()?;
-        let mut value = self.fields[self.position(&first.key)?].value;
+        let mut value = self.field(first)?.value;
         for step in deeper {
             value = descend(value, step)?;
         }
@@ -89,18 +163,13 @@ impl<'a> Document<'a> {
     /// Keys that occur more than once at the top level, each named once.
     #[must_use]
     pub fn duplicates(&self) -> Vec<&str> {
-        let keys = || self.fields.iter().map(|field| field.key.as_ref());
-        if self.fields.len() <= PAIRWISE_MAX {
-            let is_repeated = |at: usize, key: &str| keys().take(at).any(|other| other == key);
-            let mut repeated: Vec<&str> = keys()
-                .enumerate()
-                .filter_map(|(at, key)| is_repeated(at, key).then_some(key))
-                .collect();
-            repeated.sort_unstable();
-            repeated.dedup();
-            return repeated;
+        let others = || self.fields.iter().filter(|field| field.known.is_none()).map(|f| &f.key);
+        let repeats = |(at, key)| others().take(at).any(|other| other == key);
+        let is_few = others().nth(PAIRWISE_MAX).is_none();
+        if is_few && !self.repeats_known && !others().enumerate().any(repeats) {
+            return Vec::new();
         }
-        let mut sorted: Vec<&str> = keys().collect();
+        let mut sorted: Vec<&str> = self.fields.iter().map(|field| field.key.as_ref()).collect();
         sorted.sort_unstable();
         let mut repeated: Vec<&str> =
             sorted.windows(2).filter_map(|pair| (pair[0] == pair[1]).then_some(pair[0])).collect();
@@ -121,6 +190,8 @@ struct Step {
     key: String,
     /// The same step where the value is an array.
     index: Option<usize>,
+    /// The same step where the value is the whole payload.
+    known: Option<KnownKey>,
 }
 
 impl Pointer {
@@ -135,7 +206,10 @@ impl Pointer {
     /// The pointer to that top-level key.
     #[must_use]
     pub fn to_key(key: &str) -> Self {
-        Self { text: key_path(key), steps: vec![Step { key: key.to_owned(), index: None }] }
+        Self {
+            text: key_path(key),
+            steps: vec![Step { key: key.to_owned(), index: None, known: KnownKey::of(key) }],
+        }
     }
 
     /// The pointer as text.
@@ -167,7 +241,8 @@ impl Step {
                 && !key.is_empty()
                 && !key.starts_with('0'));
         let index = is_index.then(|| key.parse().ok()).flatten();
-        Some(Self { key, index })
+        let known = KnownKey::of(&key);
+        Some(Self { key, index, known })
     }
 }
 
@@ -194,27 +269,23 @@ pub fn type_of(raw: &str) -> Option<JsonType> {
 }
 
 /// A string's text, unescaped, or a number's text as it stands; `None` for other types and for
-/// a string that is no Unicode text (a lone surrogate).
+/// a string that is no Unicode text (a lone surrogate). In: a value's exact text.
 #[must_use]
-pub fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
-    let raw = value.get();
-    match type_of(raw)? {
-        JsonType::String => {
-            let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-            if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-                return Some(Cow::Borrowed(inner));
-            }
-            serde_json::from_str(raw).ok().map(Cow::Owned)
-        }
-        JsonType::Number | JsonType::Integer => Some(Cow::Borrowed(raw)),
-        _ => None,
+pub fn text_of(value: &str) -> Option<Cow<'_, str>> {
+    let Some(inner) = value.strip_prefix('"') else {
+        let is_number = matches!(type_of(value)?, JsonType::Number | JsonType::Integer);
+        return is_number.then_some(Cow::Borrowed(value));
+    };
+    if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
+        return serde_json::from_str(value).ok().map(Cow::Owned);
     }
+    inner.strip_suffix('"').map(Cow::Borrowed)
 }
 
 /// Whether the value is `null`.
 #[must_use]
-pub fn is_null(value: &RawValue) -> bool {
-    value.get() == "null"
+pub fn is_null(value: &str) -> bool {
+    value == "null"
 }
 
 /// `a string`, `an object`, …: for sentences.
@@ -228,13 +299,14 @@ pub(super) fn with_article(json_type: JsonType) -> String {
     }
 }
 
-fn descend<'a>(value: &'a RawValue, step: &Step) -> Option<&'a RawValue> {
-    let mut deserializer = serde_json::Deserializer::from_str(value.get());
-    match type_of(value.get())? {
+fn descend<'a>(value: &'a str, step: &Step) -> Option<&'a str> {
+    let mut deserializer = serde_json::Deserializer::from_str(value);
+    let found = match type_of(value)? {
         JsonType::Object => deserializer.deserialize_map(Member(&step.key)).ok()?,
         JsonType::Array => deserializer.deserialize_seq(Element(step.index?)).ok()?,
         _ => None,
-    }
+    };
+    found.map(RawValue::get)
 }
 
 /// A key, borrowed where it has no escapes.
@@ -259,27 +331,20 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Key<'a> {
     }
 }
 
-/// The fields of an object, values unread.
-struct Fields<'a>(Vec<Field<'a>>);
+/// Reads an object, its values unread.
+struct TopLevel;
 
-impl<'de: 'a, 'a> serde::Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
-        impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Vec<Field<'de>>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // A Segment event has about a dozen fields: one allocation.
-                let mut fields = Vec::with_capacity(16);
-                while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    fields.push(Field { key, value });
-                }
-                Ok(fields)
-            }
+impl<'de> Visitor<'de> for TopLevel {
+    type Value = Document<'de>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut document = Document::empty();
+        while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+            document.push(key, value.get());
         }
-        deserializer.deserialize_map(FieldsVisitor).map(Fields)
+        Ok(document)
     }
 }
 
@@ -336,7 +401,7 @@ mod tests {
     fn lookup(payload: &str, pointer: &str) -> Option<String> {
         let document = Document::parse(payload.as_bytes()).unwrap();
         let found = document.lookup(&Pointer::new(pointer).unwrap())?;
-        Some(found.get().to_owned())
+        Some(found.to_owned())
     }
 
     #[test]
@@ -344,7 +409,7 @@ mod tests {
         let document =
             Document::parse(br#" {"b": 1.50 , "a\u0062":[ 1,2 ], "c":"\u00e9"} "#).unwrap();
         let fields: Vec<_> =
-            document.fields().iter().map(|field| (field.key.as_ref(), field.value.get())).collect();
+            document.fields().iter().map(|field| (field.key.as_ref(), field.value)).collect();
         assert_eq!(fields, [("b", "1.50"), ("ab", "[ 1,2 ]"), ("c", r#""\u00e9""#)]);
         assert!(matches!(document.fields()[0].key, Cow::Borrowed(_)));
     }

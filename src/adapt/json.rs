@@ -7,8 +7,6 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::document::{Document, Pointer, is_null, type_of};
 use super::validate::wrong_type;
 use super::{JsonType, SchemaAdapter, columns};
@@ -119,10 +117,10 @@ impl<'d, 'a> Picked<'d, 'a> {
     }
 
     /// The first of the pointers that finds something.
-    fn find<'p>(&self, pointers: &'p [Pointer]) -> Option<(&'p Pointer, &'a RawValue)> {
+    fn find<'p>(&self, pointers: &'p [Pointer]) -> Option<(&'p Pointer, &'a str)> {
         pointers.iter().find_map(|pointer| {
             let value = self.document.lookup(pointer)?;
-            let is_absent = is_null(value) || value.get() == "\"\"";
+            let is_absent = is_null(value) || value == "\"\"";
             (!is_absent).then_some((pointer, value))
         })
     }
@@ -141,7 +139,7 @@ impl<'d, 'a> Picked<'d, 'a> {
             self.take(pointer);
             return text;
         }
-        let actual = type_of(value.get())?;
+        let actual = type_of(value)?;
         self.rejections.push(wrong_type(
             Phase::Adapt,
             pointer.as_str(),
@@ -153,7 +151,7 @@ impl<'d, 'a> Picked<'d, 'a> {
 
     fn time(&mut self, pointers: &[Pointer]) -> Option<i64> {
         let (pointer, value) = self.find(pointers)?;
-        let at = time::parse_json(value.get())?;
+        let at = time::parse_json(value)?;
         self.take(pointer);
         Some(at)
     }

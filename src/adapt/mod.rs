@@ -2,14 +2,15 @@
 //!
 //! In: a [`RawEvent`](crate::event::RawEvent). Out: a [`TypedEvent`](crate::event::TypedEvent)
 //! that borrows from it, or all its [`Rejection`](crate::event::Rejection)s. Pure: no I/O, no
-//! clock, the same answer for the same rules. The payload's top level is parsed once
-//! ([`Document`]); deeper values stay text until a rule asks for them. Where an event is
+//! clock, the same answer for the same rules. The payload's top level is read once
+//! ([`Document`]), by the outline that the edge made of it, or parsed where there is none; deeper values stay text until a rule asks for them. Where an event is
 //! rejected, validators and adapter have both had their say, so that the operator sees every
 //! mistake at once.
 
 mod columns;
 mod document;
 mod json;
+mod known;
 mod segment;
 mod validate;
 
@@ -212,7 +213,11 @@ impl Adapter {
     /// [`Rejected`] with every violation, first those of the payload's form, then the
     /// validators', then the adapter's.
     pub fn run<'a>(&self, raw: &RawEvent<'a>) -> Result<TypedEvent<'a>, Rejected> {
-        let document = Document::parse(raw.payload).map_err(|rejection| Rejected {
+        let document = match raw.receipt.outline {
+            Some(outline) => Document::outlined(raw.payload, outline),
+            None => Document::parse(raw.payload),
+        };
+        let document = document.map_err(|rejection| Rejected {
             rejections: vec![rejection],
             message_id: raw.receipt.message_id.as_deref().map(str::to_owned),
             library: None,

@@ -9,10 +9,9 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use serde_json::value::RawValue;
-
 use super::document::{Document, Field, Pointer, is_null, key_path, type_of};
-use super::validate::{SPELLINGS, wrong_type};
+use super::known::{COLUMNS, Column, KnownKey};
+use super::validate::wrong_type;
 use super::{JsonType, SchemaAdapter, columns};
 use crate::event::{Kind, Phase, RawEvent, Rejection, TypedEvent};
 use crate::time;
@@ -91,96 +90,33 @@ fn context_traits<'a>(kind: Kind, document: &Document<'a>) -> Option<Cow<'a, str
     if !matches!(kind, Kind::Identify | Kind::Group) {
         return None;
     }
-    let traits = document.lookup(TRAITS.as_ref()?)?.get();
+    let traits = document.lookup(TRAITS.as_ref()?)?;
     (type_of(traits) == Some(JsonType::Object)).then_some(Cow::Borrowed(traits))
-}
-
-/// The payload's fields that have columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Column {
-    Type,
-    MessageId,
-    Event,
-    Name,
-    UserId,
-    AnonymousId,
-    GroupId,
-    PreviousId,
-    Timestamp,
-    OriginalTimestamp,
-    SentAt,
-    Context,
-    Properties,
-    Traits,
-    Integrations,
-}
-
-const COLUMNS: usize = Column::Integrations as usize + 1;
-
-impl Column {
-    fn of_key(key: &str) -> Option<Self> {
-        Some(match key {
-            "type" => Self::Type,
-            "messageId" => Self::MessageId,
-            "event" => Self::Event,
-            "name" => Self::Name,
-            "userId" => Self::UserId,
-            "anonymousId" => Self::AnonymousId,
-            "groupId" => Self::GroupId,
-            "previousId" => Self::PreviousId,
-            "timestamp" => Self::Timestamp,
-            "originalTimestamp" => Self::OriginalTimestamp,
-            "sentAt" => Self::SentAt,
-            "context" => Self::Context,
-            "properties" => Self::Properties,
-            "traits" => Self::Traits,
-            "integrations" => Self::Integrations,
-            _ => return None,
-        })
-    }
-
-    /// The column of a field's other spelling.
-    fn of_alias(key: &str) -> Option<Self> {
-        // No alias is without an underscore, and most keys have none.
-        memchr::memchr(b'_', key.as_bytes())?;
-        let (camel, _) = SPELLINGS.iter().find(|(_, snake)| *snake == key)?;
-        Self::of_key(camel)
-    }
 }
 
 /// The document's fields sorted into columns, and what is wrong with them.
 struct Fields<'d, 'a> {
     document: &'d Document<'a>,
-    /// Where in the document each column's value stands; what is in no slot goes to `extra`.
-    slots: [Option<usize>; COLUMNS],
+    /// Each column's field; what is in no slot goes to `extra`.
+    slots: [Option<&'d Field<'a>>; COLUMNS],
     rejections: Vec<Rejection>,
 }
 
 impl<'d, 'a> Fields<'d, 'a> {
     fn of(document: &'d Document<'a>) -> Self {
-        let mut slots = [None; COLUMNS];
-        let mut aliases = [None; COLUMNS];
-        for (at, Field { key, value }) in document.fields().iter().enumerate() {
-            if is_null(value) {
-                continue;
-            }
-            if let Some(column) = Column::of_key(key) {
-                slots[column as usize] = Some(at);
-            } else if let Some(column) = Column::of_alias(key) {
-                aliases[column as usize] = Some(at);
-            }
-        }
-        for (slot, alias) in slots.iter_mut().zip(aliases) {
-            *slot = slot.or(alias);
-        }
+        let sent = |column, is_alias| {
+            let field = document.known(KnownKey { column, is_alias });
+            field.filter(|field| !is_null(field.value))
+        };
+        let slots = Column::ALL.map(|column| sent(column, false).or_else(|| sent(column, true)));
         Self { document, slots, rejections: Vec::new() }
     }
 
     fn field(&self, column: Column) -> Option<&'d Field<'a>> {
-        self.document.fields().get(self.slots[column as usize]?)
+        self.slots[column as usize]
     }
 
-    fn value(&self, column: Column) -> Option<&'a RawValue> {
+    fn value(&self, column: Column) -> Option<&'a str> {
         self.field(column).map(|field| field.value)
     }
 
@@ -195,7 +131,7 @@ impl<'d, 'a> Fields<'d, 'a> {
 
     fn reject_type(&mut self, column: Column, allowed: &[JsonType]) {
         if let Some(field) = self.field(column)
-            && let Some(actual) = type_of(field.value.get())
+            && let Some(actual) = type_of(field.value)
         {
             let path = key_path(&field.key);
             self.reject(wrong_type(Phase::Adapt, &path, actual, allowed));
@@ -228,7 +164,7 @@ impl<'d, 'a> Fields<'d, 'a> {
     }
 
     fn time(&mut self, column: Column) -> Option<i64> {
-        let at = time::parse_json(self.value(column)?.get());
+        let at = time::parse_json(self.value(column)?);
         if at.is_none() {
             self.leave(column);
         }
@@ -236,7 +172,7 @@ impl<'d, 'a> Fields<'d, 'a> {
     }
 
     fn object(&mut self, column: Column) -> Option<Cow<'a, str>> {
-        let raw = self.value(column)?.get();
+        let raw = self.value(column)?;
         if type_of(raw) == Some(JsonType::Object) {
             return Some(Cow::Borrowed(raw));
         }
@@ -246,16 +182,18 @@ impl<'d, 'a> Fields<'d, 'a> {
 
     /// Everything that has no column, or whose column holds another field's value.
     fn extra(&self) -> Option<Cow<'a, str>> {
-        columns::extra(self.document, |at, field| {
-            if self.slots.contains(&Some(at)) {
-                // `timestamp` is the source of `original_timestamp` only where that one is not sent.
-                let is_unused = self.slots[Column::Timestamp as usize] == Some(at)
-                    && self.slots[Column::OriginalTimestamp as usize].is_some();
-                return is_unused;
+        columns::extra(self.document, |_, field| {
+            let Some(known) = field.known else { return true };
+            match self.field(known.column) {
+                // `timestamp` is the source of `original_timestamp` only where that is not sent.
+                Some(taken) if std::ptr::eq(taken, field) => {
+                    known.column == Column::Timestamp
+                        && self.field(Column::OriginalTimestamp).is_some()
+                }
+                Some(_) => true,
+                // A null whose column is null is found again there.
+                None => !is_null(field.value),
             }
-            let column = Column::of_key(&field.key).or_else(|| Column::of_alias(&field.key));
-            // A null whose column is null is found again there.
-            !(is_null(field.value) && column.is_some_and(|c| self.slots[c as usize].is_none()))
         })
     }
 }

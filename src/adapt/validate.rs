@@ -5,26 +5,13 @@
 //! changed, and the order of the violations is the order of the rules.
 
 use super::document::{Document, Pointer, is_null, type_of, with_article};
+use super::known::{Column, KnownKey};
 use super::{JsonType, StreamRules};
 use crate::event::{Phase, Rejection};
 use crate::time;
 
 /// A message quotes at most this many characters of a value.
 const QUOTED_CHARS_MAX: usize = 40;
-
-/// The common fields' other spellings: the first one wins where both are sent.
-pub(super) const SPELLINGS: [(&str, &str); 7] = [
-    ("messageId", "message_id"),
-    ("userId", "user_id"),
-    ("anonymousId", "anonymous_id"),
-    ("groupId", "group_id"),
-    ("previousId", "previous_id"),
-    ("originalTimestamp", "original_timestamp"),
-    ("sentAt", "sent_at"),
-];
-
-/// How many of [`SPELLINGS`], from its start, are ids: an empty id counts as none.
-const ID_SPELLINGS: usize = 5;
 
 /// One check of a payload.
 pub trait Validator: std::fmt::Debug + Send + Sync {
@@ -107,12 +94,10 @@ impl Alternatives {
         let accepted = pointers
             .iter()
             .flat_map(|pointer| {
-                let spelled = pointer.top_level_key().and_then(|key| {
-                    SPELLINGS.iter().position(|(camel, snake)| [camel, snake].contains(&&key))
-                });
-                let is_id = spelled.is_some_and(|at| at < ID_SPELLINGS);
-                let other = spelled
-                    .map(|at| Pointer::to_key(SPELLINGS[at].1))
+                let column = pointer.top_level_key().and_then(KnownKey::of).map(|key| key.column);
+                let is_id = column.is_some_and(Column::is_id);
+                let other = column
+                    .and_then(|column| Some(Pointer::to_key(column.alias()?)))
                     .filter(|other| other != pointer);
                 [Some(pointer.clone()), other]
                     .into_iter()
@@ -130,7 +115,7 @@ impl Validator for RequiredFields {
             let is_met = alternatives.accepted.iter().any(|accepted| {
                 document
                     .lookup(&accepted.pointer)
-                    .is_some_and(|v| !is_null(v) && (!accepted.is_id || v.get() != "\"\""))
+                    .is_some_and(|v| !is_null(v) && (!accepted.is_id || v != "\"\""))
             });
             if !is_met {
                 found.push(violation(
@@ -162,8 +147,7 @@ impl Types {
 impl Validator for Types {
     fn check(&self, document: &Document<'_>, found: &mut Vec<Rejection>) {
         for (pointer, allowed) in &self.0 {
-            let Some(actual) = document.lookup(pointer).and_then(|value| type_of(value.get()))
-            else {
+            let Some(actual) = document.lookup(pointer).and_then(type_of) else {
                 continue;
             };
             let is_allowed = allowed.contains(&actual)
@@ -186,11 +170,8 @@ impl Timestamps {
     pub fn new(timestamps: &[String]) -> Self {
         let with_spelling = |text: &String| {
             let pointer = Pointer::new(text)?;
-            let key = pointer.top_level_key();
-            let other = SPELLINGS
-                .iter()
-                .find(|(camel, _)| key == Some(camel))
-                .map(|(_, snake)| Pointer::to_key(snake));
+            let key = pointer.top_level_key().and_then(KnownKey::of).filter(|key| !key.is_alias);
+            let other = key.and_then(|key| Some(Pointer::to_key(key.column.alias()?)));
             Some((pointer, other))
         };
         Self(timestamps.iter().filter_map(with_spelling).collect())
@@ -205,9 +186,8 @@ impl Validator for Timestamps {
             let Some((pointer, value)) = found_at else {
                 continue;
             };
-            if time::parse_json(value.get()).is_none() {
-                let message =
-                    format!("{} is not a timestamp: {}", pointer.as_str(), quote(value.get()));
+            if time::parse_json(value).is_none() {
+                let message = format!("{} is not a timestamp: {}", pointer.as_str(), quote(value));
                 found.push(violation("invalid_timestamp", pointer.as_str(), message));
             }
         }

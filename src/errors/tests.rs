@@ -101,6 +101,7 @@ fn what_was_put_is_what_is_read() {
         route: Some("/v1/batch".into()),
         item: 7,
         replay: Some(ReplayOrigin { letter: 3, replayed_at: 9 }),
+        outline: None,
     };
     let mut new = letter("events", 41, "missing_field");
     new.rejections.push(rejection(Phase::Validate, "wrong_type", "/b"));

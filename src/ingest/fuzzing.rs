@@ -6,6 +6,7 @@ use super::encoding::Encoding;
 use super::item::Look;
 use super::respond::Refusal;
 use super::split::{Form, Item, split};
+use crate::outline::Places;
 
 /// What a body may inflate to here: small, so that the limit is met.
 const INFLATED_BYTES_MAX: usize = 1 << 20;
@@ -26,7 +27,7 @@ pub fn body(input: &[u8]) {
     for item in &parts.items {
         let (bytes, is_event) = match item {
             Item::Value(text) => {
-                let is_event = Look::at(text).is_ok();
+                let is_event = Look::at(text, &mut Places::default()).is_ok();
                 assert_eq!(is_event, is_json(text), "{text}");
                 (text.as_bytes(), is_event)
             }

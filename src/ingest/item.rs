@@ -1,7 +1,8 @@
 //! One pass over an item: its syntax is checked, and what the edge must know is picked from its
 //! top level.
 //!
-//! In: an item's text. Out: a [`Look`] that borrows from it, or serde_json's error. Keys and
+//! In: an item's text. Out: a [`Look`] that borrows from it, and the [`Places`] of its fields, so
+//! that it is never parsed again; or serde_json's error. Keys and
 //! values are taken raw, so that nothing is copied, and so that a key that no Rust string can
 //! hold (a lone surrogate) is as good as any other.
 
@@ -10,6 +11,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::outline::Places;
 
 /// What the edge must know of an item; values are raw JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,31 +32,48 @@ pub(super) struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    /// Looks at an item.
+    /// Looks at an item, and notes in `places` where its fields stand.
     ///
     /// # Errors
     /// serde_json's, exactly where the text is not one JSON value.
-    pub fn at(text: &'a str) -> Result<Self, serde_json::Error> {
+    pub fn at(text: &'a str, places: &mut Places) -> Result<Self, serde_json::Error> {
+        places.clear();
         if !text.starts_with('{') {
             return serde_json::from_str::<IgnoredAny>(text).map(|_| Self::default());
         }
         let mut parser = serde_json::Deserializer::from_str(text);
-        let look = TopLevel.deserialize(&mut parser)?;
+        let look = TopLevel { text, places }.deserialize(&mut parser)?;
         parser.end()?;
         Ok(look)
     }
+
+    fn pick(&mut self, key: &str, value: &'a str) {
+        match &*unquoted(key) {
+            "type" if value != "null" => self.kind = Some(value),
+            "messageId" | "message_id" if value != "null" && value != "\"\"" => {
+                self.message_id = Some(value);
+            }
+            "context" => self.context = Some(value),
+            "integrations" => self.integrations = Some(value),
+            "writeKey" if value != "null" => self.write_key = Some(value),
+            _ => {}
+        }
+    }
 }
 
-struct TopLevel;
+struct TopLevel<'p> {
+    text: &'p str,
+    places: &'p mut Places,
+}
 
-impl<'de> DeserializeSeed<'de> for TopLevel {
+impl<'de> DeserializeSeed<'de> for TopLevel<'_> {
     type Value = Look<'de>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Look<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for TopLevel {
+impl<'de> Visitor<'de> for TopLevel<'_> {
     type Value = Look<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,34 +82,9 @@ impl<'de> Visitor<'de> for TopLevel {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Look<'de>, A::Error> {
         let mut look = Look { object: true, ..Look::default() };
-        while let Some(key) = map.next_key::<&'de RawValue>()? {
-            let field = match &*unquoted(key.get()) {
-                "type" => &mut look.kind,
-                "messageId" | "message_id" => {
-                    let id = map.next_value::<&'de RawValue>()?.get();
-                    if id != "null" && id != "\"\"" {
-                        look.message_id = Some(id);
-                    }
-                    continue;
-                }
-                "context" => {
-                    look.context = Some(map.next_value::<&'de RawValue>()?.get());
-                    continue;
-                }
-                "integrations" => {
-                    look.integrations = Some(map.next_value::<&'de RawValue>()?.get());
-                    continue;
-                }
-                "writeKey" => &mut look.write_key,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            let value = map.next_value::<&'de RawValue>()?.get();
-            if value != "null" {
-                *field = Some(value);
-            }
+        while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
+            self.places.push(self.text, key.get(), value.get());
+            look.pick(key.get(), value.get());
         }
         Ok(look)
     }
@@ -113,10 +108,14 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
 mod tests {
     use super::*;
 
+    fn look(text: &str) -> Result<Look<'_>, serde_json::Error> {
+        Look::at(text, &mut Places::default())
+    }
+
     #[test]
     fn the_top_level_is_picked_and_nothing_below_it() {
         let look =
-            Look::at(r#"{"a":{"type":"no"},"type":"track","message\u0049d":"m","context":null}"#);
+            look(r#"{"a":{"type":"no"},"type":"track","message\u0049d":"m","context":null}"#);
         let look = look.unwrap();
         assert_eq!((look.kind, look.message_id), (Some("\"track\""), Some("\"m\"")));
         assert_eq!((look.context, look.integrations), (Some("null"), None));
@@ -125,9 +124,9 @@ mod tests {
     #[test]
     fn a_null_or_empty_message_id_is_none() {
         for text in [r#"{"messageId":null}"#, r#"{"messageId":""}"#, "{}", "[]", "1"] {
-            assert_eq!(Look::at(text).unwrap().message_id, None, "{text}");
+            assert_eq!(look(text).unwrap().message_id, None, "{text}");
         }
-        assert!(Look::at(r#"{"messageId":"","message_id":"m"}"#).unwrap().message_id.is_some());
+        assert!(look(r#"{"messageId":"","message_id":"m"}"#).unwrap().message_id.is_some());
     }
 
     #[test]
@@ -152,7 +151,7 @@ mod tests {
             "{\"type\":\"a\",\"type\":[}]}",
             "123456789012345678901234567890",
         ] {
-            let ours = Look::at(text).map(drop).map_err(|e| e.to_string());
+            let ours = look(text).map(drop).map_err(|e| e.to_string());
             let theirs =
                 serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|e| e.to_string());
             assert_eq!(ours.is_ok(), theirs.is_ok(), "{text}: {ours:?}, {theirs:?}");

@@ -2,7 +2,8 @@
 //!
 //! In: the envelope's `context` and `integrations`, an item and the look at it. Out: the item's
 //! text with both, built in a buffer that the next item reuses; no tree of values. The item's own
-//! keys win: of `context` key by key, of `integrations` as a whole.
+//! keys win: of `context` key by key, of `integrations` as a whole. The places of its fields are
+//! corrected on the way.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,6 +11,7 @@ use std::ops::Range;
 
 use super::item::{Look, unquoted};
 use super::split::{Envelope, Walker};
+use crate::outline::Places;
 
 /// What all items of a batch share.
 pub(super) struct Common<'a> {
@@ -49,8 +51,15 @@ impl<'a> Common<'a> {
         }
     }
 
-    /// The item with everything it shares; the item itself where that is nothing.
-    pub fn merged<'b>(&self, item: &'b str, look: &Look<'_>, buffer: &'b mut String) -> &'b str {
+    /// The item with everything it shares; the item itself where that is nothing. `places` are
+    /// the item's, and then those of the answer.
+    pub fn merged<'b>(
+        &self,
+        item: &'b str,
+        look: &Look<'_>,
+        places: &mut Places,
+        buffer: &'b mut String,
+    ) -> &'b str {
         if !look.object || (self.context.is_none() && self.integrations.is_none()) {
             return item;
         }
@@ -59,29 +68,33 @@ impl<'a> Common<'a> {
         buffer.clear();
         buffer.push('{');
         let mut edits: [Option<(Range<usize>, Edit)>; 2] = [None, None];
+        let mut added = [None; 2];
         if let Some(context) = self.context {
             match own(look.context) {
-                None => add(buffer, "context", context),
+                None => added[0] = Some(add(buffer, "\"context\"", context)),
                 Some((range, true)) => edits[0] = Some((range, Edit::Context)),
                 Some((range, false)) => edits[0] = Some((range, Edit::Members)),
             }
         }
         if let Some(integrations) = self.integrations {
             match own(look.integrations) {
-                None => add(buffer, "integrations", integrations),
+                None => added[1] = Some(add(buffer, "\"integrations\"", integrations)),
                 Some((range, true)) => edits[1] = Some((range, Edit::Integrations)),
                 Some((_, false)) => {}
             }
         }
         edits.sort_by_key(|edit| edit.as_ref().map_or(usize::MAX, |(range, _)| range.start));
         let mut from = 1;
+        places.begin(from, buffer.len(), added.into_iter().flatten());
         for (range, edit) in edits.into_iter().flatten() {
             buffer.push_str(&item[from..range.start]);
+            let start = buffer.len();
             match edit {
                 Edit::Context => buffer.push_str(self.context.unwrap_or("null")),
                 Edit::Integrations => buffer.push_str(self.integrations.unwrap_or("null")),
                 Edit::Members => self.push_context(&item[range.clone()], buffer),
             }
+            places.replace(start, buffer.len() - start);
             from = range.end;
         }
         close(buffer, &item[from..]);
@@ -109,8 +122,15 @@ enum Edit {
     Members,
 }
 
-fn add(buffer: &mut String, key: &str, value: &str) {
-    buffer.extend(["\"", key, "\":", value, ","]);
+/// Adds a field; where its key stands, its key and its value.
+fn add<'v>(
+    buffer: &mut String,
+    key: &'static str,
+    value: &'v str,
+) -> (usize, &'static str, &'v str) {
+    let at = buffer.len();
+    buffer.extend([key, ":", value, ","]);
+    (at, key, value)
 }
 
 /// Appends the rest of an object; the comma before it goes if nothing follows it.
@@ -135,9 +155,13 @@ mod tests {
     fn merged(context: &str, integrations: Option<&str>, item: &str) -> String {
         let envelope = Envelope { context: Some(context), integrations, ..Envelope::default() };
         let mut buffer = String::new();
-        let look = Look::at(item).unwrap();
-        let text = Common::new(&envelope).merged(item, &look, &mut buffer).to_owned();
-        serde_json::from_str::<serde::de::IgnoredAny>(&text).expect(&text);
+        let mut places = Places::default();
+        let look = Look::at(item, &mut places).unwrap();
+        let common = Common::new(&envelope);
+        let text = common.merged(item, &look, &mut places, &mut buffer).to_owned();
+        let mut anew = Places::default();
+        Look::at(&text, &mut anew).expect(&text);
+        assert_eq!(places.outline(), anew.outline(), "{text}");
         text
     }
 

@@ -19,6 +19,7 @@ use super::split::{self, Form, Item};
 use crate::config::IngestConfig;
 use crate::errors::NewLetter;
 use crate::event::{Micros, Phase, Receipt, Rejection, StreamName};
+use crate::outline::Places;
 use crate::wal::Records;
 
 /// What is known of a request beside its body.
@@ -75,6 +76,7 @@ pub(super) fn sort(body: &[u8], facts: &Facts, limits: &IngestConfig) -> Result<
         key: facts.key.or_else(|| key_of(envelope.write_key)),
         sent_at: envelope.sent_at.and_then(crate::time::parse_json),
         buffer: String::new(),
+        places: Places::default(),
         bytes: 0,
         lots: Vec::new(),
         sound: 0,
@@ -84,7 +86,7 @@ pub(super) fn sort(body: &[u8], facts: &Facts, limits: &IngestConfig) -> Result<
         let item_number = u32::try_from(index).unwrap_or(u32::MAX);
         match item {
             Item::Broken(bytes, fault) => sorter.broken(bytes, fault.clone(), item_number)?,
-            Item::Value(text) => match Look::at(text) {
+            Item::Value(text) => match Look::at(text, &mut sorter.places) {
                 Ok(look) => sorter.sound(text, &look, item_number)?,
                 Err(error) => {
                     let Some(&lines_above) = parts.lines_above.get(index) else {
@@ -127,6 +129,8 @@ struct Sorter<'a> {
     sent_at: Option<Micros>,
     /// Where a merged item is built.
     buffer: String,
+    /// Where the fields of the item at hand stand.
+    places: Places,
     /// Payload bytes so far: a context merged into each item must not multiply without limit.
     bytes: usize,
     lots: Vec<Lot>,
@@ -143,16 +147,17 @@ impl Sorter<'_> {
         let mut id = [0; 36];
         let minted = (look.object && look.message_id.is_none())
             .then(|| Cow::Borrowed(mint(facts.received_at, &mut id)));
+        let lot = lot(&mut self.lots, facts.intake.stream(kind.as_deref()))?;
+        let payload = self.common.merged(text, look, &mut self.places, &mut self.buffer);
         let receipt = Receipt {
             sent_at: self.sent_at,
             kind: facts.intake.kind().filter(|_| look.kind.is_none()),
             message_id: minted,
             write_key_id: key.as_ref().map(|key| key.as_str().into()),
             item,
+            outline: self.places.outline(),
             ..facts.receipt()
         };
-        let lot = lot(&mut self.lots, facts.intake.stream(kind.as_deref()))?;
-        let payload = self.common.merged(text, look, &mut self.buffer);
         self.bytes += payload.len();
         if self.bytes > self.limits.inflated_bytes_max {
             let what = "the batch with its context in every event";

@@ -4,5 +4,6 @@ mod bodies;
 mod encodings;
 mod fixture;
 mod listener;
+mod outlines;
 mod paths;
 mod splitting;

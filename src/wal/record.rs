@@ -13,13 +13,23 @@
 //! | 24 | – | metadata: (tag 1, length 2, bytes)* |
 //! | – | – | payload |
 //!
-//! The CRC is the writer's: it alone knows in which segment a record will stand.
+//! | tag | value |
+//! | --- | --- |
+//! | 1 | `sentAt` of the envelope, microseconds, 8 bytes |
+//! | 2, 3, 4, 6 | kind, message id, write key's id, route: text |
+//! | 5 | the client's address, 4 or 16 bytes |
+//! | 7 | the event's index in its request, 4 bytes |
+//! | 8 | the letter's number and when it was replayed, 8 bytes each |
+//! | 9 | where the payload's fields stand (see [`outline`](crate::outline)); without it the payload is parsed |
+//!
+//! A tag that a reader does not know is passed over. The CRC is the writer's: it alone knows in which segment a record will stand.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::format::{SegmentKey, le16, le32};
 use crate::event::{Kind, Micros, Receipt, ReplayOrigin};
+use crate::outline::Outline;
 
 const HEADER: usize = 24;
 const FLAG_REPLAY: u8 = 1;
@@ -36,6 +46,7 @@ const TAG_SOURCE: u8 = 5;
 const TAG_ROUTE: u8 = 6;
 const TAG_ITEM: u8 = 7;
 const TAG_REPLAY: u8 = 8;
+const TAG_OUTLINE: u8 = 9;
 
 /// Records of one request and stream, encoded, on their way to the log.
 #[derive(Debug, Default)]
@@ -136,6 +147,10 @@ fn put_metadata(bytes: &mut Vec<u8>, receipt: &Receipt<'_>) {
         value[8..].copy_from_slice(&replay.replayed_at.to_le_bytes());
         put(bytes, TAG_REPLAY, &value);
     }
+    if let Some(outline) = receipt.outline {
+        // At most a few hundred bytes: the number of fields has a limit.
+        put(bytes, TAG_OUTLINE, outline.as_bytes());
+    }
 }
 
 /// Parts the first record from what follows it, by its lengths alone; `None` where they say more
@@ -196,6 +211,7 @@ fn take_metadata(mut metadata: &[u8], received_at: Micros) -> Option<Receipt<'_>
                     replayed_at: i64::from_le_bytes(value.get(8..)?.try_into().ok()?),
                 });
             }
+            TAG_OUTLINE => receipt.outline = Some(Outline::from_bytes(value)),
             // A newer eventkit may know more about a receipt; the payload is whole without it.
             _ => {}
         }
@@ -240,6 +256,7 @@ mod tests {
             route: Some("/v1/batch".into()),
             item: 7,
             replay: Some(ReplayOrigin { letter: 9, replayed_at: 11 }),
+            outline: Some(Outline::from_bytes(&[4, 1])),
         };
         let bare = Receipt::default();
         let mut records = Records::default();

@@ -6,6 +6,7 @@ use serde::de::IgnoredAny;
 use crate::ingest::item::Look;
 use crate::ingest::respond::Refusal;
 use crate::ingest::split::{Form, Item, split};
+use crate::outline::Places;
 
 fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
@@ -24,7 +25,11 @@ fn accepts(body: &[u8], form: Form) -> bool {
         Item::Value(text) => {
             let slice = text.as_bytes().as_ptr_range();
             assert!(whole.start <= slice.start && slice.end <= whole.end);
-            assert_eq!(Look::at(text).is_ok(), is_json(text.as_bytes()), "{text}");
+            assert_eq!(
+                Look::at(text, &mut Places::default()).is_ok(),
+                is_json(text.as_bytes()),
+                "{text}"
+            );
             is_json(text.as_bytes())
         }
     })
