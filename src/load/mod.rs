@@ -76,6 +76,8 @@ pub struct EventLoader {
     /// Positions that were read and are neither stored nor dead-lettered.
     pending: RoaringTreemap,
     read_to: Seq,
+    /// Events per partition that entered a buffer since that was published.
+    added: Vec<u64>,
 }
 
 /// What a stream's worker has to make durable, in this order, before [`EventLoader::finish`].
@@ -104,6 +106,7 @@ impl EventLoader {
     /// A loader that has read nothing yet.
     #[must_use]
     pub fn new(stream: Arc<Stream>, policy: LoadConfig, share: Share, delivery: Delivery) -> Self {
+        let added = vec![0; stream.stats.partition_events.len()];
         Self {
             stream,
             policy,
@@ -118,6 +121,7 @@ impl EventLoader {
             held: VecDeque::new(),
             pending: RoaringTreemap::new(),
             read_to: 0,
+            added,
         }
     }
 
@@ -181,9 +185,13 @@ impl EventLoader {
         });
         let before = open.batch.bytes();
         let added = open.batch.push(raw.seq, raw.payload, event);
-        self.share.take(open.batch.bytes() - before);
-        if let Some(counts) = self.stream.stats.partition_events.get(usize::from(partition)) {
-            counts.add(1);
+        // Mostly none: a buffer grows by pieces.
+        match open.batch.bytes() - before {
+            0 => {}
+            grown => self.share.take(grown),
+        }
+        if let Some(added) = self.added.get_mut(usize::from(partition)) {
+            *added += 1;
         }
         added
     }
@@ -391,7 +399,7 @@ impl EventLoader {
     }
 
     /// Publishes what waits.
-    pub fn publish(&self, started: Instant) {
+    pub fn publish(&mut self, started: Instant) {
         let stats = &self.stream.stats;
         stats.pending_events.set(self.pending.len());
         stats.pending_bytes.set(self.share.held() as u64);
@@ -401,11 +409,16 @@ impl EventLoader {
         let oldest = self.open.values().map(|o| o.since).min().or(self.delivery.oldest());
         let since = oldest.map_or(0, |at| at.saturating_duration_since(started).as_millis().max(1));
         stats.pending_since_ms.set(u64::try_from(since).unwrap_or(u64::MAX));
-        for (partition, count) in stats.partition_pending.iter().enumerate() {
-            let of_partition = |batch: &Batch| usize::from(batch.partition) == partition;
-            let open = self.open.values().map(|o| &o.batch).filter(|b| of_partition(b));
-            let flying = self.flying.values().map(AsRef::as_ref).filter(|b| of_partition(b));
-            count.set(open.chain(flying).map(|b| b.len() as u64).sum());
+        let open = self.open.values().map(|open| &open.batch);
+        let mut pending = vec![0; stats.partition_pending.len()];
+        for batch in open.chain(self.flying.values().map(AsRef::as_ref)) {
+            if let Some(count) = pending.get_mut(usize::from(batch.partition)) {
+                *count += batch.len() as u64;
+            }
+        }
+        stats.partition_pending.iter().zip(pending).for_each(|(count, now)| count.set(now));
+        for (count, added) in stats.partition_events.iter().zip(&mut self.added) {
+            count.add(std::mem::take(added));
         }
     }
 }

@@ -30,6 +30,11 @@ use crate::sequence::Sequencer;
 use crate::store::{Batch, BatchId};
 use crate::wal::{Damage, Reader};
 
+/// Between two readings of the log: what became durable meanwhile is taken together, so that the
+/// work a turn costs is shared by many events.
+const GATHER: Duration = Duration::from_millis(5);
+/// Chunks that are read before messages are looked at again.
+const CHUNKS_MAX: usize = 16;
 /// The cursor is saved this often where no commit saves it.
 const SAVE_CURSOR: Duration = Duration::from_secs(5);
 /// What is too old is forgotten this often.
@@ -67,6 +72,8 @@ pub(crate) struct Running {
     /// The log's head when this process opened it.
     pub(super) head_at_start: Seq,
     pub(super) flushes: Vec<Flush>,
+    /// When the log may be read again.
+    pub(super) read_at: Instant,
     pub(super) saved_cursor: Seq,
     pub(super) saved_at: Instant,
     pub(super) forgot_at: Instant,
@@ -87,13 +94,12 @@ fn ranges(positions: &RoaringTreemap) -> Vec<(Seq, Seq)> {
 }
 
 impl Running {
-    /// One turn: take messages, read a chunk, send what is due.
+    /// One turn: take messages, read what is there, send what is due.
     pub(crate) fn turn(&mut self) -> Result<(), Ended> {
-        let has_more = self.reader.position() < self.worker.stream.wal.head();
-        let reads = has_more && self.worker.loader.has_room();
-        self.take_messages(reads)?;
-        if self.worker.loader.has_room() {
-            self.read_chunk()?;
+        self.take_messages()?;
+        if self.is_reading() && (ambient::now() >= self.read_at || !self.flushes.is_empty()) {
+            self.worker.inbox.took_durable();
+            self.read_chunks()?;
         }
         self.check_unseen()?;
         self.send_due()?;
@@ -103,18 +109,27 @@ impl Running {
         Ok(())
     }
 
-    fn take_messages(&mut self, reads: bool) -> Result<(), Ended> {
+    /// Whether there is something to read, and room for it.
+    fn is_reading(&self) -> bool {
+        self.reader.position() < self.worker.stream.wal.head() && self.worker.loader.has_room()
+    }
+
+    fn take_messages(&mut self) -> Result<(), Ended> {
         let mut ended = Vec::new();
-        let mut wait = if reads { Duration::ZERO } else { self.sleep_time() };
+        let mut until = self.wake_at();
         loop {
+            let wait = until.saturating_duration_since(ambient::now());
             let message = match ambient::receive(&self.worker.messages, wait) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return Err(Ended),
             };
-            wait = Duration::ZERO;
             match message {
-                Wake::Durable => self.worker.inbox.took_durable(),
+                // There is no other until the log is read.
+                Wake::Durable => {
+                    until = until.min(self.wake_at());
+                    continue;
+                }
                 Wake::Delivered(delivered) => ended.push(*delivered),
                 Wake::Flush(reply) => self.start_flush(reply),
                 Wake::Stop => {
@@ -122,14 +137,30 @@ impl Running {
                     return Err(Ended);
                 }
             }
+            until = ambient::now();
         }
         if ended.is_empty() { Ok(()) } else { self.settle(ended) }
     }
 
-    fn sleep_time(&self) -> Duration {
+    /// When there is something to do, if no message comes before.
+    fn wake_at(&self) -> Instant {
         let now = ambient::now();
+        if self.is_reading() {
+            return if self.flushes.is_empty() { self.read_at } else { now };
+        }
         let due = self.worker.loader.next_deadline();
-        due.map_or(IDLE, |at| at.saturating_duration_since(now)).min(IDLE)
+        due.map_or(now + IDLE, |at| at.min(now + IDLE))
+    }
+
+    fn read_chunks(&mut self) -> Result<(), Ended> {
+        for _ in 0..CHUNKS_MAX {
+            if !self.is_reading() {
+                self.read_at = ambient::now() + GATHER;
+                return Ok(());
+            }
+            self.read_chunk()?;
+        }
+        Ok(())
     }
 
     /// Reads one chunk and brings each of its events into a buffer or to the dead letters.

@@ -165,6 +165,7 @@ impl Worker {
             cursor_at_start: cursor,
             head_at_start: head,
             flushes: Vec::new(),
+            read_at: ambient::now(),
             saved_cursor: next_seq.unwrap_or(0),
             saved_at: ambient::now(),
             forgot_at: ambient::now(),

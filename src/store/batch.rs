@@ -1,8 +1,11 @@
 //! A batch: events of one stream and partition, received within one hour (or nobody knows when),
 //! in log order.
 //!
-//! Its text lives in one buffer: each payload is copied once, and an event's fields are spans of
-//! it. Nothing is allocated per event.
+//! Each payload is copied once, and an event's fields are spans of it: nothing is allocated per
+//! event, and nothing that was copied is moved again when a batch grows.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use roaring::RoaringTreemap;
 use uuid::Uuid;
@@ -47,29 +50,61 @@ pub struct Plan {
     pub ledger_tx: u64,
 }
 
-/// Where a text lies in the batch's buffer; `NONE` for no text.
+/// Where a text lies in its event's piece of the batch's text.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: u32,
     length: u32,
 }
 
-const NONE: Span = Span { start: 0, length: u32::MAX };
+/// An event's texts. A batch keeps those that are there in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    Kind,
+    MessageId,
+    Event,
+    Name,
+    UserId,
+    AnonymousId,
+    GroupId,
+    PreviousId,
+    WriteKeyId,
+    Context,
+    Properties,
+    Traits,
+    Integrations,
+    Extra,
+}
 
-/// An event's texts, in the order of [`texts`].
-const TEXTS: usize = 14;
+const TEXTS: usize = Text::Extra as usize + 1;
 
+/// The smallest and the largest piece of text that is allocated at once.
+const PIECE_BYTES: (usize, usize) = (4 << 10, 256 << 10);
+
+/// What a batch keeps of an event beside its texts. An optional time that is not there is
+/// [`ABSENT`].
 #[derive(Clone, Debug)]
 struct Row {
     seq: Seq,
-    payload: Span,
-    texts: [Span; TEXTS],
     timestamp: Micros,
-    original_timestamp: Option<Micros>,
-    sent_at: Option<Micros>,
+    original_timestamp: Micros,
+    sent_at: Micros,
     received_at: Micros,
+    payload: Span,
+    /// Its first text in the batch's spans.
+    spans_at: u32,
+    /// The piece that its payload and texts stand in.
+    piece: u32,
+    /// Which of the [`Text`]s are there, by bit.
+    texts: u16,
     skewed: bool,
-    replay: Option<ReplayOrigin>,
+}
+
+/// No time: the calendar ends long before.
+const ABSENT: Micros = Micros::MIN;
+
+fn present(time: Micros) -> Option<Micros> {
+    (time != ABSENT).then_some(time)
 }
 
 /// Events of one stream and partition, received within one hour, in log order.
@@ -88,8 +123,13 @@ pub struct Batch {
     /// The ledger's transaction that made its plan durable; 0 until then. What a store keeps of
     /// it shows later whether the ledger has gone back in time.
     pub ledger_tx: u64,
-    text: String,
+    pieces: Vec<String>,
+    pieces_bytes: usize,
+    spans: Vec<Span>,
     rows: Vec<Row>,
+    /// The rows that were replayed, in order.
+    replays: Vec<(usize, ReplayOrigin)>,
+    digest: OnceLock<Digest>,
 }
 
 impl Batch {
@@ -103,50 +143,68 @@ impl Batch {
             partition,
             is_undated: false,
             ledger_tx: 0,
-            text: String::new(),
+            pieces: Vec::new(),
+            pieces_bytes: 0,
+            spans: Vec::new(),
             rows: Vec::new(),
+            replays: Vec::new(),
+            digest: OnceLock::new(),
         }
     }
 
     /// Adds an event; its position must be above those it has. Returns false, adding nothing,
-    /// where the buffer could not address its text (4 GiB) or the payload is not UTF-8.
+    /// where its text could not be addressed (4 GiB) or the payload is not UTF-8.
     pub fn push(&mut self, seq: Seq, payload: &[u8], event: &TypedEvent<'_>) -> bool {
         let Ok(payload) = std::str::from_utf8(payload) else { return false };
-        let most = self.text.len() + 3 * payload.len() + 4096;
-        let Ok(start) = u32::try_from(self.text.len()) else { return false };
-        if u32::try_from(most).is_err() {
+        let texts = texts(event);
+        let own = texts.iter().flatten().filter(|text| offset(text, payload).is_none());
+        let bytes = payload.len() + own.map(|text| text.len()).sum::<usize>();
+        let (Ok(_), Ok(spans_at)) = (u32::try_from(bytes), u32::try_from(self.spans.len())) else {
             return false;
+        };
+        let piece = self.piece(bytes);
+        let Some(text) = self.pieces.get_mut(piece) else { return false };
+        let payload_at = text.len();
+        text.push_str(payload);
+        let mut there = 0;
+        for (bit, kept) in texts.iter().enumerate().filter_map(|(bit, t)| Some((bit, (*t)?))) {
+            let start = match offset(kept, payload) {
+                Some(offset) => payload_at + offset,
+                None => {
+                    text.push_str(kept);
+                    text.len() - kept.len()
+                }
+            };
+            there |= 1 << bit;
+            self.spans.push(Span { start: start as u32, length: kept.len() as u32 });
         }
-        self.text.push_str(payload);
-        let length = payload.len() as u32;
-        let texts = texts(event).map(|text| match text {
-            None => NONE,
-            Some(text) => self.keep(text, payload, start),
-        });
+        self.replays.extend(event.replay.map(|replay| (self.rows.len(), replay)));
         self.rows.push(Row {
             seq,
-            payload: Span { start, length },
-            texts,
             timestamp: event.timestamp,
-            original_timestamp: event.original_timestamp,
-            sent_at: event.sent_at,
+            original_timestamp: event.original_timestamp.unwrap_or(ABSENT),
+            sent_at: event.sent_at.unwrap_or(ABSENT),
             received_at: event.received_at,
+            payload: Span { start: payload_at as u32, length: payload.len() as u32 },
+            spans_at,
+            piece: piece as u32,
+            texts: there,
             skewed: event.skewed,
-            replay: event.replay,
         });
+        self.digest.take();
         true
     }
 
-    /// The span of a text: within the payload that was just copied, where it borrows from it.
-    fn keep(&mut self, text: &str, payload: &str, payload_start: u32) -> Span {
-        let length = text.len() as u32;
-        let offset = (text.as_ptr() as usize).wrapping_sub(payload.as_ptr() as usize);
-        if offset <= payload.len() && offset + text.len() <= payload.len() {
-            return Span { start: payload_start + offset as u32, length };
+    /// The piece that so many more bytes fit in; it is not moved by them.
+    fn piece(&mut self, bytes: usize) -> usize {
+        let fits = |piece: &String| piece.capacity() - piece.len() >= bytes;
+        if !self.pieces.last().is_some_and(fits) {
+            let size = (self.pieces_bytes / 4).clamp(PIECE_BYTES.0, PIECE_BYTES.1).max(bytes);
+            let piece = String::with_capacity(size);
+            self.pieces_bytes += piece.capacity();
+            self.pieces.push(piece);
         }
-        let start = self.text.len() as u32;
-        self.text.push_str(text);
-        Span { start, length }
+        self.pieces.len() - 1
     }
 
     /// How many events it has.
@@ -161,39 +219,96 @@ impl Batch {
         self.rows.is_empty()
     }
 
-    /// The memory it takes, about.
+    /// The memory it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.text.len() + self.rows.len() * size_of::<Row>()
+        self.pieces_bytes
+            + self.rows.capacity() * size_of::<Row>()
+            + self.spans.capacity() * size_of::<Span>()
     }
 
     /// The event of a row. Panics where there is no such row, as indexing a slice does.
     #[must_use]
     pub fn event(&self, row: usize) -> TypedEvent<'_> {
+        let replay = self.replays.binary_search_by_key(&row, |(row, _)| *row).ok();
+        let text = |text: Text| self.text_of(row, text).map(Cow::Borrowed);
         let row = &self.rows[row];
-        let text = |index: usize| self.text(row.texts[index]).map(std::borrow::Cow::Borrowed);
         TypedEvent {
-            kind: text(0).unwrap_or_default(),
-            message_id: text(1).unwrap_or_default(),
-            event: text(2),
-            name: text(3),
-            user_id: text(4),
-            anonymous_id: text(5),
-            group_id: text(6),
-            previous_id: text(7),
-            write_key_id: text(8),
-            context: text(9),
-            properties: text(10),
-            traits: text(11),
-            integrations: text(12),
-            extra: text(13),
+            kind: text(Text::Kind).unwrap_or_default(),
+            message_id: text(Text::MessageId).unwrap_or_default(),
+            event: text(Text::Event),
+            name: text(Text::Name),
+            user_id: text(Text::UserId),
+            anonymous_id: text(Text::AnonymousId),
+            group_id: text(Text::GroupId),
+            previous_id: text(Text::PreviousId),
+            write_key_id: text(Text::WriteKeyId),
+            context: text(Text::Context),
+            properties: text(Text::Properties),
+            traits: text(Text::Traits),
+            integrations: text(Text::Integrations),
+            extra: text(Text::Extra),
             timestamp: row.timestamp,
-            original_timestamp: row.original_timestamp,
-            sent_at: row.sent_at,
+            original_timestamp: present(row.original_timestamp),
+            sent_at: present(row.sent_at),
             received_at: row.received_at,
             skewed: row.skewed,
-            replay: row.replay,
+            replay: replay.map(|at| self.replays[at].1),
         }
+    }
+
+    /// One text of a row.
+    fn text_of(&self, row: usize, text: Text) -> Option<&str> {
+        let row = &self.rows[row];
+        let (bit, spans_at) = (1_u16 << text as u16, row.spans_at as usize);
+        let before = (row.texts & (bit - 1)).count_ones() as usize;
+        (row.texts & bit != 0).then(|| self.slice(row, self.spans[spans_at + before]))
+    }
+
+    fn slice(&self, row: &Row, span: Span) -> &str {
+        let start = span.start as usize;
+        &self.pieces[row.piece as usize][start..start + span.length as usize]
+    }
+
+    /// One text of every row, in order.
+    pub(crate) fn texts(&self, text: Text) -> impl ExactSizeIterator<Item = Option<&str>> {
+        (0..self.rows.len()).map(move |row| self.text_of(row, text))
+    }
+
+    /// Whether any row has that text, and the bytes of all of them.
+    pub(crate) fn text_bytes(&self, text: Text) -> (bool, usize) {
+        let there = self.texts(text).flatten();
+        there.fold((false, 0), |(_, bytes), text| (true, bytes + text.len()))
+    }
+
+    /// When each event happened, in order.
+    pub(crate) fn timestamps(&self) -> impl ExactSizeIterator<Item = Option<Micros>> {
+        self.rows.iter().map(|row| Some(row.timestamp))
+    }
+
+    /// When each event happened by its client's clock, in order.
+    pub(crate) fn original_timestamps(&self) -> impl ExactSizeIterator<Item = Option<Micros>> {
+        self.rows.iter().map(|row| present(row.original_timestamp))
+    }
+
+    /// When each event was sent, in order.
+    pub(crate) fn sent(&self) -> impl ExactSizeIterator<Item = Option<Micros>> {
+        self.rows.iter().map(|row| present(row.sent_at))
+    }
+
+    /// When each event was received, in order.
+    pub(crate) fn receipts(&self) -> impl ExactSizeIterator<Item = Option<Micros>> {
+        self.rows.iter().map(|row| Some(row.received_at))
+    }
+
+    /// Which rows were replayed, in order, and from what.
+    pub(crate) fn replays(&self) -> &[(usize, ReplayOrigin)] {
+        &self.replays
+    }
+
+    /// Each event's position, in order.
+    pub(crate) fn positions(&self) -> impl ExactSizeIterator<Item = Seq> {
+        self.rows.iter().map(|row| row.seq)
     }
 
     /// Every event with its position, in order.
@@ -210,12 +325,8 @@ impl Batch {
     /// The payload of a row, as received. Panics where there is no such row.
     #[must_use]
     pub fn payload(&self, row: usize) -> &str {
-        self.text(self.rows[row].payload).unwrap_or_default()
-    }
-
-    fn text(&self, span: Span) -> Option<&str> {
-        let start = span.start as usize;
-        (span.length != u32::MAX).then(|| &self.text[start..start + span.length as usize])
+        let row = &self.rows[row];
+        self.slice(row, row.payload)
     }
 
     /// The first and last position; (0, 0) where it is empty.
@@ -237,24 +348,28 @@ impl Batch {
     /// Its events' positions.
     #[must_use]
     pub fn seqs(&self) -> RoaringTreemap {
-        self.rows.iter().map(|row| row.seq).collect()
+        // They ascend.
+        RoaringTreemap::from_sorted_iter(self.positions())
+            .unwrap_or_else(|_| self.positions().collect())
     }
 
     /// The dead letters that its events come from.
     #[must_use]
     pub fn letters(&self) -> Vec<LetterId> {
-        self.rows.iter().filter_map(|row| row.replay.map(|replay| replay.letter)).collect()
+        self.replays.iter().map(|(_, replay)| replay.letter).collect()
     }
 
     /// Its content's digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        let mut hash = Xxh3::new();
-        for row in 0..self.rows.len() {
-            hash.update(&self.rows[row].seq.to_le_bytes());
-            hash.update(self.payload(row).as_bytes());
-        }
-        hash.digest128()
+        *self.digest.get_or_init(|| {
+            let mut hash = Xxh3::new();
+            for row in 0..self.rows.len() {
+                hash.update(&self.rows[row].seq.to_le_bytes());
+                hash.update(self.payload(row).as_bytes());
+            }
+            hash.digest128()
+        })
     }
 
     /// What is recorded before it is put.
@@ -267,7 +382,7 @@ impl Batch {
             partition: self.partition,
             object,
             seqs: self.seqs(),
-            ids: self.events().map(|(_, event)| key.hash(&event.message_id)).collect(),
+            ids: self.texts(Text::MessageId).map(|id| key.hash(id.unwrap_or_default())).collect(),
             digest: self.digest(),
             received: self.received(),
             ledger_tx: self.ledger_tx,
@@ -280,7 +395,7 @@ impl Batch {
         let mut part = Self::new(id, self.stream.clone(), self.log_uuid, self.partition);
         part.is_undated = self.is_undated;
         for row in (0..self.rows.len()).filter(|&row| keep(row)) {
-            // A part is not larger than the whole, which was addressable.
+            // An event that was addressable in the whole is in a part.
             part.push(self.rows[row].seq, self.payload(row).as_bytes(), &self.event(row));
         }
         part
@@ -293,6 +408,13 @@ pub fn hour(received_at: Micros) -> i64 {
     received_at.div_euclid(HOUR)
 }
 
+/// Where a text lies in the payload, where it borrows from it.
+fn offset(text: &str, payload: &str) -> Option<usize> {
+    let offset = (text.as_ptr() as usize).wrapping_sub(payload.as_ptr() as usize);
+    (offset <= payload.len() && offset + text.len() <= payload.len()).then_some(offset)
+}
+
+/// In the order of [`Text`].
 fn texts<'e>(event: &'e TypedEvent<'_>) -> [Option<&'e str>; TEXTS] {
     [
         Some(&event.kind),

@@ -8,8 +8,8 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Builder, RecordBatch, StringArray,
-    StringBuilder, TimestampMicrosecondBuilder, UInt16Builder, UInt64Builder,
+    ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    StringBuilder, TimestampMicrosecondArray, UInt16Array, UInt64Array, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use base64::Engine;
@@ -24,8 +24,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use roaring::RoaringTreemap;
 
+use super::batch::Text;
 use super::{Batch, Digest, Found};
-use crate::event::{Micros, Seq, TypedEvent};
+use crate::event::{Micros, ReplayOrigin, Seq};
 use crate::sqlite::Checksum;
 
 /// What a lake file says of itself: the batch, its content's digest, its log and its rows, and a
@@ -205,47 +206,61 @@ fn properties(batch: &Batch) -> Result<WriterProperties, ParquetError> {
 
 /// The columns in the schema's order.
 fn columns(batch: &Batch) -> Vec<ArrayRef> {
+    let replayed_at = replays(batch, |replay| replay.replayed_at);
     vec![
-        text(batch, |e| Some(&e.message_id)),
-        text(batch, |e| Some(&e.kind)),
-        text(batch, |e| e.event.as_deref()),
-        text(batch, |e| e.name.as_deref()),
-        text(batch, |e| e.user_id.as_deref()),
-        text(batch, |e| e.anonymous_id.as_deref()),
-        text(batch, |e| e.group_id.as_deref()),
-        text(batch, |e| e.previous_id.as_deref()),
-        time(batch, |e| Some(e.timestamp)),
-        time(batch, |e| e.original_timestamp),
-        time(batch, |e| e.sent_at),
-        time(batch, |e| Some(e.received_at)),
+        text(batch, Text::MessageId),
+        text(batch, Text::Kind),
+        text(batch, Text::Event),
+        text(batch, Text::Name),
+        text(batch, Text::UserId),
+        text(batch, Text::AnonymousId),
+        text(batch, Text::GroupId),
+        text(batch, Text::PreviousId),
+        time(batch.timestamps()),
+        time(batch.original_timestamps()),
+        time(batch.sent()),
+        time(batch.receipts()),
         stream(batch),
-        partition(batch),
-        log_seq(batch),
-        text(batch, |e| e.write_key_id.as_deref()),
-        time(batch, |e| e.replay.map(|r| r.replayed_at)),
-        dead_letter_id(batch),
-        text(batch, |e| e.context.as_deref()),
-        text(batch, |e| e.properties.as_deref()),
-        text(batch, |e| e.traits.as_deref()),
-        text(batch, |e| e.integrations.as_deref()),
-        text(batch, |e| e.extra.as_deref()),
+        Arc::new(UInt16Array::from_value(batch.partition, batch.len())),
+        Arc::new(UInt64Array::from_iter_values(batch.positions())),
+        text(batch, Text::WriteKeyId),
+        time(replayed_at.into_iter()),
+        Arc::new(Int64Array::from(replays(batch, |replay| replay.letter))),
+        text(batch, Text::Context),
+        text(batch, Text::Properties),
+        text(batch, Text::Traits),
+        text(batch, Text::Integrations),
+        text(batch, Text::Extra),
     ]
 }
 
-fn text(batch: &Batch, of: impl for<'e> Fn(&'e TypedEvent<'_>) -> Option<&'e str>) -> ArrayRef {
-    let mut column = StringBuilder::with_capacity(batch.len(), batch.len() * 16);
-    for (_, event) in batch.events() {
-        column.append_option(of(&event));
+fn text(batch: &Batch, text: Text) -> ArrayRef {
+    let (is_there, bytes) = batch.text_bytes(text);
+    let is_required = matches!(text, Text::Kind | Text::MessageId);
+    if !is_there && !is_required {
+        return new_null_array(&DataType::Utf8, batch.len());
+    }
+    let mut column = StringBuilder::with_capacity(batch.len(), bytes);
+    for value in batch.texts(text) {
+        match value.or(is_required.then_some("")) {
+            Some(value) => column.append_value(value),
+            None => column.append_null(),
+        }
     }
     Arc::new(column.finish())
 }
 
-fn time(batch: &Batch, of: impl Fn(&TypedEvent<'_>) -> Option<Micros>) -> ArrayRef {
-    let mut column = TimestampMicrosecondBuilder::with_capacity(batch.len());
-    for (_, event) in batch.events() {
-        column.append_option(of(&event));
+fn time(times: impl Iterator<Item = Option<Micros>>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from_iter(times).with_timezone("UTC"))
+}
+
+/// A value for each row that was replayed, none for any other.
+fn replays(batch: &Batch, of: impl Fn(&ReplayOrigin) -> i64) -> Vec<Option<i64>> {
+    let mut column = vec![None; batch.len()];
+    for (row, replay) in batch.replays() {
+        column[*row] = Some(of(replay));
     }
-    Arc::new(column.finish().with_timezone("UTC"))
+    column
 }
 
 fn stream(batch: &Batch) -> ArrayRef {
@@ -253,26 +268,4 @@ fn stream(batch: &Batch) -> ArrayRef {
     let keys = Int32Array::from(vec![0; batch.len()]);
     // Every key is 0, and there is one value.
     Arc::new(DictionaryArray::new(keys, name))
-}
-
-fn partition(batch: &Batch) -> ArrayRef {
-    let mut column = UInt16Builder::with_capacity(batch.len());
-    column.append_value_n(batch.partition, batch.len());
-    Arc::new(column.finish())
-}
-
-fn log_seq(batch: &Batch) -> ArrayRef {
-    let mut column = UInt64Builder::with_capacity(batch.len());
-    for (seq, _) in batch.events() {
-        column.append_value(seq);
-    }
-    Arc::new(column.finish())
-}
-
-fn dead_letter_id(batch: &Batch) -> ArrayRef {
-    let mut column = Int64Builder::with_capacity(batch.len());
-    for (_, event) in batch.events() {
-        column.append_option(event.replay.map(|r| r.letter));
-    }
-    Arc::new(column.finish())
 }

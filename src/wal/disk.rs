@@ -17,6 +17,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Offsets, lengths and memory that are multiples of this can be written without the system
+/// copying them.
+pub(super) const ALIGNMENT: usize = 4096;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
@@ -147,13 +151,14 @@ impl dyn DiskFile + '_ {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsDisk;
 
-/// What O_DIRECT wants offsets, lengths and memory to be a multiple of.
-const ALIGNMENT: usize = 4096;
-
 #[derive(Debug)]
 struct OsFile {
     file: File,
-    direct: bool,
+    /// The same file past the page cache, where the file system can. What a log writes is not
+    /// read again soon, and mostly never: to copy it into the cache would be in vain.
+    direct: Option<File>,
+    /// Whether it is read past the page cache, too.
+    reads_direct: bool,
 }
 
 impl OsDisk {
@@ -195,19 +200,20 @@ impl Disk for OsDisk {
         match how {
             How::Create => options.write(true).create_new(true),
             How::Write => options.write(true),
-            How::Read => &mut options,
-            How::Direct => {
-                let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
-                match options.custom_flags(direct | nofollow).open(path) {
-                    Ok(file) => return Ok(Box::new(OsFile { file, direct: true })),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-                    Err(error) => return Err(error),
-                }
-                // This file system has no direct reads; the cache was dropped before.
-                options.custom_flags(nofollow)
-            }
+            How::Read | How::Direct => &mut options,
         };
-        Ok(Box::new(OsFile { file: options.open(path)?, direct: false }))
+        let file = options.open(path)?;
+        if how == How::Read {
+            return Ok(Box::new(OsFile { file, direct: None, reads_direct: false }));
+        }
+        let flag = rustix::fs::OFlags::DIRECT.bits() as i32;
+        let direct = match options.create_new(false).custom_flags(flag | nofollow).open(path) {
+            Ok(direct) => Some(direct),
+            // This file system has none of that; before a direct read the cache was dropped.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Box::new(OsFile { file, direct, reads_direct: how == How::Direct }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -229,13 +235,13 @@ impl Disk for OsDisk {
 
 impl OsFile {
     /// Reads the aligned blocks around the range into aligned memory.
-    fn read_direct(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    fn read_direct(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let skip = (offset % ALIGNMENT as u64) as usize;
         let wanted = (skip + bytes.len()).next_multiple_of(ALIGNMENT);
         let mut memory = vec![0; wanted + ALIGNMENT];
         let start = memory.as_ptr().align_offset(ALIGNMENT);
         let blocks = &mut memory[start..start + wanted];
-        let read = self.file.read_at(blocks, offset - skip as u64)?;
+        let read = file.read_at(blocks, offset - skip as u64)?;
         let got = read.saturating_sub(skip).min(bytes.len());
         bytes[..got].copy_from_slice(&blocks[skip..skip + got]);
         Ok(got)
@@ -248,11 +254,19 @@ impl DiskFile for OsFile {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        if self.direct { self.read_direct(bytes, offset) } else { self.file.read_at(bytes, offset) }
+        match &self.direct {
+            Some(direct) if self.reads_direct => Self::read_direct(direct, bytes, offset),
+            _ => self.file.read_at(bytes, offset),
+        }
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.file.write_at(bytes, offset)
+        let is_aligned = (offset as usize | bytes.len()).is_multiple_of(ALIGNMENT)
+            && bytes.as_ptr().align_offset(ALIGNMENT) == 0;
+        match &self.direct {
+            Some(direct) if is_aligned => direct.write_at(bytes, offset),
+            _ => self.file.write_at(bytes, offset),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -17,6 +17,7 @@
 
 pub mod disk;
 mod format;
+mod frame;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod inspect;
@@ -48,6 +49,7 @@ use tokio::sync::oneshot;
 
 use disk::Disk;
 use format::{Previous, SegmentKey};
+use frame::Tail;
 pub use inspect::{DamagedBytes, SegmentFacts, inspect, visit};
 use quarantine::Quarantine;
 pub use quarantine::{Damage, Evidence};
@@ -212,6 +214,7 @@ struct State {
     durable: Seq,
     /// Everything below is stored.
     consumed: Seq,
+    tail: Tail,
     /// Behind the segments that were found at start, records up to there are lost.
     lost_to: Seq,
     closing: bool,
@@ -326,6 +329,7 @@ impl Wal {
                 durable: log.end,
                 consumed: 0,
                 lost_to: log.end,
+                tail: Tail::default(),
                 closing: false,
                 failed: None,
                 on_durable: None,

@@ -1,4 +1,5 @@
-//! Reads durable records in order, from any position, as chunks that borrow the reader's buffer.
+//! Reads durable records in order, from any position, as chunks that borrow the reader's buffer,
+//! or the frame itself where it is still in memory.
 //!
 //! Bytes that are not what was written are read once more past the page cache. What is whole in
 //! them is handed out, the rest is [`Damage`]; either way the reader goes on behind them.
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use super::disk::{DiskFile, How};
 use super::format::{BLOCK, FRAME_HEADER, FRAMES, FrameHeader, FrameType};
+use super::frame::Written;
 use super::quarantine::{Damage, Evidence};
 use super::scan::{self, Salvaged};
 use super::{Extent, Shared, record, segment};
@@ -30,6 +32,8 @@ pub struct Reader {
     /// What was found among damaged bytes.
     found: VecDeque<Found>,
     salvaged: Vec<u8>,
+    /// The frame from the log's memory that was handed out last.
+    near: Option<Arc<Written>>,
 }
 
 struct Open {
@@ -81,6 +85,8 @@ impl<'a> Chunk<'a> {
 }
 
 enum Step {
+    /// The frame is still in memory.
+    Near(Arc<Written>),
     /// A whole frame stands at the buffer's start.
     Frame(FrameHeader),
     /// Something was found among damaged bytes.
@@ -100,6 +106,7 @@ impl Reader {
             start: 0,
             found: VecDeque::new(),
             salvaged: Vec::new(),
+            near: None,
         }
     }
 
@@ -117,7 +124,16 @@ impl Reader {
     /// range, and the reader stands behind it.
     pub fn read(&mut self) -> io::Result<Option<Result<Chunk<'_>, Damage>>> {
         match self.step()? {
-            Step::AtEnd => Ok(None),
+            Step::AtEnd => {
+                self.near = None;
+                Ok(None)
+            }
+            Step::Near(frame) => {
+                let (first_seq, count) = (frame.first_seq, frame.count);
+                self.next = first_seq + Seq::from(count);
+                let body = self.near.insert(frame).body();
+                Ok(Some(Ok(Chunk { first_seq, count, body })))
+            }
             Step::Found(Found::Damage(damage)) => {
                 self.next = damage.to;
                 Ok(Some(Err(damage)))
@@ -142,6 +158,9 @@ impl Reader {
                 if let Some(found) = found.above(self.next) {
                     return Ok(Step::Found(found));
                 }
+            }
+            if let Some(frame) = self.shared.state().tail.take(self.next) {
+                return Ok(Step::Near(frame));
             }
             let extent = match self.extent() {
                 Ok(extent) => extent,

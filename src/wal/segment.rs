@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, DiskFile, How};
+use super::disk::{ALIGNMENT, Disk, DiskFile, How};
 use super::format::{COPY_B, Decoded, FRAMES, HEADER_BYTES, SegmentHeader};
 
 /// Zeros written in one piece.
@@ -93,7 +93,9 @@ pub(super) fn prefill(
 }
 
 fn fill(file: &dyn DiskFile, size: u64) -> io::Result<()> {
-    let zeros = vec![0; ZEROS.min(usize::try_from(size).unwrap_or(ZEROS))];
+    let memory = vec![0; ZEROS.min(usize::try_from(size).unwrap_or(ZEROS)) + ALIGNMENT];
+    let zeros = &memory[memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT)..];
+    let zeros = &zeros[..zeros.len() / ALIGNMENT * ALIGNMENT];
     let mut at = 0;
     while at < size {
         let piece = (size - at).min(zeros.len() as u64) as usize;

@@ -40,6 +40,7 @@ impl State {
     pub(super) fn consume(&mut self, below: Seq) {
         self.consumed = self.consumed.max(below);
         let (now, consumed) = (Instant::now(), self.consumed);
+        self.tail.pass(consumed);
         let unused = self.segments.len().saturating_sub(1);
         for extent in self.segments.iter_mut().take(unused) {
             if extent.end_seq > consumed {

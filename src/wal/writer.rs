@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::disk::{DiskFile, How};
 use super::format::{
-    BLOCK, BODY_BYTES_MAX, FRAME_HEADER, FRAMES, FROM_ZEROS, FrameHeader, FrameType, Previous,
-    RECORDS_MAX, SegmentHeader, SegmentKey, frame_alignment,
+    BLOCK, BODY_BYTES_MAX, FRAMES, FROM_ZEROS, FrameType, Previous, RECORDS_MAX, SegmentHeader,
+    SegmentKey,
 };
+use super::frame::{Frame, Written};
 use super::record;
 use super::segment::{self, Unwritten};
 use super::slots::Slot;
@@ -56,6 +57,8 @@ pub(crate) struct Writer {
     first_seq: Seq,
     next_seq: Seq,
     frame: Frame,
+    /// Frames that are durable and not yet published.
+    written: Vec<Written>,
 }
 
 struct Active {
@@ -70,18 +73,20 @@ struct Active {
     unmarked: bool,
 }
 
-/// A frame that is being put together.
-#[derive(Default)]
-struct Frame {
-    bytes: Vec<u8>,
-    count: u32,
-}
-
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, start: Start) -> Self {
         let Start { previous, generation, opened, next_seq } = start;
-        let (active, first_seq, frame) = (None, next_seq, Frame::default());
-        Self { shared, active, previous, generation, opened, first_seq, next_seq, frame }
+        Self {
+            shared,
+            active: None,
+            previous,
+            generation,
+            opened,
+            first_seq: next_seq,
+            next_seq,
+            frame: Frame::default(),
+            written: Vec::new(),
+        }
     }
 
     /// The position of the next record.
@@ -161,13 +166,16 @@ impl Writer {
     }
 
     fn commit(&mut self, waiting: &[Waiting]) -> Result<(), Unwritten> {
-        self.frame.clear();
+        let mut left = waiting.iter().map(|waiting| waiting.records.bytes().len()).sum();
+        self.frame = Frame::with_room(left);
         for waiting in waiting {
             let mut rest = waiting.records.bytes();
             while let Some((record, more)) = record::split(rest) {
                 if !self.frame.has_room(record.len()) {
                     self.write_data()?;
+                    self.frame = Frame::with_room(left);
                 }
+                left -= record.len();
                 self.frame.push(record);
                 rest = more;
             }
@@ -176,7 +184,7 @@ impl Writer {
     }
 
     fn write_data(&mut self) -> Result<(), Unwritten> {
-        let count = self.frame.count;
+        let (first_seq, count) = (self.next_seq, self.frame.count());
         if count == 0 {
             return Ok(());
         }
@@ -188,7 +196,7 @@ impl Writer {
         }
         self.write_frame(FrameType::Data)?;
         self.shared.stats.records.add(u64::from(count));
-        self.frame.clear();
+        self.written.push(std::mem::take(&mut self.frame).written(first_seq));
         Ok(())
     }
 
@@ -202,7 +210,7 @@ impl Writer {
         if !self.active.as_ref().is_some_and(wanted) {
             return Ok(false);
         }
-        self.frame.clear();
+        self.frame = Frame::with_room(0);
         self.write_frame(kind).map(|()| true)
     }
 
@@ -210,8 +218,8 @@ impl Writer {
     /// puts a whole frame together anew and writes it over whatever part of this one was written.
     fn write_frame(&mut self, kind: FrameType) -> Result<(), Unwritten> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        let crc = self.frame.seal(kind, self.next_seq, active);
-        active.file.write_all_at(&self.frame.bytes, active.offset).map_err(segment::unwritten)?;
+        let crc = self.frame.seal(kind, self.next_seq, active.key, active.previous_crc);
+        active.file.write_all_at(self.frame.bytes(), active.offset).map_err(segment::unwritten)?;
         let started = Instant::now();
         if !(mutant::active(Mutant::AckBeforeSync) && kind == FrameType::Data) {
             active
@@ -226,11 +234,12 @@ impl Writer {
         let stats = &self.shared.stats;
         stats.sync.record(started.elapsed());
         stats.syncs.add(1);
-        stats.written_bytes.add(self.frame.bytes.len() as u64);
-        active.offset += self.frame.bytes.len() as u64;
+        let bytes = self.frame.bytes().len() as u64;
+        stats.written_bytes.add(bytes);
+        active.offset += bytes;
         active.previous_crc = crc;
         active.unmarked = kind == FrameType::Data;
-        self.next_seq += Seq::from(self.frame.count);
+        self.next_seq += Seq::from(self.frame.count());
         Ok(())
     }
 
@@ -271,8 +280,9 @@ impl Writer {
     }
 
     /// Lets readers see what is durable; returns whom to tell.
-    fn publish(&self) -> Option<Arc<dyn Fn() + Send + Sync>> {
+    fn publish(&mut self) -> Option<Arc<dyn Fn() + Send + Sync>> {
         let mut state = self.shared.state();
+        self.written.drain(..).for_each(|frame| state.tail.push(frame));
         if self.next_seq > self.first_seq {
             state.durable = self.next_seq;
         }
@@ -332,54 +342,5 @@ fn count(waiting: &[Waiting]) -> Seq {
 pub(super) fn refuse(waiting: Vec<Waiting>, error: &Arc<io::Error>) {
     for waiting in waiting {
         let _ = waiting.reply.send(Err(AppendError::Failed(Arc::clone(error))));
-    }
-}
-
-impl Frame {
-    fn clear(&mut self) {
-        if self.bytes.capacity() > BODY_BYTES_MAX {
-            self.bytes = Vec::new();
-        }
-        self.bytes.clear();
-        self.bytes.resize(FRAME_HEADER, 0);
-        self.count = 0;
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        self.bytes.len() - FRAME_HEADER + bytes <= BODY_BYTES_MAX && self.count < RECORDS_MAX
-    }
-
-    fn push(&mut self, record: &[u8]) {
-        self.bytes.extend_from_slice(record);
-        self.count += 1;
-    }
-
-    /// Bytes it takes in its file.
-    fn padded(&self) -> u64 {
-        (self.bytes.len() as u64).next_multiple_of(frame_alignment())
-    }
-
-    /// Completes header, CRCs and padding; returns the header's CRC.
-    fn seal(&mut self, kind: FrameType, first_seq: Seq, active: &Active) -> u32 {
-        let mut rest = &mut self.bytes[FRAME_HEADER..];
-        while let Some((record, _)) = record::split(rest) {
-            let length = record.len();
-            let (record, more) = rest.split_at_mut(length);
-            record::seal(record, active.key);
-            rest = more;
-        }
-        let body = &self.bytes[FRAME_HEADER..];
-        let header = FrameHeader {
-            kind,
-            first_seq,
-            count: self.count,
-            body_bytes: body.len() as u32,
-            body_crc: active.key.crc(body),
-            previous_crc: active.previous_crc,
-        };
-        let header = header.encode(active.key);
-        self.bytes[..FRAME_HEADER].copy_from_slice(&header);
-        self.bytes.resize(self.padded() as usize, 0);
-        super::format::le32(&header[FRAME_HEADER - 4..])
     }
 }
