@@ -77,6 +77,7 @@ impl Bench {
         }
         let dir =
             tempfile::Builder::new().prefix("eventkit-bench-").tempdir_in(&parent).map_err(at)?;
+        std::env::set_current_dir(dir.path())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let cancel = Arc::new(AtomicBool::new(false));
         let measured = runtime.block_on(self.measure(&parent, dir.path(), &cancel));

@@ -206,16 +206,19 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it below `dir`, with a data directory of that name; returns when it is ready.
+    /// Starts it below `dir`, this process's current directory, with a data directory of that
+    /// name; returns when it is ready.
     pub async fn start(dir: &Path, name: &str) -> Result<Self, Failure> {
         let data = dir.join(name);
         std::fs::create_dir(&data)?;
         let (config, log) = (data.join("eventkit.toml"), data.join("service.log"));
-        std::fs::write(&config, configuration(&data)?)?;
+        // A socket's path has 107 bytes at most: relative, it is short wherever the directory is.
+        let socket = Path::new(".").join(name).join("admin.sock");
+        std::fs::write(&config, configuration(&data, &socket)?)?;
         let part = ["bench", "--child", "service", "--config"];
         let output = [Stdio::null(), Stdio::from(std::fs::File::create(&log)?)];
         let mut child = Child::start(&part, &[&config], output)?;
-        let client = Client::new(&data.join("admin.sock")).with_timeout(FLUSH_MAX);
+        let client = Client::new(&socket).with_timeout(FLUSH_MAX);
         let end = Instant::now() + START_MAX;
         let snapshot = loop {
             if let Ok(snapshot) = client.snapshot().await {
@@ -265,10 +268,11 @@ impl Service {
 }
 
 /// The configuration: the defaults, below that directory, at ports of the kernel's choice.
-fn configuration(data: &Path) -> Result<String, Failure> {
+fn configuration(data: &Path, socket: &Path) -> Result<String, Failure> {
     let mut table = toml::Table::new();
     let text = |text: &str| toml::Value::String(text.to_owned());
     table.insert("data_dir".to_owned(), text(&data.to_string_lossy()));
+    table.insert("admin_socket".to_owned(), text(&socket.to_string_lossy()));
     table.insert("listen".to_owned(), text("127.0.0.1:0"));
     table.insert("metrics_listen".to_owned(), text("127.0.0.1:0"));
     // What is stored is gone with its directory.
@@ -290,7 +294,7 @@ mod tests {
     #[test]
     fn a_directory_with_any_name_is_configured() {
         let dir = Path::new("/tmp/a \"b\" \\ c");
-        let text = configuration(dir).unwrap();
+        let text = configuration(dir, Path::new("./admin.sock")).unwrap();
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["data_dir"].as_str(), dir.to_str());
         assert_eq!(table["disk"]["allow_any_filesystem"].as_bool(), Some(true));
