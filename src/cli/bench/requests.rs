@@ -1,6 +1,6 @@
 //! What is sent: requests as bytes, made once, and the digits in them that differ each time.
 //!
-//! The event is a track call of 360 bytes, as analytics libraries send it. Every event has a
+//! The event is a track call of 321 bytes, as analytics libraries send it. Every event has a
 //! message id of its own: `m-` and its number in the scenario, in 20 digits.
 
 use std::fmt::Write as _;
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_event_is_as_long_as_the_documentation_says() {
-        assert_eq!(single(TIME).requests[0].body(123_456).len(), 360);
+        assert_eq!(single(TIME).requests[0].body(123_456).len(), 321);
     }
 
     #[test]

@@ -26,9 +26,11 @@ const SERVICES: u32 = 6;
 /// Connections at half load: there are more clients than a server can serve at once, and none
 /// waits for another's answer.
 const CLIENTS: usize = 256;
-/// What a service acknowledges in batches it needs twice as long to store: a scenario of batches
-/// sends for this part of its time.
+/// What a service acknowledges in batches, and what it rejects, it needs twice as long to store:
+/// such a scenario sends for this part of its time.
 const SENDING: u32 = 2;
+/// The service is looked at without traffic for at least so long: it does something once a second.
+const IDLE_MIN: Duration = Duration::from_secs(2);
 /// How long the service's counters may take to be there: a snapshot is a second old.
 const COUNTERS_MAX: Duration = Duration::from_secs(5);
 
@@ -42,7 +44,7 @@ mod weight {
     pub const SCENARIO: u32 = 12;
     pub const SCENARIOS: u32 = 5;
     pub const HALF_LOAD: u32 = 10;
-    pub const IDLE: u32 = 6;
+    pub const IDLE: u32 = 10;
     pub const ALL: u32 = 2 * SYNCS
         + AXUM_SINGLE
         + AXUM_BATCHES
@@ -173,7 +175,7 @@ impl Steps {
         self.schedule.service();
         let service = Service::start(&self.dir, scenario.name).await?;
         let mut time = self.schedule.step(weight::SCENARIO);
-        if scenario.requests.iter().any(|request| request.events > 1) {
+        if scenario.requests.iter().any(|request| request.events > 1 || request.bad_events > 0) {
             time /= SENDING;
         }
         let load = Load { target: service.listen, connections: CONNECTIONS, time, pace: None };
@@ -218,7 +220,7 @@ impl Steps {
             faults: outcome.faults,
         };
         self.tell("idle");
-        let time = self.schedule.step(weight::IDLE);
+        let time = self.schedule.step(weight::IDLE).max(IDLE_MIN);
         Ok((half_load, idle(&service.child, time).await?))
     }
 
