@@ -13,6 +13,8 @@ pub mod outline;
 pub mod time;
 /// What a process takes from its surroundings: the time that passes, identities, chance.
 mod ambient;
+/// Which thread goes first where there are more than cores.
+mod priority;
 /// Faults that tests put in; a build without tests has none.
 mod mutant;
 /// Raw settings from file, environment and options become final types, once.

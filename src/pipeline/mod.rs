@@ -40,6 +40,7 @@ use crate::event::StreamName;
 use crate::ingest::{self, Edge};
 use crate::ledger::Ledger;
 use crate::load::Budget;
+use crate::priority;
 use crate::queue::{Hooks, Wake};
 use crate::quota::{self, Disk, Quotas, TooSmall};
 use crate::space::{self, Space};
@@ -176,7 +177,7 @@ impl Service {
             store: Arc::clone(&store),
             hooks: hooks.clone(),
             workers: Arc::clone(&workers),
-            runtime: Handle::current(),
+            runtime: store_runtime()?,
             started,
         };
         let streams =
@@ -406,6 +407,22 @@ fn report_gone(config: &Config) {
     if let Err(error) = Reports::open(&config.data_dir.join("quarantine")).add(report) {
         tracing::error!(%error, "the report can't be kept");
     }
+}
+
+/// Where batches are encoded and stored: threads that stand back when there is more to do than
+/// cores.
+fn store_runtime() -> Result<Handle, StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("store")
+        .on_thread_start(priority::of_a_store)
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::File { path: "threads for the store".into(), source })?;
+    let handle = runtime.handle().clone();
+    // It ends with the process: a worker that is about to end may still be asking it.
+    std::mem::forget(runtime);
+    Ok(handle)
 }
 
 /// Opening databases checks every row of them: off the runtime's threads.
