@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::HttpBody;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
@@ -90,11 +90,14 @@ impl Drop for Reservation {
 /// # Errors
 /// [`Refusal::TooLarge`], at once where the length is announced; [`Refusal::TooSlow`];
 /// [`Refusal::BrokenBody`] where the client went away; [`Refusal::Overloaded`].
-pub(super) async fn read(
-    mut body: Body,
+pub(super) async fn read<B>(
+    mut body: B,
     bytes_max: usize,
     reservation: &mut Reservation,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, Refusal>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     let too_large = || Refusal::TooLarge { what: "the body", max: bytes_max };
     let announced = body.size_hint().lower();
     if announced > bytes_max as u64 {
@@ -132,6 +135,7 @@ pub(super) async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
 
     #[test]
     fn what_is_reserved_is_given_back_once() {

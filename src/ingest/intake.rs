@@ -7,19 +7,20 @@
 //! at a time as there are cores, so that they don't hold up the small.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::body::HttpBody;
+use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 
 use super::Edge;
 use super::auth;
 use super::body::{self, Reservation};
 use super::encoding::Encoding;
+use super::lane;
 use super::respond::Refusal;
 use super::routes::Intake;
-use super::serve::Source;
 use super::sort::{self, Facts, Lot};
 use super::split::Form;
 use crate::errors::NewLetter;
@@ -39,11 +40,15 @@ type Refused = (Refusal, Option<Box<NewLetter>>);
 ///
 /// # Errors
 /// The answer to give instead.
-pub(super) async fn take(
+pub(super) async fn take<B>(
     edge: &Arc<Edge>,
     intake: Intake,
-    request: Request,
-) -> Result<(), Refusal> {
+    source: Option<IpAddr>,
+    request: Request<B>,
+) -> Result<(), Refusal>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     if edge.is_draining() {
         return Err(Refusal::Stopping);
     }
@@ -57,7 +62,7 @@ pub(super) async fn take(
         intake,
         path: head.uri.path().to_owned(),
         received_at: edge.clock.now(),
-        source: head.extensions.get::<Source>().map(|source| source.0),
+        source,
         key: auth::key_id(&head.headers, &head.uri),
     };
     let mut reservation = Reservation::new(&edge.budget);
@@ -163,7 +168,7 @@ async fn deliver(edge: &Edge, lots: Vec<Lot>) -> Result<(), Refusal> {
         let appending = if lot.records.is_empty() {
             None
         } else {
-            let appended = stream.wal.append(lot.records);
+            let appended = stream.wal.append_for(lot.records, lane::answers());
             Some(appended.map_err(|error| refused(&stream, &error))?)
         };
         // Counted here and not after the sync: a client that goes away takes nothing back.

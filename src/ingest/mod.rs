@@ -26,12 +26,14 @@
 
 mod auth;
 mod body;
+mod cors;
 mod encoding;
 mod fault;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod intake;
 mod item;
+mod lane;
 mod merge;
 mod respond;
 mod routes;
@@ -40,23 +42,21 @@ mod serve;
 mod sort;
 mod split;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, Method, Response, StatusCode, header};
+use axum::body::HttpBody;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tower_http::cors::{Any, CorsLayer};
 
 pub use auth::KeyId;
 pub use body::IN_FLIGHT_BYTES_MAX;
 pub use fault::Fault;
 pub use respond::Refusal;
-pub use serve::{Source, serve};
+pub use serve::serve;
 pub use split::ITEMS_MAX;
 
 use crate::config::IngestConfig;
@@ -66,7 +66,7 @@ use crate::stats::EdgeStats;
 use crate::streams::Streams;
 use crate::time::Clock;
 use body::Budget;
-use respond::json;
+use respond::{Answer, json};
 use routes::Route;
 
 /// Whether the service can take events.
@@ -156,26 +156,16 @@ impl Edge {
     }
 }
 
-/// The edge as a service, CORS included.
-pub fn router(edge: Arc<Edge>) -> Router {
-    let names = ["anonymousid", "x-requested-with", "*"].map(HeaderName::from_static);
-    // `*` does not stand for `authorization`, by the Fetch standard.
-    let allowed = [header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING];
-    let cors = CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::OPTIONS])
-        .allow_headers(allowed.into_iter().chain(names).collect::<Vec<_>>())
-        .expose_headers([header::RETRY_AFTER])
-        .max_age(Duration::from_secs(24 * 60 * 60));
-    Router::new().fallback(answer).with_state(edge).layer(cors)
-}
-
 /// One function answers everything, so that nothing is answered and not counted.
-async fn answer(State(edge): State<Arc<Edge>>, request: Request) -> Response<Body> {
-    let response = match dispatch(&edge, request).await {
+async fn answer<B>(edge: &Arc<Edge>, source: Option<IpAddr>, request: Request<B>) -> Answer
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let mut response = match dispatch(edge, source, request).await {
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     };
+    cors::permit(response.headers_mut());
     edge.stats.requests.add(1);
     let status = response.status();
     if status.is_client_error() {
@@ -186,7 +176,17 @@ async fn answer(State(edge): State<Arc<Edge>>, request: Request) -> Response<Bod
     response
 }
 
-async fn dispatch(edge: &Arc<Edge>, request: Request) -> Result<Response<Body>, Refusal> {
+async fn dispatch<B>(
+    edge: &Arc<Edge>,
+    source: Option<IpAddr>,
+    request: Request<B>,
+) -> Result<Answer, Refusal>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    if *request.method() == Method::OPTIONS {
+        return Ok(cors::preflight());
+    }
     let route = Route::of(request.uri().path())?.ok_or(Refusal::NotFound)?;
     let (method, takes) = (request.method(), route.method());
     if *method != takes && !(takes == Method::GET && *method == Method::HEAD) {
@@ -195,7 +195,7 @@ async fn dispatch(edge: &Arc<Edge>, request: Request) -> Result<Response<Body>, 
     Ok(match route {
         Route::Intake(intake) => {
             let collect = matches!(intake, routes::Intake::Collect(_));
-            intake::take(edge, intake, request).await?;
+            intake::take(edge, intake, source, request).await?;
             if collect {
                 json(StatusCode::ACCEPTED, r#"{"status":"accepted"}"#)
             } else {
@@ -203,13 +203,13 @@ async fn dispatch(edge: &Arc<Edge>, request: Request) -> Result<Response<Body>, 
             }
         }
         Route::SdkMetrics => json(StatusCode::OK, r#"{"success":true}"#),
-        Route::Settings { write_key } => settings(write_key, &request),
+        Route::Settings { write_key } => settings(write_key, request.headers()),
         Route::Health => json(StatusCode::OK, r#"{"status":"ok"}"#),
         Route::Ready => ready(edge),
     })
 }
 
-fn ready(edge: &Edge) -> Response<Body> {
+fn ready(edge: &Edge) -> Answer {
     let mut readiness = (edge.readiness)();
     if edge.is_draining() {
         let (name, detail) = ("intake".to_owned(), "the service is stopping".to_owned());
@@ -225,9 +225,9 @@ fn ready(edge: &Edge) -> Response<Body> {
 }
 
 /// analytics.js sends events only if the settings name "Segment.io", and to its `apiHost`: here.
-fn settings(write_key: &str, request: &Request) -> Response<Body> {
+fn settings(write_key: &str, headers: &HeaderMap) -> Answer {
     let mut segment = serde_json::json!({"apiKey": write_key});
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     if let Some(host) = host {
         segment["apiHost"] = format!("{host}/v1").into();
     }

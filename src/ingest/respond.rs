@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
-use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::Full;
 use serde::Serialize;
 
 use super::fault::Fault;
@@ -76,8 +77,11 @@ const RETRY_UNAVAILABLE: &str = "5";
 /// Seconds until a full disk may have room again: somebody or something has to make it.
 const RETRY_DISK_FULL: &str = "30";
 
+/// What a client is told.
+pub(super) type Answer = Response<Full<Bytes>>;
+
 #[derive(Serialize)]
-struct Answer<'a> {
+struct Explanation<'a> {
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,20 +150,19 @@ impl Refusal {
     }
 
     /// The answer.
-    #[must_use]
-    pub fn response(&self) -> Response<Body> {
+    pub(super) fn response(&self) -> Answer {
         let (status, code) = self.status();
         let place = match self {
             Self::InvalidJson(fault) => Some((fault.line, fault.column)),
             _ => None,
         };
-        let answer = Answer {
+        let explanation = Explanation {
             code,
             message: &self.to_string(),
             line: place.map(|place| place.0),
             column: place.map(|place| place.1),
         };
-        let mut response = json(status, serde_json::to_string(&answer).unwrap_or_default());
+        let mut response = json(status, serde_json::to_string(&explanation).unwrap_or_default());
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
@@ -176,8 +179,8 @@ impl Refusal {
 }
 
 /// An answer with a JSON body.
-pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
-    let mut response = Response::new(body.into());
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);

@@ -1,6 +1,6 @@
 //! The listener: HTTP/1.1 connections, counted and limited, until told to stop.
 //!
-//! In: a bound listener and a router. Out: `Ok` once it was told to stop and every request in
+//! In: a bound listener and an edge. Out: `Ok` once it was told to stop and every request in
 //! flight is answered. A connection that can't be accepted (no descriptors left) is tried again a
 //! second later, while those that are open go on; a connection's own failure is its client's
 //! affair and is not reported.
@@ -8,21 +8,20 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use super::lane::Lanes;
+use super::{Edge, answer};
 use crate::stats::{Count, EdgeStats};
 
 /// A new connection must say something within this time.
@@ -35,25 +34,22 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
-/// The client's address, as an extension of each request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source(pub IpAddr);
-
 /// Serves connections, at most `connections_max` at a time (those above wait to be accepted),
 /// until `shutdown` is ready; then accepts no more and waits for the requests in flight. How long
-/// that may take is the caller's to limit. `stats.connections` is kept.
+/// that may take is the caller's to limit. The count of connections is kept.
 ///
 /// # Errors
-/// None at present: what accepting fails with is waited out.
+/// What the system said about the threads that connections live on; what accepting fails with is
+/// waited out.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    edge: Arc<Edge>,
     connections_max: usize,
-    stats: Arc<EdgeStats>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let connections_max = u32::try_from(connections_max.clamp(1, 1 << 20)).unwrap_or(1 << 20);
     let slots = Arc::new(Semaphore::new(connections_max as usize));
+    let lanes = Lanes::open()?;
     let (stopping, told) = watch::channel(false);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -68,10 +64,14 @@ pub async fn serve(
             accepted = accept(&listener, &slots) => accepted,
         };
         let Some((stream, peer, slot)) = accepted else { continue };
-        let open = Open::new(&stats);
-        let connection = connection(http.clone(), stream, peer, router.clone(), told.clone());
-        tokio::spawn(async move {
-            connection.await;
+        // It is registered anew where it will live.
+        let Ok(stream) = stream.into_std() else { continue };
+        let open = Open::new(&edge.stats);
+        let (http, edge, told) = (http.clone(), Arc::clone(&edge), told.clone());
+        lanes.spawn(async move {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                connection(http, stream, peer, &edge, told).await;
+            }
             drop((open, slot));
         });
     }
@@ -110,7 +110,7 @@ async fn connection(
     http: http1::Builder,
     stream: TcpStream,
     peer: SocketAddr,
-    router: Router,
+    edge: &Arc<Edge>,
     mut told: watch::Receiver<bool>,
 ) {
     // Without it an answer may wait for the client's delayed acknowledgement; if it can't be
@@ -123,14 +123,9 @@ async fn connection(
         },
         _ = told.wait_for(|stop| *stop) => return,
     }
-    let source = Source(peer.ip().to_canonical());
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(source);
-        let router = TowerToHyperService::new(router.clone());
-        async move {
-            let answer = router.call(request.map(Body::new)).await;
-            answer.map_err(|never: Infallible| never)
-        }
+    let source = Some(peer.ip().to_canonical());
+    let service = service_fn(|request: hyper::Request<Incoming>| async move {
+        Ok::<_, Infallible>(answer(edge, source, request).await)
     });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     tokio::select! {

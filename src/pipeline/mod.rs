@@ -272,9 +272,8 @@ impl Service {
         let (stop, stopped) = oneshot::channel::<()>();
         let mut serving = tokio::spawn(ingest::serve(
             events,
-            ingest::router(Arc::clone(&self.edge)),
+            Arc::clone(&self.edge),
             self.config.ingest.connections_max,
-            Arc::clone(&self.edge_stats),
             async { drop(stopped.await) },
         ));
         tokio::select! {

@@ -14,7 +14,7 @@ use super::recall::Recall;
 use crate::adapt::Adapter;
 use crate::ambient;
 use crate::damage::Reports;
-use crate::dedupe::{Dedupe, Memory};
+use crate::dedupe::{Dedupe, IdKey, Memory};
 use crate::errors::{ErrorStore, Status};
 use crate::event::LetterId;
 use crate::ledger::{Commit, Ledger, Progress, Step};
@@ -144,11 +144,8 @@ impl Worker {
         if let Err(error) = self.stream.wal.reclaim(from) {
             tracing::warn!(stream = %self.stream.name, %error, "can't reclaim the log");
         }
-        let mut dedupe = Dedupe::new(id_key, self.window, Arc::clone(&self.memory));
-        let ids = self.insist("read the ledger", |w| {
-            w.ledger.ids(&w.stream.name, w.window, w.memory.ids_max())
-        })?;
-        dedupe.remember(ids, ambient::now());
+        let now = ambient::now();
+        let dedupe = self.remembered(id_key, now)?;
         Ok(Running {
             dedupe,
             id_key,
@@ -165,13 +162,23 @@ impl Worker {
             cursor_at_start: cursor,
             head_at_start: head,
             flushes: Vec::new(),
-            read_at: ambient::now(),
             saved_cursor: next_seq.unwrap_or(0),
-            saved_at: ambient::now(),
-            forgot_at: ambient::now(),
+            read_at: now,
+            saved_at: now,
+            forgot_at: now,
             head_at_tidy: head,
             worker: self,
         })
+    }
+
+    /// The message ids that earlier processes stored, within the window.
+    fn remembered(&mut self, id_key: IdKey, now: Instant) -> Result<Dedupe, Ended> {
+        let mut dedupe = Dedupe::new(id_key, self.window, Arc::clone(&self.memory));
+        let ids = self.insist("read the ledger", |w| {
+            w.ledger.ids(&w.stream.name, w.window, w.memory.ids_max())
+        })?;
+        dedupe.remember(ids, now);
+        Ok(dedupe)
     }
 
     /// Finishes the plans that an earlier process left, or has them filled again.

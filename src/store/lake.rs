@@ -17,6 +17,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use tokio::sync::Semaphore;
+
 use super::listing::Name;
 use super::parquet::{encode, read_facts, read_message_ids};
 
@@ -34,6 +36,8 @@ pub struct Lake {
     objects: OnceLock<LocalFileSystem>,
     root: PathBuf,
     prefix: String,
+    /// Turns for encoding, which is the processor's: more than one a core would only hold memory.
+    encoders: Semaphore,
 }
 
 impl Lake {
@@ -41,7 +45,9 @@ impl Lake {
     #[must_use]
     pub fn local(root: &Path, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/').to_owned();
-        Self { objects: OnceLock::new(), root: root.to_owned(), prefix }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let encoders = Semaphore::new(cores);
+        Self { objects: OnceLock::new(), root: root.to_owned(), prefix, encoders }
     }
 
     fn objects(&self) -> Result<&LocalFileSystem, StoreError> {
@@ -185,7 +191,11 @@ impl EventStore for Lake {
 
     async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
         let shared = Arc::clone(batch);
-        let file = match tokio::task::spawn_blocking(move || encode(&shared)).await {
+        // The semaphore is never closed; without a turn there is only more memory in use.
+        let turn = self.encoders.acquire().await;
+        let encoded = tokio::task::spawn_blocking(move || encode(&shared)).await;
+        drop(turn);
+        let file = match encoded {
             Ok(Ok(file)) => Bytes::from(file),
             Ok(Err(error)) => return Err(StoreError::Refused(error.to_string())),
             Err(error) => return Err(unavailable("encoder", &error)),

@@ -15,6 +15,7 @@
 //! records are lost with them. Whoever consumes the log keeps its own cursor (`ledger`); the log
 //! only learns what is stored and may be used again.
 
+mod answers;
 pub mod disk;
 mod format;
 mod frame;
@@ -30,6 +31,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod slots;
+mod stats;
 mod sync;
 mod writer;
 #[cfg(test)]
@@ -47,6 +49,8 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use answers::Reply;
+pub use answers::{AnswerBox, Answers};
 use disk::Disk;
 use format::{Previous, SegmentKey};
 use frame::Tail;
@@ -57,6 +61,7 @@ pub use reader::{Chunk, Reader};
 pub use record::{PAYLOAD_BYTES_MAX, Records};
 pub use recovery::Recovered;
 use slots::Spare;
+pub use stats::WalStats;
 use sync::{Condvar, Mutex, MutexGuard, thread};
 #[cfg_attr(not(test), expect(unused_imports, reason = "only tests give a writer its turns"))]
 pub(crate) use writer::Turn;
@@ -64,7 +69,6 @@ pub(crate) use writer::Writer;
 
 use crate::config::WalConfig;
 use crate::event::Seq;
-use crate::stats::{Count, Durations};
 
 /// Proof that records are on stable storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,19 +168,6 @@ impl Future for Appending {
     }
 }
 
-/// Counters of one log.
-#[derive(Debug, Default)]
-pub struct WalStats {
-    /// Syncs.
-    pub syncs: Count,
-    /// How long they took.
-    pub sync: Durations,
-    /// Records made durable.
-    pub records: Count,
-    /// Bytes written.
-    pub written_bytes: Count,
-}
-
 /// A handle to one stream's log.
 #[derive(Clone)]
 pub struct Wal(Arc<Shared>);
@@ -226,7 +217,8 @@ struct State {
 
 struct Waiting {
     records: Records,
-    reply: oneshot::Sender<Result<Durable, AppendError>>,
+    reply: Reply,
+    answers: Option<Answers>,
 }
 
 /// What a segment holds and how many of its bytes are durable.
@@ -347,6 +339,18 @@ impl Wal {
     /// # Errors
     /// Refuses at once where log or queue are full, the log has failed, or it is closed.
     pub fn append(&self, records: Records) -> Result<Appending, AppendError> {
+        self.append_for(records, None)
+    }
+
+    /// The same; where they become durable, the answer takes the way of those others.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_for(
+        &self,
+        records: Records,
+        answers: Option<Answers>,
+    ) -> Result<Appending, AppendError> {
         let bytes = records.bytes().len();
         let (reply, answer) = oneshot::channel();
         let mut state = self.0.state();
@@ -368,7 +372,7 @@ impl Wal {
         }
         state.queue_bytes += bytes;
         let was_empty = state.queue.is_empty();
-        state.queue.push_back(Waiting { records, reply });
+        state.queue.push_back(Waiting { records, reply, answers });
         drop(state);
         if was_empty {
             self.0.work.notify_one();

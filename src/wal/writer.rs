@@ -8,6 +8,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::answers::Post;
 use super::disk::{DiskFile, How};
 use super::format::{
     BLOCK, BODY_BYTES_MAX, FRAMES, FROM_ZEROS, FrameType, Previous, RECORDS_MAX, SegmentHeader,
@@ -296,12 +297,13 @@ impl Writer {
     fn answer(&mut self, waiting: Vec<Waiting>) -> Turn {
         let mut first_seq = self.next_seq - count(&waiting);
         let on_durable = self.publish();
-        for waiting in waiting {
-            let count = waiting.records.count();
-            // The request may have gone away; its records are durable all the same.
-            let _ = waiting.reply.send(Ok(Durable { first_seq, count }));
+        let mut post = Post::default();
+        for Waiting { records, reply, answers } in waiting {
+            let count = records.count();
+            post.add(answers, reply, Durable { first_seq, count });
             first_seq += Seq::from(count);
         }
+        post.send();
         if let Some(call) = on_durable {
             call();
         }

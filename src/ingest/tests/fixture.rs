@@ -4,20 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::service::Service as _;
-use hyper_util::service::TowerToHyperService;
 
 use crate::config::{Config, Sources, load};
 use crate::errors::{ErrorStore, Letter, LetterFilter};
 use crate::event::{Receipt, StreamName};
-use crate::ingest::{Dependency, Edge, Readiness, router};
+use crate::ingest::{Dependency, Edge, Readiness, answer};
 use crate::quota::Quotas;
 use crate::space::Space;
 use crate::stats::EdgeStats;
@@ -28,7 +25,6 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 
 pub struct Fixture {
     pub edge: Arc<Edge>,
-    pub router: Router,
     pub streams: Streams,
     pub stats: Arc<EdgeStats>,
     pub ready: Arc<AtomicBool>,
@@ -103,12 +99,11 @@ impl Fixture {
             readiness,
         );
         let edge = Arc::new(edge);
-        let router = router(Arc::clone(&edge));
-        Self { edge, router, streams, stats, ready, errors, space, _dir: dir }
+        Self { edge, streams, stats, ready, errors, space, _dir: dir }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let answer = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
+        let answer = answer(&self.edge, None, request).await;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();

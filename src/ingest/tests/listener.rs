@@ -29,9 +29,8 @@ async fn serving(connections_max: usize) -> Serving {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let (router, stats) = (edge.router.clone(), Arc::clone(&edge.stats));
     let shutdown = async { drop(stopped.await) };
-    let server = tokio::spawn(serve(listener, router, connections_max, stats, shutdown));
+    let server = tokio::spawn(serve(listener, Arc::clone(&edge.edge), connections_max, shutdown));
     Serving { edge, address, stop, server }
 }
 
