@@ -21,22 +21,11 @@ pub struct Demo {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
     /// End after this long, such as 60s, 5m
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
     time: Option<Duration>,
     /// Keep the directory with its lake
     #[arg(long)]
     keep: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
-    units
-        .into_iter()
-        .find_map(|(unit, ms)| {
-            let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
-            Some(Duration::from_millis(count.checked_mul(ms)?))
-        })
-        .ok_or_else(|| format!("{text:?} is not a duration such as 60s"))
 }
 
 /// A lake that now and then stalls, as a store in another building does.

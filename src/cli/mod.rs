@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the answer is no, 64 usage, 74 I/O, 75 data directory in use, 78
 //! configuration or format.
 
+mod bench;
 mod config;
 #[cfg(feature = "console")]
 mod console;
@@ -84,6 +85,8 @@ enum Command {
     Check(print::Form),
     /// Show every setting, its value and where it comes from
     Config(config::Show),
+    /// Measure how fast the service is on this machine
+    Bench(bench::Bench),
     /// Print a shell's completions
     Completions {
         /// Which shell
@@ -92,6 +95,7 @@ enum Command {
 }
 
 /// A command's failure: what to say, and the exit code.
+#[derive(Debug)]
 struct Failure {
     message: String,
     code: u8,
@@ -161,6 +165,7 @@ impl Cli {
             Command::Wal(wal) => wal.run(&options),
             Command::Check(form) => config::check(&options, &form),
             Command::Config(show) => show.run(&options),
+            Command::Bench(bench) => bench.run(&options),
             Command::Completions { shell } => {
                 let mut command = Cli::command();
                 clap_complete::generate(shell, &mut command, "eventkit", &mut std::io::stdout());
@@ -219,4 +224,16 @@ impl Options {
 /// Runs a command's calls to the service.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// A length of time on the command line.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+    units
+        .into_iter()
+        .find_map(|(unit, ms)| {
+            let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            Some(std::time::Duration::from_millis(count.checked_mul(ms)?))
+        })
+        .ok_or_else(|| format!("{text:?} is not a duration such as 60s"))
 }

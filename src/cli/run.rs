@@ -4,7 +4,7 @@ use super::service::{self, Stop};
 use super::{Done, Options, log};
 
 /// Run the service
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Run {
     /// Show the console in this terminal; the log goes to DIR/eventkit.log
     #[cfg(feature = "console")]

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::HttpBody;
-use axum::http::{HeaderMap, Request, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 
 use super::Edge;
@@ -44,7 +45,8 @@ pub(super) async fn take<B>(
     edge: &Arc<Edge>,
     intake: Intake,
     source: Option<IpAddr>,
-    request: Request<B>,
+    head: &Parts,
+    body: B,
 ) -> Result<(), Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -55,7 +57,6 @@ where
     if !edge.space.takes_events() {
         return Err(Refusal::DiskFull);
     }
-    let (head, body) = request.into_parts();
     let encoding = Encoding::of(&head.headers)?;
     let facts = Facts {
         form: if says_lines(&head.headers) { Form::Lines } else { intake.form() },
@@ -71,7 +72,8 @@ where
     let sorted = if bytes_max <= LARGE_BYTES {
         work(edge, &wire, encoding, &facts, &mut reservation)
     } else {
-        work_apart(edge, wire, encoding, facts, &mut reservation).await
+        // Boxed, since few need its room.
+        Box::pin(work_apart(edge, wire, encoding, facts, &mut reservation)).await
     };
     match sorted {
         Ok(lots) => deliver(edge, lots).await,
@@ -80,7 +82,7 @@ where
                 edge.stats.malformed.add(1);
                 // A courtesy to the operator: the answer is the same without it, and the error
                 // store's own state shows that it fails.
-                let _ = edge.errors.put_malformed(*letter).await;
+                let _ = Box::pin(edge.errors.put_malformed(*letter)).await;
             }
             Err(refusal)
         }
@@ -179,7 +181,7 @@ async fn deliver(edge: &Edge, lots: Vec<Lot>) -> Result<(), Refusal> {
     if !letters.is_empty() {
         // The error store says itself what fails; its message names files.
         let failed = |_| Refusal::LogUnavailable("the error store can't be written".into());
-        edge.errors.put(letters).await.map_err(failed)?;
+        Box::pin(edge.errors.put(letters)).await.map_err(failed)?;
     }
     for (stream, count, bytes, dead, appending) in sent {
         stream.stats.received_events.add(dead);

@@ -47,6 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use axum::body::HttpBody;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use serde::Serialize;
@@ -161,7 +162,9 @@ async fn answer<B>(edge: &Arc<Edge>, source: Option<IpAddr>, request: Request<B>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let mut response = match dispatch(edge, source, request).await {
+    // The head stays where it is: what is handed on by value is copied, at each step.
+    let (head, body) = request.into_parts();
+    let mut response = match dispatch(edge, source, &head, body).await {
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     };
@@ -179,23 +182,24 @@ where
 async fn dispatch<B>(
     edge: &Arc<Edge>,
     source: Option<IpAddr>,
-    request: Request<B>,
+    head: &Parts,
+    body: B,
 ) -> Result<Answer, Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    if *request.method() == Method::OPTIONS {
+    if head.method == Method::OPTIONS {
         return Ok(cors::preflight());
     }
-    let route = Route::of(request.uri().path())?.ok_or(Refusal::NotFound)?;
-    let (method, takes) = (request.method(), route.method());
+    let route = Route::of(head.uri.path())?.ok_or(Refusal::NotFound)?;
+    let (method, takes) = (&head.method, route.method());
     if *method != takes && !(takes == Method::GET && *method == Method::HEAD) {
         return Err(Refusal::WrongMethod(takes));
     }
     Ok(match route {
         Route::Intake(intake) => {
             let collect = matches!(intake, routes::Intake::Collect(_));
-            intake::take(edge, intake, source, request).await?;
+            intake::take(edge, intake, source, head, body).await?;
             if collect {
                 json(StatusCode::ACCEPTED, r#"{"status":"accepted"}"#)
             } else {
@@ -203,7 +207,7 @@ where
             }
         }
         Route::SdkMetrics => json(StatusCode::OK, r#"{"success":true}"#),
-        Route::Settings { write_key } => settings(write_key, request.headers()),
+        Route::Settings { write_key } => settings(write_key, &head.headers),
         Route::Health => json(StatusCode::OK, r#"{"status":"ok"}"#),
         Route::Ready => ready(edge),
     })

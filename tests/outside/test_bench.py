@@ -1,0 +1,152 @@
+"""What `bench` prints adds up, and it leaves nothing behind. How fast it was is nobody's claim."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service import BINARY, clean_environment, until
+
+SCENARIOS = ["single", "batches", "mixed", "hot_user", "bad_events"]
+BATCHED = ("batches", "hot_user")
+
+
+@pytest.fixture
+def device(tmp_path):
+    """Where a bench makes its directory: deeper than a socket's path can be."""
+    device = tmp_path / ("device" * 20)
+    device.mkdir()
+    return device
+
+
+def start(device, *arguments, **more):
+    """A bench on that device, under way; its environment would configure a service."""
+    elsewhere = {"EVENTKIT_DATA_DIR": str(device.parent / "not-mine"), "EVENTKIT_LISTEN": "0:1"}
+    return subprocess.Popen(
+        [BINARY, "bench", "--dir", device, *arguments], stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment() | elsewhere, **more)
+
+
+def children(device):
+    """Processes that were started for a directory on that device."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has just ended
+        if b"--child" in arguments and str(device).encode() in b" ".join(arguments):
+            found[int(process.name)] = b" ".join(arguments).decode()
+    return found
+
+
+def accounted(events):
+    assert events["acknowledged"] == events["received"] > 0, events
+    assert events["stored"] == events["rows"], events
+    assert events["stored"] + events["dead_letters"] == events["received"], events
+    assert events["dead_letters"] == events["open_letters"] == events["bad_acknowledged"], events
+    assert events["doubled"] == events["unknown"] == events["duplicates"] == 0, events
+
+
+def agrees(told, of, to):
+    assert of > 0 and to > 0 and math.isclose(told, of / to, rel_tol=1e-9), (told, of, to)
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    """One run for all who read it: with a configuration lying around, where it is started."""
+    home = tmp_path_factory.mktemp("bench")
+    device = home / "device"
+    device.mkdir()
+    (home / "eventkit.toml").write_text('data_dir = "./not-mine"\n')
+    bench = start(device, "--for", "10s", "--json", cwd=home)
+    out, err = bench.communicate(timeout=200)
+    assert bench.returncode == 0, (out, err)
+    assert sorted(path.name for path in home.iterdir()) == ["device", "eventkit.toml"]
+    assert list(device.iterdir()) == [] and children(device) == {}
+    return json.loads(out)
+
+
+def test_every_acknowledged_event_is_accounted_for(figures):
+    assert [scenario["name"] for scenario in figures["scenarios"]] == SCENARIOS
+    for measured in [*figures["scenarios"], figures["half_load"]]:
+        accounted(measured["events"])
+        assert measured["faults"] == {}
+    dead = {s["name"]: s["events"]["dead_letters"] for s in figures["scenarios"]}
+    assert dead["bad_events"] > 0 and sum(dead.values()) == dead["bad_events"]
+    assert figures["problems"] == []
+
+
+def test_ratios_are_those_of_the_figures_beside_them(figures):
+    ceilings = figures["ceilings"]
+    work = ceilings["parse"]["cpu_us_per_event"] + ceilings["parquet"]["cpu_us_per_event"]
+    sync_p99_ms = min(ceilings[when]["p99_ms"] for when in ("syncs_before", "syncs_after"))
+    for measured in figures["scenarios"]:
+        ratios = measured["ratios"]
+        floor = ceilings["axum_batches" if measured["name"] in BATCHED else "axum_single"]
+        agrees(ratios["throughput_of_axum"],
+               measured["acknowledged_per_second"], floor["events_per_second"])
+        agrees(ratios["cpu_of_axum"], measured["cpu_us_per_event"], floor["cpu_us_per_event"])
+        agrees(ratios["cpu_of_parse_and_parquet"], measured["cpu_us_per_event"], work)
+        agrees(ratios["p99_of_sync"], measured["latency"]["p99_ms"], sync_p99_ms)
+        agrees(measured["acknowledged_per_second"],
+               measured["events"]["acknowledged"], measured["sent_s"])
+        # What is delivered was acknowledged before.
+        assert measured["delivered_per_second"] <= measured["acknowledged_per_second"]
+        took = measured["latency"]
+        assert 0 < took["p50_ms"] <= took["p90_ms"] <= took["p99_ms"] <= took["max_ms"]
+        assert measured["memory_bytes_max"] > 0 and measured["lake_bytes_per_event"] > 0
+        assert measured["log_bytes_per_event"] > 100, "an event alone is longer"
+    half = figures["half_load"]
+    agrees(half["p99_of_sync"], half["latency"]["p99_ms"], sync_p99_ms)
+    agrees(half["asked_per_second"], figures["scenarios"][0]["acknowledged_per_second"], 2)
+
+
+def test_a_machine_that_was_not_quiet_is_told(figures):
+    quiet = figures["quiet"]
+    changed = {figures["ceilings"][when]["per_second"] for when in ("syncs_before", "syncs_after")}
+    assert math.isclose(
+        quiet["sync_change_percent"], 100 - 100 * min(changed) / max(changed), abs_tol=1e-6)
+    disturbed = [quiet["others_percent"] > 10, quiet["steal_percent"] > 5,
+                 quiet["sync_change_percent"] > 25, figures["machine"]["filesystem"] == "tmpfs"]
+    assert len(figures["distrust"]) == sum(disturbed), (quiet, figures["distrust"])
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_bench_that_is_stopped_leaves_no_child_and_no_directory(device, how):
+    bench = start(device, "--for", "20s")
+    try:
+        # The service is the second child.
+        until("it measures", lambda: len(children(device)) == 2)
+        bench.send_signal(how)
+        out, _ = bench.communicate(timeout=60)
+        assert out == "" and bench.returncode == (-how if how == signal.SIGKILL else 1)
+        until("its children have ended", lambda: children(device) == {})
+        until("its directory is gone", lambda: list(device.iterdir()) == [])
+    finally:
+        bench.kill()
+        bench.communicate()
+        for child in children(device):
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--for", "9s"], "10s"),
+    (["--for", "soon"], "not a duration"),
+    (["--data-dir", "elsewhere"], "--dir"),
+])
+def test_what_makes_no_sense_is_refused(device, arguments, said):
+    bench = start(device, *arguments)
+    out, err = bench.communicate(timeout=60)
+    assert (bench.returncode, out) == (64, "") and said in err
+    assert list(device.iterdir()) == []
+
+
+def test_a_directory_that_is_not_there_is_named(device):
+    bench = start(device / "missing", "--for", "10s")
+    out, err = bench.communicate(timeout=60)
+    assert (bench.returncode, out) == (74, "") and "missing" in err
