@@ -5,7 +5,9 @@
 //! the payload's bytes already are the value.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,9 +26,19 @@ pub type LetterId = i64;
 
 /// A stream's name: `[a-z0-9][a-z0-9_-]{0,63}`, so that it can be a path component, an object
 /// key component and a metric label without escaping.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct StreamName(Arc<str>);
+pub struct StreamName(Name);
+
+/// Every request names a stream, mostly one of a few.
+#[derive(Clone)]
+enum Name {
+    Usual(&'static str),
+    Other(Arc<str>),
+}
+
+/// The streams of Segment's kinds (see [`Kind::stream`]).
+const USUAL_STREAMS: [&str; 4] = ["events", "users", "pages", "default"];
 
 /// A name that is not a stream name.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +51,14 @@ impl StreamName {
     /// # Errors
     /// [`BadStreamName`] names the offending text, cut to 80 characters.
     pub fn new(name: &str) -> Result<Self, BadStreamName> {
+        if let Some(usual) = USUAL_STREAMS.into_iter().find(|usual| *usual == name) {
+            return Ok(Self(Name::Usual(usual)));
+        }
         let mut bytes = name.bytes();
         let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let starts_well = bytes.next().is_some_and(alphanumeric);
         if starts_well && name.len() <= 64 && bytes.all(|b| alphanumeric(b) || b"_-".contains(&b)) {
-            Ok(Self(name.into()))
+            Ok(Self(Name::Other(name.into())))
         } else {
             Err(BadStreamName(name.chars().take(80).collect()))
         }
@@ -52,7 +67,36 @@ impl StreamName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Name::Usual(name) => name,
+            Name::Other(name) => name,
+        }
+    }
+}
+
+impl PartialEq for StreamName {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for StreamName {}
+
+impl PartialOrd for StreamName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for StreamName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for StreamName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -65,19 +109,19 @@ impl TryFrom<String> for StreamName {
 
 impl From<StreamName> for String {
     fn from(name: StreamName) -> Self {
-        name.0.as_ref().to_owned()
+        name.as_str().to_owned()
     }
 }
 
 impl fmt::Display for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
@@ -310,4 +354,27 @@ pub struct Rejection {
     pub path: String,
     /// One sentence for the operator; never holds more of the payload than a short value.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_of_each_kind_is_a_usual_one() {
+        use Kind::{Alias, Custom, Group, Identify, Page, Screen, Track};
+        for kind in [Identify, Track, Page, Screen, Group, Alias, Custom] {
+            let name = StreamName::new(kind.stream()).unwrap();
+            assert!(matches!(name.0, Name::Usual(_)), "{name}");
+            assert_eq!(name.as_str(), kind.stream());
+        }
+    }
+
+    #[test]
+    fn names_are_ordered_as_their_text() {
+        let mut names =
+            ["users", "orders", "events", "default"].map(|n| StreamName::new(n).unwrap());
+        names.sort();
+        assert_eq!(names.map(String::from), ["default", "events", "orders", "users"]);
+    }
 }

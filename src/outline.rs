@@ -21,6 +21,8 @@
 /// The most fields that an outline has.
 pub const FIELDS_MAX: usize = 64;
 
+/// Room that is made at once.
+const FIELDS_USUAL: usize = 16;
 const ESCAPES: usize = 2;
 const GAPS: usize = 1;
 /// What stands before a key (`{"` or `,"`) and between it and its value (`":`), in compact JSON.
@@ -49,16 +51,16 @@ impl Places {
     /// Forgets everything: a new payload.
     pub fn clear(&mut self) {
         self.places.clear();
+        self.places.reserve(FIELDS_USUAL);
     }
 
     /// Notes a field: `key` with its quotes and `value` are slices of `payload`. Of more than
     /// there may be nothing is kept.
     pub fn push(&mut self, payload: &str, key: &str, value: &str) {
-        if self.places.len() > FIELDS_MAX {
-            return;
-        }
         let offset = |part: &str| part.as_ptr().addr().wrapping_sub(payload.as_ptr().addr());
-        self.places.push(Place::new(offset(key), key, offset(value), value.len()));
+        if self.places.len() <= FIELDS_MAX {
+            self.places.push(Place::new(offset(key), key, offset(value), value.len()));
+        }
     }
 
     /// The payload has a new start: its first `old` bytes became `new`, with these fields among
@@ -121,7 +123,8 @@ impl Place {
             key_bytes: key.len().saturating_sub(2),
             value,
             value_bytes,
-            has_escapes: memchr::memchr(b'\\', key.as_bytes()).is_some(),
+            // Keys are short: a call would cost more than the loop.
+            has_escapes: key.bytes().any(|byte| byte == b'\\'),
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::event::{Kind, Receipt, ReplayOrigin, StreamName};
+use crate::outline::Outline;
 
 const RECEIVED: i64 = 1_795_444_325_911_000;
 
@@ -81,6 +82,19 @@ fn what_needs_no_unescaping_is_borrowed() {
         assert!(matches!(event.message_id, Cow::Borrowed("m")));
         assert_eq!(event.extra, None);
     });
+}
+
+#[test]
+fn an_outline_that_is_not_the_payloads_changes_nothing() {
+    let payload = r#"{"type":"page","userId":"u","x":[1]}"#;
+    let parsed = run(&StreamRules::lenient(), payload);
+    for bytes in [&[][..], &[4 << 2, 6], &[4 << 2, 200, 1], &[0xff; 3], &[16, 6, 24, 3, 5, 3]] {
+        let outline = Some(Outline::from_bytes(bytes));
+        let receipt = Receipt { outline, ..receipt() };
+        with(&StreamRules::lenient(), receipt, payload.as_bytes(), |result| {
+            assert_eq!(owned(&result.unwrap()), parsed, "{bytes:?}");
+        });
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use super::encoding::Encoding;
 use super::item::Look;
 use super::respond::Refusal;
 use super::split::{Form, Item, split};
-use crate::outline::Places;
+use crate::adapt::Document;
+use crate::outline::{Outline, Places};
 
 /// What a body may inflate to here: small, so that the limit is met.
 const INFLATED_BYTES_MAX: usize = 1 << 20;
@@ -27,8 +28,12 @@ pub fn body(input: &[u8]) {
     for item in &parts.items {
         let (bytes, is_event) = match item {
             Item::Value(text) => {
-                let is_event = Look::at(text, &mut Places::default()).is_ok();
+                let mut places = Places::default();
+                let is_event = Look::at(text, &mut places).is_ok();
                 assert_eq!(is_event, is_json(text), "{text}");
+                if let Some(outline) = places.outline().filter(|_| is_event) {
+                    outlined(text, outline);
+                }
                 (text.as_bytes(), is_event)
             }
             Item::Broken(bytes, _) => (*bytes, false),
@@ -41,6 +46,17 @@ pub fn body(input: &[u8]) {
         let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         assert!(std::str::from_utf8(text).is_ok_and(is_json), "accepted, and no JSON");
     }
+}
+
+/// An item is read by its outline as it would be parsed.
+fn outlined(text: &str, outline: Outline<'_>) {
+    assert!(outline.fields(text, |_| Some(())).is_some(), "{text}");
+    let fields = |document: Document<'_>| {
+        let fields = document.fields().iter();
+        fields.map(|field| (field.key.to_string(), field.value.to_owned())).collect::<Vec<_>>()
+    };
+    let read = Document::outlined(text.as_bytes(), outline).map(fields);
+    assert_eq!(read, Document::parse(text.as_bytes()).map(fields), "{text}");
 }
 
 /// A body is inflated within its limits, whatever its encoding.

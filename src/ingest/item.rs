@@ -48,7 +48,7 @@ impl<'a> Look<'a> {
     }
 
     fn pick(&mut self, key: &str, value: &'a str) {
-        match &*unquoted(key) {
+        match key {
             "type" if value != "null" => self.kind = Some(value),
             "messageId" | "message_id" if value != "null" && value != "\"\"" => {
                 self.message_id = Some(value);
@@ -83,8 +83,9 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Look<'de>, A::Error> {
         let mut look = Look { object: true, ..Look::default() };
         while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
-            self.places.push(self.text, key.get(), value.get());
-            look.pick(key.get(), value.get());
+            let (key, value) = (key.get(), value.get());
+            self.places.push(self.text, key, value);
+            look.pick(&unquoted(key), value);
         }
         Ok(look)
     }
@@ -93,7 +94,7 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
 /// The text of a JSON string; of any other JSON its raw text without the first and last byte.
 pub(super) fn unquoted(raw: &str) -> Cow<'_, str> {
     let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-    if !inner.contains('\\') {
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Cow::Borrowed(inner);
     }
     serde_json::from_str(raw).map_or(Cow::Borrowed(inner), Cow::Owned)

@@ -79,6 +79,7 @@ pub(super) fn sort(body: &[u8], facts: &Facts, limits: &IngestConfig) -> Result<
         places: Places::default(),
         bytes: 0,
         lots: Vec::new(),
+        room: (parts.items.len(), body.len()),
         sound: 0,
         fault: None,
     };
@@ -134,6 +135,8 @@ struct Sorter<'a> {
     /// Payload bytes so far: a context merged into each item must not multiply without limit.
     bytes: usize,
     lots: Vec<Lot>,
+    /// Items and bytes of the body: mostly all of it goes to one stream.
+    room: (usize, usize),
     sound: u64,
     fault: Option<Fault>,
 }
@@ -147,7 +150,7 @@ impl Sorter<'_> {
         let mut id = [0; 36];
         let minted = (look.object && look.message_id.is_none())
             .then(|| Cow::Borrowed(mint(facts.received_at, &mut id)));
-        let lot = lot(&mut self.lots, facts.intake.stream(kind.as_deref()))?;
+        let lot = lot(&mut self.lots, facts.intake.stream(kind.as_deref()), &mut self.room)?;
         let payload = self.common.merged(text, look, &mut self.places, &mut self.buffer);
         let receipt = Receipt {
             sent_at: self.sent_at,
@@ -189,7 +192,7 @@ impl Sorter<'_> {
             item,
             ..self.facts.receipt()
         };
-        let lot = lot(&mut self.lots, self.facts.intake.stream(None))?;
+        let lot = lot(&mut self.lots, self.facts.intake.stream(None), &mut self.room)?;
         let stream = lot.stream.clone();
         lot.letters.push(letter(stream, bytes, receipt.into_owned(), rejection(&fault), None));
         self.fault.get_or_insert(fault);
@@ -197,12 +200,19 @@ impl Sorter<'_> {
     }
 }
 
-fn lot<'l>(lots: &'l mut Vec<Lot>, stream: &str) -> Result<&'l mut Lot, Refusal> {
+/// The stream's lot; the first one has room for the whole body.
+fn lot<'l>(
+    lots: &'l mut Vec<Lot>,
+    stream: &str,
+    room: &mut (usize, usize),
+) -> Result<&'l mut Lot, Refusal> {
     let index = match lots.iter().position(|lot| lot.stream.as_str() == stream) {
         Some(index) => index,
         None => {
             let stream = StreamName::new(stream)?;
-            lots.push(Lot { stream, records: Records::default(), letters: Vec::new() });
+            let (count, bytes) = std::mem::take(room);
+            let records = Records::with_room(count, bytes);
+            lots.push(Lot { stream, records, letters: Vec::new() });
             lots.len() - 1
         }
     };

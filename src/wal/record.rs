@@ -35,6 +35,8 @@ const HEADER: usize = 24;
 const FLAG_REPLAY: u8 = 1;
 /// The longest payload a record may have.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// What a record usually has beside its payload.
+const OVERHEAD_USUAL: usize = HEADER + 136;
 /// What of a receipt's text is kept, so that all of it fits the metadata's 64 KiB.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
@@ -57,6 +59,13 @@ pub struct Records {
 }
 
 impl Records {
+    /// None yet, and room for so many of so many payload bytes together.
+    #[must_use]
+    pub fn with_room(count: usize, payload_bytes: usize) -> Self {
+        let bytes = Vec::with_capacity(payload_bytes + count * OVERHEAD_USUAL);
+        Self { bytes, ..Self::default() }
+    }
+
     /// Encodes one more event; returns false, adding nothing, where the payload is longer than
     /// [`PAYLOAD_BYTES_MAX`]. Text longer than 16 KiB in the receipt is cut.
     #[must_use]
@@ -65,7 +74,7 @@ impl Records {
             return false;
         }
         let start = self.bytes.len();
-        self.bytes.reserve(HEADER + 64 + payload.len());
+        self.bytes.reserve(OVERHEAD_USUAL + payload.len());
         self.bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&[0; 4 + 2]);
         self.bytes.push(if receipt.replay.is_some() { FLAG_REPLAY } else { 0 });
