@@ -36,6 +36,11 @@ use crate::sequence::PartitionId;
 use crate::store::{Batch, BatchId, Plan, RowRejection};
 use crate::streams::Stream;
 
+/// So many batches of a stream on their way to the store keep it busy.
+const UNDER_WAY: usize = 2;
+/// So many times as large as it should be may a batch become while it waits for its turn.
+const FULL_TIMES_MAX: usize = 2;
+
 /// An open buffer.
 struct Open {
     batch: Batch,
@@ -221,8 +226,11 @@ impl EventLoader {
     }
 
     fn is_due(&self, open: &Open, now: Instant) -> bool {
-        open.batch.len() >= self.policy.events_max
-            || open.batch.bytes() >= self.policy.bytes_max
+        // All partitions are full at about the same time. What is full while others are on their
+        // way goes on to grow for a while, so that they come one after the other from then on.
+        let times = if self.flying.len() < UNDER_WAY { 1 } else { FULL_TIMES_MAX };
+        open.batch.len() >= times * self.policy.events_max
+            || open.batch.bytes() >= times * self.policy.bytes_max
             || now.saturating_duration_since(open.since) >= self.policy.age_max
     }
 

@@ -36,7 +36,7 @@ pub struct Lake {
     objects: OnceLock<LocalFileSystem>,
     root: PathBuf,
     prefix: String,
-    /// Turns for encoding, which is the processor's: more than one a core would only hold memory.
+    /// Turns for encoding, which is the processor's: half of the cores are left to those who answer.
     encoders: Semaphore,
 }
 
@@ -46,7 +46,7 @@ impl Lake {
     pub fn local(root: &Path, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/').to_owned();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let encoders = Semaphore::new(cores);
+        let encoders = Semaphore::new((cores / 2).max(1));
         Self { objects: OnceLock::new(), root: root.to_owned(), prefix, encoders }
     }
 

@@ -275,10 +275,7 @@ impl Wal {
         let name = format!("wal {}", dir.file_name().unwrap_or_default().to_string_lossy());
         let thread = thread::Builder::new()
             .name(name.chars().take(15).collect())
-            .spawn(move || {
-                crate::priority::of_a_log();
-                writer.run();
-            })
+            .spawn(move || writer.run())
             .map_err(|source| WalError::io(&dir, "start writer", source))?;
         wal.0.state().thread = Some(thread);
         Ok((wal, recovered))
