@@ -64,7 +64,7 @@ impl Share {
     #[must_use]
     pub fn has_room(&self, store_failing: bool) -> bool {
         let max = self.budget.max;
-        let own_max = if store_failing { max / 16 } else { max / 2 };
+        let own_max = if store_failing { max / 16 } else { max / 4 * 3 };
         self.held < max / 64 || (self.held < own_max && self.budget.used() < max)
     }
 

@@ -20,6 +20,7 @@ pub use deliver::{Delivered, Delivery, Outcome};
 use breaker::{Breaker, Verdict};
 use dating::Dating;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,7 +38,7 @@ use crate::store::{Batch, BatchId, Plan, RowRejection};
 use crate::streams::Stream;
 
 /// So many batches of a stream on their way to the store keep it busy.
-const UNDER_WAY: usize = 2;
+const UNDER_WAY: usize = 4;
 /// So many times as large as it should be may a batch become while it waits for its turn.
 const FULL_TIMES_MAX: usize = 2;
 
@@ -217,9 +218,11 @@ impl EventLoader {
             .filter(|(_, open)| all || self.is_due(open, now))
             .map(|(key, _)| *key)
             .collect();
-        if due.is_empty() && self.share.is_short() && self.flying.is_empty() {
-            let largest = self.open.iter().max_by_key(|(_, open)| open.batch.bytes());
-            due.extend(largest.map(|(key, _)| *key));
+        if due.is_empty() && self.share.is_short() {
+            let mut by_size: Vec<_> = self.open.iter().collect();
+            by_size.sort_unstable_by_key(|(_, open)| Reverse(open.batch.bytes()));
+            let free = UNDER_WAY.saturating_sub(self.flying.len());
+            due.extend(by_size.iter().take(free).map(|(key, _)| **key));
         }
         let taken: Vec<Open> = due.iter().filter_map(|key| self.open.remove(key)).collect();
         taken.into_iter().map(|open| open.batch).collect()

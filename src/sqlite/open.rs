@@ -88,7 +88,7 @@ fn prepare(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteE
         ("synchronous", "FULL"),
         ("mmap_size", "0"),
         ("journal_size_limit", "67108864"),
-        ("cache_size", "-16384"),
+        ("cache_size", "-4096"),
     ] {
         connection.pragma_update(None, pragma, value).map_err(sqlite)?;
     }
