@@ -139,8 +139,8 @@ fn open_100_000_records(bencher: Bencher) {
     });
 }
 
-/// What a backlog costs before it is adapted: every frame from its file, checked and taken apart.
-/// The first time the files are not in the page cache (opening the log drops them), then they are.
+/// What a backlog costs before it is adapted: every frame from its file, past the page cache,
+/// checked and taken apart. Most of it is the device's time.
 #[divan::bench(sample_count = 50, sample_size = 1)]
 fn read_100_000_records(bencher: Bencher) {
     let (dir, bytes) = backlog();
