@@ -83,11 +83,19 @@ const REPEATING: [&str; 6] = ["type", "event", "name", "stream", "partition", "w
 
 /// The file's bytes.
 pub(super) fn encode(batch: &Batch) -> Result<Vec<u8>, ParquetError> {
-    let columns = columns(batch);
-    let records = RecordBatch::try_new(Arc::clone(&SCHEMA), columns)?;
+    file(batch, &records(batch)?)
+}
+
+/// The rows as Arrow has them.
+pub(super) fn records(batch: &Batch) -> Result<RecordBatch, ParquetError> {
+    Ok(RecordBatch::try_new(Arc::clone(&SCHEMA), columns(batch))?)
+}
+
+/// The file of a batch's rows, with what it says of itself.
+pub(super) fn file(batch: &Batch, records: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
     let mut writer =
         ArrowWriter::try_new(Vec::new(), Arc::clone(&SCHEMA), Some(properties(batch)?))?;
-    writer.write(&records)?;
+    writer.write(records)?;
     writer.into_inner()
 }
 
