@@ -255,7 +255,12 @@ impl DiskFile for OsFile {
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         match &self.direct {
-            Some(direct) if self.reads_direct => Self::read_direct(direct, bytes, offset),
+            Some(direct) if self.reads_direct => match Self::read_direct(direct, bytes, offset) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.file.read_at(bytes, offset)
+                }
+                read => read,
+            },
             _ => self.file.read_at(bytes, offset),
         }
     }
@@ -264,7 +269,13 @@ impl DiskFile for OsFile {
         let is_aligned = (offset as usize | bytes.len()).is_multiple_of(ALIGNMENT)
             && bytes.as_ptr().align_offset(ALIGNMENT) == 0;
         match &self.direct {
-            Some(direct) if is_aligned => direct.write_at(bytes, offset),
+            Some(direct) if is_aligned => match direct.write_at(bytes, offset) {
+                // This disk wants more than is usual; nothing was written.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.file.write_at(bytes, offset)
+                }
+                written => written,
+            },
             _ => self.file.write_at(bytes, offset),
         }
     }

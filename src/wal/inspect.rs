@@ -115,7 +115,7 @@ fn look(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<SegmentFacts>> {
     // ends is then there.
     let mut ends = BTreeMap::new();
     for name in &names {
-        let Some(file) = unless_gone(disk.open(&dir.join(name), How::Read))? else { continue };
+        let Some(file) = unless_gone(disk.open(&dir.join(name), How::Direct))? else { continue };
         if let Head::Started { header, .. } = segment::read_head(&*file)? {
             ends.insert(header.generation, header.previous.end_seq);
         }
@@ -167,7 +167,7 @@ pub fn visit(
 }
 
 fn load(disk: &dyn Disk, path: &Path) -> io::Result<(Vec<u8>, Head)> {
-    let file = disk.open(path, How::Read)?;
+    let file = disk.open(path, How::Direct)?;
     let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
     let have = file.read_full_at(&mut bytes, 0)?;
     bytes.truncate(have);

@@ -37,11 +37,19 @@ KINDS = {
 }
 
 
+def on_disk(path):
+    """A file's bytes. The log writes past the page cache, which may keep what another reader has
+    seen there before."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return file.read()
+
+
 def segments(service, stream):
     """What the log's segments hold; listed anew if one is renamed, as a new one is, meanwhile."""
     while True:
         try:
-            return [file.read_bytes() for file in service.data.glob(f"wal/{stream}/seg-*.wal")]
+            return [on_disk(file) for file in service.data.glob(f"wal/{stream}/seg-*.wal")]
         except FileNotFoundError:
             continue
 
@@ -74,7 +82,7 @@ def flip(service, dice, patterns):
     """Changes one bit that is not in an untouched stretch of zeros; says where."""
     files = [f for pattern in patterns for f in service.data.glob(pattern) if f.stat().st_size]
     file = dice.choice(files)
-    content = bytearray(file.read_bytes())
+    content = bytearray(on_disk(file))
     # A prefilled file is mostly zeros, in which there is nothing to be lost.
     used = len(bytes(content).rstrip(b"\0")) + 4096
     at = dice.randrange(min(used, len(content)))
