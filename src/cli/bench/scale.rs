@@ -30,11 +30,18 @@ use super::watch::{Document, Part, Watch};
 const BACKLOG: u64 = 1_000_000;
 /// How long a run takes unless it is asked for something else.
 pub const TIME: Duration = Duration::from_secs(150);
-/// Services that the backlog needs.
+/// Rows of the backlog, and the services that they need.
+const BACKLOG_ROWS: u32 = 2;
 const BACKLOG_SERVICES: u32 = 3;
-/// Of the time of a row, what is needed to see the device's syncs.
-const SYNCS: u32 = 1;
-const ROW: u32 = 4;
+/// Sending the backlog may take so many times a row's time.
+const BACKLOG_PATIENCE: u32 = 10;
+/// The data directory of those that have a backlog.
+const PLACE: &str = "backlog";
+/// A step's share of the time.
+mod weight {
+    pub const SYNCS: u32 = 1;
+    pub const ROW: u32 = 4;
+}
 
 /// A table for each thing that grows.
 #[derive(Debug, Serialize)]
@@ -82,9 +89,9 @@ pub async fn measure(rig: &Rig) -> Result<Document<Scale>, Failure> {
     let files = service::raise(Resource::Nofile);
     let series = variants::series(&rig.happened);
     let rows = series.iter().map(|series| series.variants.len() as u32).sum::<u32>();
-    let weights = 2 * SYNCS + (rows + BACKLOG_SERVICES) * ROW;
+    let weights = 2 * weight::SYNCS + (rows + BACKLOG_ROWS) * weight::ROW;
     let mut schedule = Schedule::new(rig.asked, weights, rows + BACKLOG_SERVICES);
-    let watch = Watch::begin(rig, schedule.step(SYNCS)).await?;
+    let watch = Watch::begin(rig, schedule.step(weight::SYNCS)).await?;
     let mut scale = Scale { tables: Vec::new(), left_out: Vec::new() };
     for Series { name, what, variants } in series {
         let mut table = Table { name, what, rows: Vec::new() };
@@ -103,14 +110,14 @@ pub async fn measure(rig: &Rig) -> Result<Document<Scale>, Failure> {
         scale.tables.push(table);
     }
     scale.tables.push(backlog(rig, &mut schedule).await?);
-    let watched = watch.end(rig, schedule.step(SYNCS)).await?;
+    let watched = watch.end(rig, schedule.step(weight::SYNCS)).await?;
     Ok(Document::new(scale, watched, parts))
 }
 
 async fn row(rig: &Rig, schedule: &mut Schedule, variant: Variant) -> Result<Row, Failure> {
     schedule.service();
     let service = Service::start(&rig.dir, "row", &variant.settings).await?;
-    let time = rig::sending(schedule.step(ROW), &variant.requests);
+    let time = rig::sending(schedule.step(weight::ROW), &variant.requests);
     let load = Load::closed(service.listen, variant.connections, time);
     let delivered = rig.deliver(&service, load, variant.requests).await?;
     service.remove()?;
@@ -123,34 +130,52 @@ async fn backlog(rig: &Rig, schedule: &mut Schedule) -> Result<Table, Failure> {
     let events = (events as u64).next_multiple_of(requests::BATCH);
     let what = "events in the log when the service starts; with none, as many come live";
     let mut table = Table { name: "backlog", what, rows: Vec::new() };
-    for value in [0, events] {
-        rig.tell(&format!("backlog: {value}"));
-        schedule.service();
-        let mut service = Service::start(&rig.dir, "backlog", &Settings::default()).await?;
-        let time = schedule.step(ROW) * BACKLOG_SERVICES;
-        let load = Load::closed(service.listen, CONNECTIONS, time);
-        let load = Load { events_max: events, ..load };
-        let requests = requests::batches(&rig.happened).requests;
-        let delivered = if value == 0 {
-            rig.deliver(&service, load, requests).await?
-        } else {
-            let lake = service.lake();
-            std::fs::remove_dir_all(&lake)?;
-            std::fs::write(&lake, "")?;
-            let generator = rig.connect(load, requests).await?;
-            let outcome = rig.send(generator).await?;
-            let earlier = rig.received(&service, &outcome).await?;
-            drop(service);
-            std::fs::remove_file(&lake)?;
-            schedule.service();
-            let since = Since { began: Instant::now(), cpu: Duration::ZERO, earlier };
-            service = Service::start(&rig.dir, "backlog", &Settings::default()).await?;
-            rig.settle(&service, outcome, since).await?
-        };
-        service.remove()?;
-        table.push(Row::new(value, delivered));
-    }
+    rig.tell("backlog: 0");
+    table.push(Row::new(0, live(rig, schedule, events).await?));
+    rig.tell(&format!("backlog: {events}"));
+    table.push(Row::new(events, drained(rig, schedule, events).await?));
     Ok(table)
+}
+
+/// So many events, stored while they come.
+async fn live(rig: &Rig, schedule: &mut Schedule, events: u64) -> Result<Delivered, Failure> {
+    let service = next(rig, schedule).await?;
+    let load = batches(&service, schedule.step(weight::ROW), events);
+    let requests = requests::batches(&rig.happened).requests;
+    let delivered = rig.deliver(&service, load, requests).await?;
+    service.remove()?;
+    Ok(delivered)
+}
+
+/// So many events, which a service finds in its log.
+async fn drained(rig: &Rig, schedule: &mut Schedule, events: u64) -> Result<Delivered, Failure> {
+    let lake = rig.dir.join(PLACE).join("lake");
+    std::fs::create_dir(rig.dir.join(PLACE))?;
+    std::fs::write(&lake, "")?;
+    let service = next(rig, schedule).await?;
+    let load = batches(&service, schedule.step(weight::ROW), events);
+    let generator = rig.connect(load, requests::batches(&rig.happened).requests).await?;
+    let outcome = rig.send(generator).await?;
+    let earlier = rig.received(&service, &outcome).await?;
+    drop(service);
+    std::fs::remove_file(&lake)?;
+    let since = Since { began: Instant::now(), cpu: Duration::ZERO, earlier };
+    let service = next(rig, schedule).await?;
+    let delivered = rig.settle(&service, outcome, since).await?;
+    service.remove()?;
+    Ok(delivered)
+}
+
+/// The service in [`PLACE`].
+async fn next(rig: &Rig, schedule: &mut Schedule) -> Result<Service, Failure> {
+    schedule.service();
+    Service::start(&rig.dir, PLACE, &Settings::default()).await
+}
+
+/// So many events in batches, however long that takes within reason.
+fn batches(service: &Service, time: Duration, events: u64) -> Load {
+    let time = time * BACKLOG_PATIENCE;
+    Load { events_max: events, ..Load::closed(service.listen, CONNECTIONS, time) }
 }
 
 impl Row {
