@@ -30,17 +30,17 @@ use super::watch::{Document, Part, Watch};
 const BACKLOG: u64 = 1_000_000;
 /// How long a run takes unless it is asked for something else.
 pub const TIME: Duration = Duration::from_secs(150);
-/// Rows of the backlog, and the services that they need.
-const BACKLOG_ROWS: u32 = 2;
+/// Services that the backlog needs.
 const BACKLOG_SERVICES: u32 = 3;
-/// Sending the backlog may take so many times a row's time.
-const BACKLOG_PATIENCE: u32 = 10;
+/// Sending the backlog may take so long.
+const BACKLOG_MAX: Duration = Duration::from_secs(60);
 /// The data directory of those that have a backlog.
 const PLACE: &str = "backlog";
 /// A step's share of the time.
 mod weight {
     pub const SYNCS: u32 = 1;
     pub const ROW: u32 = 4;
+    pub const BACKLOG: u32 = 8;
 }
 
 /// A table for each thing that grows.
@@ -89,7 +89,7 @@ pub async fn measure(rig: &Rig) -> Result<Document<Scale>, Failure> {
     let files = service::raise(Resource::Nofile);
     let series = variants::series(&rig.happened);
     let rows = series.iter().map(|series| series.variants.len() as u32).sum::<u32>();
-    let weights = 2 * weight::SYNCS + (rows + BACKLOG_ROWS) * weight::ROW;
+    let weights = 2 * weight::SYNCS + rows * weight::ROW + weight::BACKLOG;
     let mut schedule = Schedule::new(rig.asked, weights, rows + BACKLOG_SERVICES);
     let watch = Watch::begin(rig, schedule.step(weight::SYNCS)).await?;
     let mut scale = Scale { tables: Vec::new(), left_out: Vec::new() };
@@ -109,6 +109,8 @@ pub async fn measure(rig: &Rig) -> Result<Document<Scale>, Failure> {
         }
         scale.tables.push(table);
     }
+    // It takes what its events take; this keeps the time for it from the rows before.
+    schedule.step(weight::BACKLOG);
     scale.tables.push(backlog(rig, &mut schedule).await?);
     let watched = watch.end(rig, schedule.step(weight::SYNCS)).await?;
     Ok(Document::new(scale, watched, parts))
@@ -140,7 +142,7 @@ async fn backlog(rig: &Rig, schedule: &mut Schedule) -> Result<Table, Failure> {
 /// So many events, stored while they come.
 async fn live(rig: &Rig, schedule: &mut Schedule, events: u64) -> Result<Delivered, Failure> {
     let service = next(rig, schedule).await?;
-    let load = batches(&service, schedule.step(weight::ROW), events);
+    let load = batches(&service, events);
     let requests = requests::batches(&rig.happened).requests;
     let delivered = rig.deliver(&service, load, requests).await?;
     service.remove()?;
@@ -153,7 +155,7 @@ async fn drained(rig: &Rig, schedule: &mut Schedule, events: u64) -> Result<Deli
     std::fs::create_dir(rig.dir.join(PLACE))?;
     std::fs::write(&lake, "")?;
     let service = next(rig, schedule).await?;
-    let load = batches(&service, schedule.step(weight::ROW), events);
+    let load = batches(&service, events);
     let generator = rig.connect(load, requests::batches(&rig.happened).requests).await?;
     let outcome = rig.send(generator).await?;
     let earlier = rig.received(&service, &outcome).await?;
@@ -173,9 +175,8 @@ async fn next(rig: &Rig, schedule: &mut Schedule) -> Result<Service, Failure> {
 }
 
 /// So many events in batches, however long that takes within reason.
-fn batches(service: &Service, time: Duration, events: u64) -> Load {
-    let time = time * BACKLOG_PATIENCE;
-    Load { events_max: events, ..Load::closed(service.listen, CONNECTIONS, time) }
+fn batches(service: &Service, events: u64) -> Load {
+    Load { events_max: events, ..Load::closed(service.listen, CONNECTIONS, BACKLOG_MAX) }
 }
 
 impl Row {
