@@ -42,7 +42,7 @@ pub async fn start(mut config: Config, store: Arc<AnyStore>) -> Result<Service, 
 }
 
 /// Asks for as much as the system allows this process; returns how much it has.
-fn raise(resource: Resource) -> u64 {
+pub fn raise(resource: Resource) -> u64 {
     let limit = getrlimit(resource);
     // Where it is refused, what there is has to do.
     let _ = setrlimit(resource, Rlimit { current: limit.maximum, ..limit });

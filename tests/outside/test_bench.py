@@ -3,8 +3,11 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,16 @@ from service import BINARY, clean_environment, until
 
 SCENARIOS = ["single", "batches", "mixed", "hot_user", "bad_events"]
 BATCHED = ("batches", "hot_user")
+PERCENTS = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100, 110]
+VALUES = {
+    "streams": [1, 4, 16, 64],
+    "partitions": [16, 64, 256],
+    "connections": [10, 100, 1000, 10_000],
+    "batch": [1, 10, 100, 1000],
+    "payload": [100, 1 << 10, 16 << 10, 128 << 10, (1 << 20) - (1 << 10)],
+    "backlog": [0, 66_700],
+}
+DRAWING = Path(__file__).parents[2] / "benches" / "curve.py"
 
 
 @pytest.fixture
@@ -56,19 +69,23 @@ def agrees(told, of, to):
     assert of > 0 and to > 0 and math.isclose(told, of / to, rel_tol=1e-9), (told, of, to)
 
 
-@pytest.fixture(scope="module")
-def figures(tmp_path_factory):
-    """One run for all who read it: with a configuration lying around, where it is started."""
-    home = tmp_path_factory.mktemp("bench")
+def run(home, *arguments):
+    """The figures of a short run, with a configuration lying around where it is started."""
     device = home / "device"
     device.mkdir()
     (home / "eventkit.toml").write_text('data_dir = "./not-mine"\n')
-    bench = start(device, "--for", "10s", "--json", cwd=home)
+    bench = start(device, "--for", "10s", "--json", *arguments, cwd=home)
     out, err = bench.communicate(timeout=200)
     assert bench.returncode == 0, (out, err)
     assert sorted(path.name for path in home.iterdir()) == ["device", "eventkit.toml"]
     assert list(device.iterdir()) == [] and children(device) == {}
     return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    """One run for all who read it."""
+    return run(tmp_path_factory.mktemp("bench"))
 
 
 def test_every_acknowledged_event_is_accounted_for(figures):
@@ -116,6 +133,58 @@ def test_a_machine_that_was_not_quiet_is_told(figures):
     assert len(figures["distrust"]) == sum(disturbed), (quiet, figures["distrust"])
 
 
+def at_a_rate(part, answered, took):
+    assert part[answered] > 0 and part["cpu_us_per_event"] > 0, part
+    assert 0 < took["p50_ms"] <= took["p90_ms"] <= took["p99_ms"] <= took["max_ms"], part
+
+
+def test_a_curve_has_every_load_with_its_account(tmp_path):
+    curve = run(tmp_path, "--curve")
+    assert curve["problems"] == [] and curve["machine"]["asked_s"] == 10
+    closed = curve["closed"]
+    assert closed["asked_percent"] is None and closed["asked_per_second"] is None
+    assert [point["asked_percent"] for point in curve["points"]] == PERCENTS
+    for point in [closed, *curve["points"]]:
+        at_a_rate(point, "answered_per_second", point["latency"])
+        events = point["events"]
+        # A refusal is not acknowledged, and the account knows that it may be there nonetheless.
+        assert point["faults"] == {} and events["in_doubt"] == point["refused"], point
+        if point["refused"] == 0:
+            accounted(events)
+    for point in curve["points"]:
+        agrees(point["asked_per_second"],
+               closed["answered_per_second"] * point["asked_percent"], 100)
+    drawn = subprocess.run([sys.executable, DRAWING], input=json.dumps(curve), text=True,
+                           capture_output=True, check=True, timeout=60)
+    svg = ElementTree.fromstring(drawn.stdout)
+    lines = svg.findall("{*}polyline")
+    assert [len(line.get("points").split()) for line in lines] == [len(PERCENTS)] * 2
+    words = [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"p50", "p99", "time to the answer, ms (log)"} <= set(words), words
+
+
+def test_a_scale_has_every_value_with_its_account(tmp_path):
+    scale = run(tmp_path, "--scale")
+    assert scale["problems"] == []
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    allowed = [n for n in VALUES["connections"] if n + 256 <= limit]
+    assert len(scale["left_out"]) == len(VALUES["connections"]) - len(allowed), scale["left_out"]
+    found = {table["name"]: [row["value"] for row in table["rows"]] for table in scale["tables"]}
+    assert found == VALUES | {"connections": allowed}
+    for table in scale["tables"]:
+        first = table["rows"][0]
+        for row in table["rows"]:
+            at_a_rate(row, "acknowledged_per_second", row["latency"])
+            assert row["faults"] == {}, (table["name"], row)
+            accounted(row["events"])
+            agrees(row["cpu_of_first"], row["cpu_us_per_event"], first["cpu_us_per_event"])
+            agrees(row["delivered_of_first"],
+                   row["delivered_per_second"], first["delivered_per_second"])
+            assert row["memory_bytes_max"] > 0 and row["lake_files"] > 0
+    live, drained = scale["tables"][-1]["rows"]
+    assert live["events"]["acknowledged"] == drained["events"]["acknowledged"] == drained["value"]
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_bench_that_is_stopped_leaves_no_child_and_no_directory(device, how):
     bench = start(device, "--for", "20s")
@@ -138,6 +207,7 @@ def test_a_bench_that_is_stopped_leaves_no_child_and_no_directory(device, how):
     (["--for", "9s"], "10s"),
     (["--for", "soon"], "not a duration"),
     (["--data-dir", "elsewhere"], "--dir"),
+    (["--curve", "--scale"], "--scale"),
 ])
 def test_what_makes_no_sense_is_refused(device, arguments, said):
     bench = start(device, *arguments)

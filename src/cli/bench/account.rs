@@ -60,6 +60,14 @@ impl Account {
         }
     }
 
+    /// Adds what an earlier process has counted on the same directory.
+    pub fn add_earlier(&mut self, earlier: &Self) {
+        self.received += earlier.received;
+        self.stored += earlier.stored;
+        self.dead_letters += earlier.dead_letters;
+        self.duplicates += earlier.duplicates;
+    }
+
     /// Whether the service's counters agree with each other and with what was acknowledged.
     pub fn counters_agree(&self) -> bool {
         let ended = self.stored + self.dead_letters;

@@ -42,6 +42,8 @@ pub struct Load {
     /// Requests a second, sent when they are due; without it, each connection's next request
     /// follows its answer.
     pub pace: Option<f64>,
+    /// In a closed loop, no request is sent after so many events.
+    pub events_max: u64,
 }
 
 /// What has become of it.
@@ -104,9 +106,10 @@ pub fn record(histogram: &mut Histogram<u64>, duration: Duration) {
     histogram.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
 }
 
-struct Generator<'r> {
-    target: SocketAddr,
-    requests: &'r [Request],
+/// A load generator whose connections are open.
+pub struct Generator {
+    load: Load,
+    requests: Vec<Request>,
     epoll: OwnedFd,
     connections: Vec<Connection>,
     /// Which connections have nothing to do.
@@ -117,35 +120,19 @@ struct Generator<'r> {
 }
 
 impl Load {
-    /// Sends the requests in turn until the time is over or `cancel` says so, and waits for what
-    /// is under way.
+    /// Sent for so long in a closed loop.
+    pub fn closed(target: SocketAddr, connections: usize, time: Duration) -> Self {
+        Self { target, connections, time, pace: None, events_max: u64::MAX }
+    }
+
+    /// Opens the connections, so that what that costs is not part of what is measured.
     ///
     /// # Errors
     /// What the system said when a connection could not be made.
-    pub fn run(&self, requests: &[Request], cancel: &Arc<AtomicBool>) -> io::Result<Outcome> {
-        let cpu = thread_cpu();
-        let mut generator = Generator::connect(self.target, self.connections, requests)?;
-        let start = Instant::now();
-        let end = start + self.time;
-        match self.pace {
-            None => generator.closed(end, cancel)?,
-            Some(pace) => generator.open(start, end, pace, cancel)?,
-        }
-        let mut outcome = generator.finish();
-        outcome.elapsed = start.elapsed();
-        outcome.cpu = thread_cpu().saturating_sub(cpu);
-        Ok(outcome)
-    }
-}
-
-impl<'r> Generator<'r> {
-    fn connect(
-        target: SocketAddr,
-        connections: usize,
-        requests: &'r [Request],
-    ) -> io::Result<Self> {
-        let mut generator = Self {
-            target,
+    pub fn connect(self, requests: Vec<Request>) -> io::Result<Generator> {
+        let connections = self.connections;
+        let mut generator = Generator {
+            load: self,
             requests,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             connections: Vec::with_capacity(connections),
@@ -178,9 +165,30 @@ impl<'r> Generator<'r> {
         }
         Ok(generator)
     }
+}
+
+impl Generator {
+    /// Sends the requests in turn until the time is over or `cancel` says so, and waits for what
+    /// is under way.
+    ///
+    /// # Errors
+    /// What the system said when a connection could not be made anew.
+    pub fn run(mut self, cancel: &Arc<AtomicBool>) -> io::Result<Outcome> {
+        let cpu = thread_cpu();
+        let start = Instant::now();
+        let end = start + self.load.time;
+        match self.load.pace {
+            None => self.closed(end, cancel)?,
+            Some(pace) => self.open(start, end, pace, cancel)?,
+        }
+        let mut outcome = self.finish();
+        outcome.elapsed = start.elapsed();
+        outcome.cpu = thread_cpu().saturating_sub(cpu);
+        Ok(outcome)
+    }
 
     fn stream(&self, index: usize) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.target, PATIENCE)?;
+        let stream = TcpStream::connect_timeout(&self.load.target, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let data = epoll::EventData::new_u64(index as u64);
@@ -189,13 +197,17 @@ impl<'r> Generator<'r> {
     }
 
     /// Every connection sends when its answer is there.
-    fn closed(&mut self, end: Instant, cancel: &AtomicBool) -> io::Result<()> {
+    fn closed(&mut self, mut end: Instant, cancel: &AtomicBool) -> io::Result<()> {
         loop {
             let now = Instant::now();
-            if now < end {
-                while let Some(index) = self.idle.pop_front() {
-                    self.send(index, Instant::now())?;
-                }
+            while now < end
+                && self.outcome.numbers < self.load.events_max
+                && let Some(index) = self.idle.pop_front()
+            {
+                self.send(index, Instant::now())?;
+            }
+            if self.outcome.numbers >= self.load.events_max {
+                end = end.min(now);
             }
             if self.is_over(now, end, cancel) {
                 return Ok(());
@@ -414,10 +426,12 @@ mod tests {
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned()
     }
 
+    fn send(load: Load, cancel: &Arc<AtomicBool>) -> Outcome {
+        load.connect(requests::single(HAPPENED).requests).unwrap().run(cancel).unwrap()
+    }
+
     fn run(target: SocketAddr, ms: u64, pace: Option<f64>) -> Outcome {
-        let time = Duration::from_millis(ms);
-        let load = Load { target, connections: 1, time, pace };
-        load.run(&requests::single(HAPPENED).requests, &Arc::default()).unwrap()
+        send(Load { pace, ..Load::closed(target, 1, Duration::from_millis(ms)) }, &Arc::default())
     }
 
     #[test]
@@ -470,10 +484,16 @@ mod tests {
     #[test]
     fn a_load_that_is_cancelled_ends() {
         let (address, server) = server(1, |_| ok());
-        let load =
-            Load { target: address, connections: 1, time: Duration::from_secs(3600), pace: None };
         let cancel = Arc::new(AtomicBool::new(true));
-        assert!(load.run(&requests::single(HAPPENED).requests, &cancel).is_ok());
+        send(Load::closed(address, 1, Duration::from_secs(3600)), &cancel);
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_load_of_so_many_events_ends_with_the_last_of_them() {
+        let (address, server) = server(1, |_| ok());
+        let load = Load::closed(address, 1, Duration::from_secs(3600));
+        let outcome = send(Load { events_max: 7, ..load }, &Arc::default());
+        assert_eq!((server.join().unwrap(), outcome.acknowledged), (7, 7));
     }
 }

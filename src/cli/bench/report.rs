@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::super::print::{safe, size};
 use super::ceilings::{OneCore, Syncs};
-use super::figures::{Ceilings, Figures, Floor, HalfLoad, Latency, Measured};
+use super::figures::{Ceilings, Figures, Floor, HalfLoad, Latency, Machine, Measured, Quiet};
 
 /// All of it.
 pub fn table(figures: &Figures) -> String {
@@ -17,33 +17,45 @@ pub fn table(figures: &Figures) -> String {
 }
 
 fn write_all(out: &mut String, figures: &Figures) -> fmt::Result {
-    let machine = &figures.machine;
-    writeln!(
-        out,
-        "eventkit {}: {} cores, {} ({}), {:.0} s",
-        figures.version,
-        machine.cores,
-        safe(&machine.dir),
-        machine.filesystem,
-        machine.took_s
-    )?;
+    write_machine(out, figures.version, &figures.machine)?;
     write_ceilings(out, &figures.ceilings)?;
     write_scenarios(out, &figures.scenarios)?;
     write_ratios(out, &figures.scenarios)?;
     write_half_load(out, figures)?;
     let idle = &figures.idle;
     writeln!(out, "idle: {:.2} % of a core over {:.1} s", idle.cpu_percent, idle.seconds)?;
-    let quiet = &figures.quiet;
+    write_verdict(out, &figures.quiet, &figures.distrust, &figures.problems)
+}
+
+/// What was measured, and on what.
+pub fn write_machine(out: &mut String, version: &str, machine: &Machine) -> fmt::Result {
+    writeln!(
+        out,
+        "eventkit {version}: {} cores, {} ({}), {:.0} s",
+        machine.cores,
+        safe(&machine.dir),
+        machine.filesystem,
+        machine.took_s
+    )
+}
+
+/// How quiet it was, and what speaks against the figures.
+pub fn write_verdict(
+    out: &mut String,
+    quiet: &Quiet,
+    distrust: &[String],
+    problems: &[String],
+) -> fmt::Result {
     writeln!(
         out,
         "meanwhile others took {:.1} % of the cores, steal {:.1} %; the rate of syncs changed by \
          {:.0} %",
         quiet.others.others_percent, quiet.others.steal_percent, quiet.sync_change_percent
     )?;
-    for why in &figures.distrust {
+    for why in distrust {
         writeln!(out, "NOT TO BE TRUSTED: {why}")?;
     }
-    for problem in &figures.problems {
+    for problem in problems {
         writeln!(out, "WRONG: {problem}")?;
     }
     Ok(())
@@ -170,7 +182,7 @@ fn latency(of: &Latency) -> String {
 }
 
 /// Three digits that say something.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let magnitude = value.abs();
     match magnitude {
         _ if magnitude >= 100.0 => format!("{value:.0}"),
@@ -180,7 +192,7 @@ fn short(value: f64) -> String {
 }
 
 /// A count with its thousands apart.
-fn count(value: f64) -> String {
+pub fn count(value: f64) -> String {
     let digits = format!("{:.0}", value.max(0.0));
     let mut apart = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -195,7 +207,7 @@ fn count(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::account::Account;
-    use super::super::figures::{Idle, Machine, Quiet, Ratios, ratio};
+    use super::super::figures::{Idle, Ratios, ratio};
     use super::*;
 
     fn measured() -> Measured {

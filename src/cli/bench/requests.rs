@@ -9,11 +9,18 @@ use std::fmt::Write as _;
 const USERS: u64 = 5000;
 /// Events of a batch.
 pub const BATCH: u64 = 100;
+/// A request of more bytes is large.
+const LARGE: usize = 4 << 10;
+/// Different events of the same length: one alone would be compressed to nothing.
+const FILLINGS: u64 = 16;
 /// Digits of a number that is written into a request.
 const ID_DIGITS: usize = 20;
 
 /// An event; the words with `@` are written anew with each.
 const TRACK: &str = r#"{"type":"track","event":"Order Completed","userId":"user-@user","messageId":"m-@id","timestamp":"@time","context":{"library":{"name":"analytics.js","version":"4.1.0"},"locale":"de-DE","page":{"path":"/p/@n"}},"properties":{"price":12.5,"currency":"EUR","sku":"A-@n","quantity":3}}"#;
+/// What stands around the filling of an event that is as long as it has to be.
+const FILLED: (&str, &str) =
+    (r#"{"type":"blob","userId":"user-@user","messageId":"m-@id","properties":{"f":""#, r#""}}"#);
 const IDENTIFY: &str = r#"{"type":"identify","userId":"user-@user","messageId":"m-@id","timestamp":"@time","traits":{"plan":"pro","email":"user-@user@example.com","seats":3}}"#;
 const PAGE: &str = r#"{"type":"page","name":"Product","userId":"user-@user","messageId":"m-@id","timestamp":"@time","properties":{"path":"/p/@n","referrer":"https://example.com/"}}"#;
 const GROUP: &str = r#"{"type":"group","groupId":"group-@n","userId":"user-@user","messageId":"m-@id","timestamp":"@time","traits":{"name":"Example","employees":12}}"#;
@@ -108,6 +115,12 @@ impl Request {
         Self::new("/v1/batch", &events, Some((r#"{"batch":["#, "]}")))
     }
 
+    /// Whether a service acknowledges it sooner than it can store it: it is many events, a large
+    /// one, or one that is rejected.
+    pub fn is_slow_to_store(&self) -> bool {
+        self.events > 1 || self.bad_events > 0 || self.bytes.len() > LARGE
+    }
+
     /// Writes it into `out`, which is emptied first; its events are numbered from `first` on.
     pub fn write(&self, first: u64, out: &mut Vec<u8>) {
         out.clear();
@@ -189,6 +202,45 @@ pub fn batches(time: &str) -> Scenario {
     Scenario { name: "batches", what: "100 events a request", requests }
 }
 
+/// So many events a request.
+pub fn batches_of(events: u64, time: &str) -> Vec<Request> {
+    let events = vec![TRACK.replace("@time", time); usize::try_from(events).unwrap_or(1)];
+    vec![Request::new("/v1/batch", &events, Some((r#"{"batch":["#, "]}")))]
+}
+
+/// A hundred events a request, spread over so many streams.
+pub fn streams(count: u64, time: &str) -> Vec<Request> {
+    let events = vec![TRACK.replace("@time", time); BATCH as usize];
+    let to = |n| Request::new(&format!("/collect/{}", stream(n)), &events, Some(("[", "]")));
+    (0..count).map(to).collect()
+}
+
+/// The name of one of [`streams`].
+pub fn stream(number: u64) -> String {
+    format!("s-{number:02}")
+}
+
+/// One event of so many bytes a request; less than the shortest possible is that.
+pub fn filled(bytes: usize) -> Vec<Request> {
+    let (before, after) = FILLED;
+    let digits = ID_DIGITS - "@id".len() + 4 - "@user".len();
+    let letters = bytes.saturating_sub(before.len() + digits + after.len());
+    let event = |seed| format!("{before}{}{after}", filling(seed, letters));
+    (0..FILLINGS).map(|seed| Request::new("/collect/payload", &[event(seed)], None)).collect()
+}
+
+/// Letters in which no compression finds much.
+fn filling(seed: u64, letters: usize) -> String {
+    let mut state = seed;
+    let letter = |_| {
+        // Knuth's generator of MMIX; its upper bits are the better ones.
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + (state >> 60) as u8)
+    };
+    (0..letters).map(letter).collect()
+}
+
 fn mixed(time: &str) -> Scenario {
     let requests = [
         ("/v1/track", TRACK),
@@ -260,6 +312,26 @@ mod tests {
     #[test]
     fn the_event_is_as_long_as_the_documentation_says() {
         assert_eq!(single(TIME).requests[0].body(123_456).len(), 321);
+    }
+
+    #[test]
+    fn a_filled_event_is_as_long_as_it_was_asked_for() {
+        for bytes in [100, 1 << 10, (1 << 20) - 64] {
+            for request in filled(bytes) {
+                assert_eq!(request.body(123_456).len(), bytes);
+                assert_eq!(events(&request, 7)[0]["messageId"], "m-00000000000000000007");
+            }
+        }
+    }
+
+    #[test]
+    fn a_hundred_events_go_to_each_of_the_streams() {
+        let requests = streams(64, TIME);
+        let paths: std::collections::HashSet<&[u8]> =
+            requests.iter().map(|request| &request.bytes[..21]).collect();
+        assert_eq!(paths.len(), 64);
+        assert!(requests.iter().all(|request| request.events == BATCH));
+        assert_eq!(batches_of(1000, TIME)[0].events, 1000);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use eventkit::status::Snapshot;
 
 use super::super::run::Run;
 use super::super::{Done, Failure, IO, Options};
+use super::requests;
 
 /// How long a child may take to be there.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -194,7 +195,7 @@ impl Bare {
     }
 }
 
-/// A service on a directory of its own, with the defaults.
+/// A service on a directory of its own, with the defaults but for what was asked for.
 pub struct Service {
     /// Its process.
     pub child: Child,
@@ -207,14 +208,15 @@ pub struct Service {
 
 impl Service {
     /// Starts it below `dir`, this process's current directory, with a data directory of that
-    /// name; returns when it is ready.
-    pub async fn start(dir: &Path, name: &str) -> Result<Self, Failure> {
+    /// name, new or as an earlier one has left it, and with those settings; returns when it is
+    /// ready.
+    pub async fn start(dir: &Path, name: &str, settings: &Settings) -> Result<Self, Failure> {
         let data = dir.join(name);
-        std::fs::create_dir(&data)?;
+        std::fs::create_dir_all(&data)?;
         let (config, log) = (data.join("eventkit.toml"), data.join("service.log"));
         // A socket's path has 107 bytes at most: relative, it is short wherever the directory is.
         let socket = Path::new(".").join(name).join("admin.sock");
-        std::fs::write(&config, configuration(&data, &socket)?)?;
+        std::fs::write(&config, configuration(&data, &socket, settings)?)?;
         let part = ["bench", "--child", "service", "--config"];
         let output = [Stdio::null(), Stdio::from(std::fs::File::create(&log)?)];
         let mut child = Child::start(&part, &[&config], output)?;
@@ -233,6 +235,12 @@ impl Service {
             Failure::new(IO, format!("{:?} is not where it listens: {error}", snapshot.listen))
         })?;
         Ok(Self { child, listen, data, client })
+    }
+
+    /// Ends it, and removes its data directory.
+    pub fn remove(self) -> std::io::Result<()> {
+        drop(self.child);
+        std::fs::remove_dir_all(&self.data)
     }
 
     /// Its lake.
@@ -267,8 +275,19 @@ impl Service {
     }
 }
 
+/// What a service has other than the defaults.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// `partitions`
+    pub partitions: Option<u16>,
+    /// `ingest.connections_max`
+    pub connections_max: Option<u32>,
+    /// So many of [`requests::streams`] are declared, and their logs made at the start.
+    pub streams: u64,
+}
+
 /// The configuration: the defaults, below that directory, at ports of the kernel's choice.
-fn configuration(data: &Path, socket: &Path) -> Result<String, Failure> {
+fn configuration(data: &Path, socket: &Path, settings: &Settings) -> Result<String, Failure> {
     let mut table = toml::Table::new();
     let text = |text: &str| toml::Value::String(text.to_owned());
     table.insert("data_dir".to_owned(), text(&data.to_string_lossy()));
@@ -278,6 +297,22 @@ fn configuration(data: &Path, socket: &Path) -> Result<String, Failure> {
     // What is stored is gone with its directory.
     let disk = toml::Table::from_iter([("allow_any_filesystem".to_owned(), true.into())]);
     table.insert("disk".to_owned(), disk.into());
+    if let Some(partitions) = settings.partitions {
+        table.insert("partitions".to_owned(), i64::from(partitions).into());
+    }
+    if let Some(max) = settings.connections_max {
+        let ingest =
+            toml::Table::from_iter([("connections_max".to_owned(), i64::from(max).into())]);
+        table.insert("ingest".to_owned(), ingest.into());
+    }
+    if settings.streams > 0 {
+        let declared = |n| (requests::stream(n), toml::Table::new().into());
+        let declared: toml::Table = (0..settings.streams).map(declared).collect();
+        // Beside them there are those that every service has.
+        let max = i64::try_from(settings.streams + 16).unwrap_or(i64::MAX);
+        table.insert("max_streams".to_owned(), max.into());
+        table.insert("streams".to_owned(), declared.into());
+    }
     toml::to_string(&table).map_err(|error| Failure::new(IO, error))
 }
 
@@ -294,10 +329,14 @@ mod tests {
     #[test]
     fn a_directory_with_any_name_is_configured() {
         let dir = Path::new("/tmp/a \"b\" \\ c");
-        let text = configuration(dir, Path::new("./admin.sock")).unwrap();
+        let settings = Settings { partitions: Some(64), connections_max: Some(9), streams: 2 };
+        let text = configuration(dir, Path::new("./admin.sock"), &settings).unwrap();
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["data_dir"].as_str(), dir.to_str());
         assert_eq!(table["disk"]["allow_any_filesystem"].as_bool(), Some(true));
+        assert_eq!(table["partitions"].as_integer(), Some(64));
+        assert_eq!(table["ingest"]["connections_max"].as_integer(), Some(9));
+        assert_eq!(table["streams"].as_table().unwrap().len(), 2);
     }
 
     #[test]
