@@ -42,6 +42,8 @@ pub struct Load {
     /// Requests a second, sent when they are due; without it, each connection's next request
     /// follows its answer.
     pub pace: Option<f64>,
+    /// How long the answers took that were due so soon is not told: a server's first ones.
+    pub warm_up: Duration,
     /// In a closed loop, no request is sent after so many events.
     pub events_max: u64,
 }
@@ -116,13 +118,22 @@ pub struct Generator {
     idle: VecDeque<usize>,
     in_flight: usize,
     turn: usize,
+    /// Answers to requests that were due from then on are timed.
+    warm_from: Instant,
     outcome: Outcome,
 }
 
 impl Load {
     /// Sent for so long in a closed loop.
     pub fn closed(target: SocketAddr, connections: usize, time: Duration) -> Self {
-        Self { target, connections, time, pace: None, events_max: u64::MAX }
+        Self {
+            target,
+            connections,
+            time,
+            pace: None,
+            warm_up: Duration::ZERO,
+            events_max: u64::MAX,
+        }
     }
 
     /// Opens the connections, so that what that costs is not part of what is measured.
@@ -139,6 +150,7 @@ impl Load {
             idle: VecDeque::with_capacity(connections),
             in_flight: 0,
             turn: 0,
+            warm_from: Instant::now(),
             outcome: Outcome {
                 requests: 0,
                 acknowledged: 0,
@@ -177,6 +189,7 @@ impl Generator {
         let cpu = thread_cpu();
         let start = Instant::now();
         let end = start + self.load.time;
+        self.warm_from = start + self.load.warm_up;
         match self.load.pace {
             None => self.closed(end, cancel)?,
             Some(pace) => self.open(start, end, pace, cancel)?,
@@ -334,7 +347,9 @@ impl Generator {
         };
         let outcome = &mut self.outcome;
         if status == 200 || status == 202 {
-            record(&mut outcome.latency_us, sent.since.elapsed());
+            if sent.since >= self.warm_from {
+                record(&mut outcome.latency_us, sent.since.elapsed());
+            }
             outcome.requests += 1;
             outcome.acknowledged += sent.events;
             outcome.bad_acknowledged += sent.bad_events;
@@ -479,6 +494,17 @@ mod tests {
         assert_eq!((server.join().unwrap(), outcome.requests), (20, 20));
         // All were due while the first was not answered, the last of them 100 ms before it was.
         assert!(outcome.latency_us.min() >= 99_000, "{} us", outcome.latency_us.min());
+    }
+
+    #[test]
+    fn the_first_answers_are_counted_and_not_timed_where_a_server_warms_up() {
+        let (address, server) = server(1, |_| ok());
+        let load = Load::closed(address, 1, Duration::from_millis(100));
+        let warm_up = Duration::from_millis(60);
+        let load = Load { pace: Some(100.0), warm_up, ..load };
+        let outcome = send(load, &Arc::default());
+        assert_eq!((server.join().unwrap(), outcome.requests), (10, 10));
+        assert_eq!(outcome.latency_us.len(), 4);
     }
 
     #[test]
