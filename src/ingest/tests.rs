@@ -1,4 +1,4 @@
-//! The edge as a client meets it: over the router, with real logs below it.
+//! The edge as a client meets it: with real logs below it.
 
 mod bodies;
 mod encodings;

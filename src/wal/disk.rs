@@ -28,9 +28,8 @@ pub enum How {
     Create,
     /// To be read and written.
     Write,
-    /// To be read.
-    Read,
-    /// To be read past the page cache, where the file system can.
+    /// To be read, past the page cache where the file system can: the cache may keep what stood
+    /// there before it was written past.
     Direct,
 }
 
@@ -200,12 +199,9 @@ impl Disk for OsDisk {
         match how {
             How::Create => options.write(true).create_new(true),
             How::Write => options.write(true),
-            How::Read | How::Direct => &mut options,
+            How::Direct => &mut options,
         };
         let file = options.open(path)?;
-        if how == How::Read {
-            return Ok(Box::new(OsFile { file, direct: None, reads_direct: false }));
-        }
         let flag = rustix::fs::OFlags::DIRECT.bits() as i32;
         let direct = match options.create_new(false).custom_flags(flag | nofollow).open(path) {
             Ok(direct) => Some(direct),
@@ -320,7 +316,7 @@ mod tests {
         assert!(OsDisk.open(&path, How::Create).is_err());
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(OsDisk.open(&link, How::Read).is_err());
+        assert!(OsDisk.open(&link, How::Direct).is_err());
         assert_eq!(OsDisk.list(path.parent().unwrap()).unwrap(), ["file"]);
     }
 }

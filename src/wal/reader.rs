@@ -206,7 +206,6 @@ impl Reader {
             return Ok(());
         }
         let path = segment::path(&self.shared.dir, extent.slot);
-        // The page cache may keep what stood there before the writer wrote past it.
         let file = self.shared.disk.open(&path, How::Direct)?;
         let expected = extent.first_seq;
         self.open = Some(Open { generation, path, file, offset: FRAMES, expected });
