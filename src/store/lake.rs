@@ -1,6 +1,6 @@
 //! The lake: Parquet files below a prefix of an object store.
 //!
-//! Keys are `{prefix}/stream={s}/date={YYYY-MM-DD}/hour={HH}/{log}-p{partition}-{first}-{last}-{batch}.parquet`,
+//! Keys are `{prefix}/stream={s}/date={YYYY-MM-DD}/hour={HH}/{log}-{first}-{last}-{batch}.parquet`,
 //! from the hour of receipt (`date=unknown/hour=unknown` where the clock was not believed), and
 //! follow from the batch alone. A file is put only if it is absent:
 //! one that is there is compared by the digest in its footer. The local directory is written
@@ -179,13 +179,8 @@ impl EventStore for Lake {
     fn object(&self, batch: &Batch) -> String {
         let received = (!batch.is_undated).then_some(batch.received().0);
         let (first, last) = batch.range();
-        let name = Name {
-            log: batch.log_uuid as u32,
-            partition: batch.partition,
-            first,
-            last,
-            batch: batch.id.as_u128() as u32,
-        };
+        let name =
+            Name { log: batch.log_uuid as u32, first, last, batch: batch.id.as_u128() as u32 };
         format!("{}/{name}.parquet", self.hour_dir(&batch.stream, received))
     }
 
@@ -260,10 +255,7 @@ impl EventStore for Lake {
             match footer.and_then(|footer| read_facts(&footer, &object, bytes)) {
                 // Two logs may have the same short name.
                 Some((log, _)) if log != log_uuid => {}
-                Some((_, mut found)) => {
-                    found.partition = name.partition;
-                    listing.found.push(found);
-                }
+                Some((_, found)) => listing.found.push(found),
                 None => listing.unreadable.push((object, "no whole footer".to_owned())),
             }
         }
