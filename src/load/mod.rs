@@ -39,9 +39,7 @@ use crate::store::{Batch, BatchId, Plan, RowRejection};
 use crate::streams::Stream;
 
 /// So many batches of a stream on their way to the store keep it busy.
-const UNDER_WAY: usize = 4;
-/// So many times as large as it should be may a batch become while it waits for its turn.
-const FULL_TIMES_MAX: usize = 2;
+const UNDER_WAY: usize = 3;
 
 /// An open buffer.
 struct Open {
@@ -241,11 +239,8 @@ impl EventLoader {
     }
 
     fn is_due(&self, open: &Open, now: Instant) -> bool {
-        // What is full while others are on their way goes on to grow for a while: the larger a
-        // batch, the cheaper its events.
-        let times = if self.flying.len() < UNDER_WAY { 1 } else { FULL_TIMES_MAX };
-        open.batch.len() >= times * self.policy.events_max
-            || open.batch.bytes() >= times * self.policy.bytes_max
+        open.batch.len() >= self.policy.events_max
+            || open.batch.bytes() >= self.policy.bytes_max
             || now.saturating_duration_since(open.since) >= self.policy.age_max
     }
 

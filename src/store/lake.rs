@@ -17,8 +17,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use tokio::sync::Semaphore;
-
+use super::encoders::Encoders;
 use super::listing::Name;
 use super::parquet::{encode, read_facts, read_message_ids};
 
@@ -36,8 +35,8 @@ pub struct Lake {
     objects: OnceLock<LocalFileSystem>,
     root: PathBuf,
     prefix: String,
-    /// Turns for encoding, which is the processor's: half of the cores are left to those who answer.
-    encoders: Semaphore,
+    /// Made with the first use too.
+    encoders: OnceLock<Encoders>,
 }
 
 impl Lake {
@@ -45,9 +44,8 @@ impl Lake {
     #[must_use]
     pub fn local(root: &Path, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/').to_owned();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let encoders = Semaphore::new((cores / 2).max(1));
-        Self { objects: OnceLock::new(), root: root.to_owned(), prefix, encoders }
+        let (objects, encoders) = (OnceLock::new(), OnceLock::new());
+        Self { objects, root: root.to_owned(), prefix, encoders }
     }
 
     fn objects(&self) -> Result<&LocalFileSystem, StoreError> {
@@ -58,6 +56,14 @@ impl Lake {
         let objects = LocalFileSystem::new_with_prefix(&self.root)
             .map_err(|e| unavailable(&self.root, &e))?;
         Ok(self.objects.get_or_init(|| objects.with_fsync(true)))
+    }
+
+    fn encoders(&self) -> Result<&Encoders, StoreError> {
+        if let Some(encoders) = self.encoders.get() {
+            return Ok(encoders);
+        }
+        let encoders = Encoders::new().map_err(|e| unavailable("threads that encode", &e))?;
+        Ok(self.encoders.get_or_init(|| encoders))
     }
 
     /// `None` where a file of another content stands there.
@@ -186,11 +192,7 @@ impl EventStore for Lake {
 
     async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
         let shared = Arc::clone(batch);
-        // The semaphore is never closed; without a turn there is only more memory in use.
-        let turn = self.encoders.acquire().await;
-        let encoded = tokio::task::spawn_blocking(move || encode(&shared)).await;
-        drop(turn);
-        let file = match encoded {
+        let file = match self.encoders()?.run(move || encode(&shared)).await {
             Ok(Ok(file)) => Bytes::from(file),
             Ok(Err(error)) => return Err(StoreError::Refused(error.to_string())),
             Err(error) => return Err(unavailable("encoder", &error)),
