@@ -34,7 +34,7 @@ fn whole() -> store::Batch {
         let raw =
             RawEvent { stream: &stream, seq, payload: payload.as_bytes(), receipt: receipt() };
         let event = adapter.run(&raw).expect("a sound event");
-        assert!(batch.push(seq, (seq % 16) as u16, payload.as_bytes(), &event));
+        assert!(batch.push(seq, (seq % 16) as u16, 0, payload.as_bytes(), &event));
     }
     batch
 }
@@ -45,7 +45,7 @@ fn planned() -> Batch {
     let whole = whole();
     let mut batch = Batch::new(BatchId::nil(), stream(), 1);
     for (row, (seq, event)) in whole.events().enumerate() {
-        assert!(batch.push(seq, (seq % 16) as u16, whole.payload(row).as_bytes(), &event));
+        assert!(batch.push(seq, (seq % 16) as u16, 0, whole.payload(row).as_bytes(), &event));
     }
     let _: Digest = batch.digest();
     batch
@@ -58,7 +58,7 @@ fn buffer_10_000_events(bencher: Bencher) {
     bencher.counter(ItemsCount::new(ROWS)).bench(|| {
         let mut batch = store::Batch::new(Uuid::nil(), whole.stream.clone(), 1);
         for (row, (seq, event)) in whole.events().enumerate() {
-            assert!(batch.push(seq, (seq % 16) as u16, whole.payload(row).as_bytes(), &event));
+            assert!(batch.push(seq, (seq % 16) as u16, 0, whole.payload(row).as_bytes(), &event));
         }
         batch
     });

@@ -30,7 +30,7 @@ use roaring::RoaringTreemap;
 
 use crate::ambient;
 use crate::config::LoadConfig;
-use crate::dedupe::IdKey;
+use crate::dedupe::IdHash;
 use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
 use crate::ledger::Commit;
 use crate::mutant::{self, Mutant};
@@ -166,10 +166,12 @@ impl EventLoader {
         self.pending.min().unwrap_or(self.read_to)
     }
 
-    /// Puts an event into its buffer. Returns false where it does not fit any buffer.
+    /// Puts an event with the hash of its message id into its buffer. Returns false where it does
+    /// not fit any buffer.
     pub fn add(
         &mut self,
         partition: PartitionId,
+        id: IdHash,
         raw: &RawEvent<'_>,
         event: &TypedEvent<'_>,
         now: Instant,
@@ -178,7 +180,7 @@ impl EventLoader {
             let found = self.resumed.iter_mut().find(|r| r.plan.seqs.contains(raw.seq));
             let Some(resumed) = found else { return false };
             let before = resumed.batch.bytes();
-            let added = resumed.batch.push(raw.seq, partition, raw.payload, event);
+            let added = resumed.batch.push(raw.seq, partition, id, raw.payload, event);
             self.share.take(resumed.batch.bytes() - before);
             self.waits(partition, added);
             return added;
@@ -193,7 +195,7 @@ impl EventLoader {
             Open { batch, since: now }
         });
         let before = open.batch.bytes();
-        let added = open.batch.push(raw.seq, partition, raw.payload, event);
+        let added = open.batch.push(raw.seq, partition, id, raw.payload, event);
         // Mostly none: a buffer grows by pieces.
         match open.batch.bytes() - before {
             0 => {}
@@ -272,8 +274,8 @@ impl EventLoader {
 
     /// The plans of batches, for the ledger.
     #[must_use]
-    pub fn plans(&self, batches: &[Batch], key: &IdKey) -> Vec<Plan> {
-        batches.iter().map(|batch| batch.plan(self.delivery.object(batch), key)).collect()
+    pub fn plans(&self, batches: &[Batch]) -> Vec<Plan> {
+        batches.iter().map(|batch| batch.plan(self.delivery.object(batch))).collect()
     }
 
     /// Sends batches whose plans are durable on their way to the store, or holds them.

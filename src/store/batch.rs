@@ -4,13 +4,12 @@
 //! event, and nothing that was copied is moved again when a batch grows.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
 
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::dedupe::{IdHash, IdKey};
+use crate::dedupe::IdHash;
 use crate::event::{LetterId, Micros, ReplayOrigin, Seq, StreamName, TypedEvent};
 use crate::sequence::PartitionId;
 
@@ -75,7 +74,8 @@ pub(crate) enum Text {
     Extra,
 }
 
-const TEXTS: usize = Text::Extra as usize + 1;
+/// How many there are.
+pub(crate) const TEXTS: usize = Text::Extra as usize + 1;
 
 /// The smallest and the largest piece of text that is allocated at once.
 const PIECE_BYTES: (usize, usize) = (4 << 10, 256 << 10);
@@ -113,6 +113,16 @@ pub(crate) struct Times {
     pub received_at: Micros,
 }
 
+/// What goes into the digest as events come.
+#[derive(Clone)]
+struct Content(Xxh3);
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0.digest128())
+    }
+}
+
 /// No time: the calendar ends long before.
 const ABSENT: Micros = Micros::MIN;
 
@@ -138,9 +148,11 @@ pub struct Batch {
     pieces_bytes: usize,
     spans: Vec<Span>,
     rows: Vec<Row>,
+    /// The hashes of the message ids, by row.
+    ids: Vec<IdHash>,
     /// The rows that were replayed, in order.
     replays: Vec<(usize, ReplayOrigin)>,
-    digest: OnceLock<Digest>,
+    content: Content,
 }
 
 impl Batch {
@@ -157,17 +169,20 @@ impl Batch {
             pieces_bytes: 0,
             spans: Vec::new(),
             rows: Vec::new(),
+            ids: Vec::new(),
             replays: Vec::new(),
-            digest: OnceLock::new(),
+            content: Content(Xxh3::new()),
         }
     }
 
-    /// Adds an event of a partition; its position must be above those it has. Returns false, adding
-    /// nothing, where its text could not be addressed (4 GiB) or the payload is not UTF-8.
+    /// Adds an event of a partition, with the hash of its message id; its position must be
+    /// above those it has. Returns false, adding nothing, where its text could not be addressed
+    /// (4 GiB) or the payload is not UTF-8.
     pub fn push(
         &mut self,
         seq: Seq,
         partition: PartitionId,
+        id: IdHash,
         payload: &[u8],
         event: &TypedEvent<'_>,
     ) -> bool {
@@ -208,7 +223,10 @@ impl Batch {
             partition,
             skewed: event.skewed,
         });
-        self.digest.take();
+        self.ids.push(id);
+        // Here, where the payload is at hand anyway.
+        self.content.0.update(&seq.to_le_bytes());
+        self.content.0.update(payload.as_bytes());
         true
     }
 
@@ -242,6 +260,7 @@ impl Batch {
         self.pieces_bytes
             + self.rows.capacity() * size_of::<Row>()
             + self.spans.capacity() * size_of::<Span>()
+            + self.ids.capacity() * size_of::<IdHash>()
     }
 
     /// The event of a row. Panics where there is no such row, as indexing a slice does.
@@ -275,7 +294,7 @@ impl Batch {
     }
 
     /// One text of a row. Panics where there is no such row.
-    pub(crate) fn text_of(&self, row: usize, text: Text) -> Option<&str> {
+    fn text_of(&self, row: usize, text: Text) -> Option<&str> {
         let row = &self.rows[row];
         let (bit, spans_at) = (1_u16 << text as u16, row.spans_at as usize);
         let before = (row.texts & (bit - 1)).count_ones() as usize;
@@ -287,10 +306,28 @@ impl Batch {
         &self.pieces[row.piece as usize][start..start + span.length as usize]
     }
 
-    /// Whether any row has that text, and the bytes of all of them.
-    pub(crate) fn text_bytes(&self, text: Text) -> (bool, usize) {
-        let there = (0..self.rows.len()).filter_map(|row| self.text_of(row, text));
-        there.fold((false, 0), |(_, bytes), text| (true, bytes + text.len()))
+    /// The bytes of each text in all rows together, in the order of [`Text`]; `None` where no row
+    /// has it.
+    pub(crate) fn text_bytes(&self) -> [Option<usize>; TEXTS] {
+        let mut bytes = [None; TEXTS];
+        for row in 0..self.rows.len() {
+            for (sum, text) in bytes.iter_mut().zip(self.texts(row)) {
+                if let Some(text) = text {
+                    *sum.get_or_insert(0) += text.len();
+                }
+            }
+        }
+        bytes
+    }
+
+    /// All texts of a row, in the order of [`Text`]. Panics where there is no such row.
+    pub(crate) fn texts(&self, row: usize) -> impl Iterator<Item = Option<&str>> {
+        let row = &self.rows[row];
+        let mut spans = self.spans[row.spans_at as usize..].iter();
+        (0..TEXTS).map(move |bit| {
+            let span = if row.texts >> bit & 1 == 1 { spans.next() } else { None };
+            span.map(|span| self.slice(row, *span))
+        })
     }
 
     /// Its rows by partition, and in order within each.
@@ -389,19 +426,12 @@ impl Batch {
     /// Its content's digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        *self.digest.get_or_init(|| {
-            let mut hash = Xxh3::new();
-            for row in 0..self.rows.len() {
-                hash.update(&self.rows[row].seq.to_le_bytes());
-                hash.update(self.payload(row).as_bytes());
-            }
-            hash.digest128()
-        })
+        self.content.0.digest128()
     }
 
     /// What is recorded before it is put.
     #[must_use]
-    pub fn plan(&self, object: String, key: &IdKey) -> Plan {
+    pub fn plan(&self, object: String) -> Plan {
         Plan {
             id: self.id,
             stream: self.stream.clone(),
@@ -409,9 +439,7 @@ impl Batch {
             partitions: self.partition_range(),
             object,
             seqs: self.seqs(),
-            ids: (0..self.rows.len())
-                .map(|row| key.hash(self.text_of(row, Text::MessageId).unwrap_or_default()))
-                .collect(),
+            ids: self.ids.clone(),
             digest: self.digest(),
             received: self.received(),
             ledger_tx: self.ledger_tx,
@@ -426,7 +454,8 @@ impl Batch {
         for row in (0..self.rows.len()).filter(|&row| keep(row)) {
             // An event that was addressable in the whole is in a part.
             let Row { seq, partition, .. } = self.rows[row];
-            part.push(seq, partition, self.payload(row).as_bytes(), &self.event(row));
+            let (payload, event) = (self.payload(row).as_bytes(), self.event(row));
+            part.push(seq, partition, self.ids[row], payload, &event);
         }
         part
     }
@@ -481,7 +510,7 @@ mod tests {
                 received_at: Micros::from(seq as u32),
                 ..TypedEvent::default()
             };
-            assert!(batch.push(seq, 30 - seq as u16, payload.as_bytes(), &event));
+            assert!(batch.push(seq, 30 - seq as u16, 0, payload.as_bytes(), &event));
         }
         batch
     }

@@ -17,7 +17,7 @@ pub fn object_key(input: &[u8]) {
     let mut batch = Batch::new(id, stream.clone(), u128::from(number(0)));
     batch.is_undated = bytes[26] & 1 == 1;
     let event = TypedEvent { received_at: number(16) as i64, ..TypedEvent::default() };
-    assert!(batch.push(number(8), partition, b"{}", &event));
+    assert!(batch.push(number(8), partition, 0, b"{}", &event));
     let key = EventStore::object(&Lake::local(Path::new("/lake"), "a/b"), &batch);
     assert_eq!(object_store::path::Path::parse(&key).ok().map(String::from).as_ref(), Some(&key));
     let parts: Vec<&str> = key.split('/').collect();

@@ -24,7 +24,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use roaring::RoaringTreemap;
 
-use super::batch::{Text, Times};
+use super::batch::{TEXTS, Text, Times};
 use super::{Batch, Digest, Found};
 use crate::event::{Micros, ReplayOrigin, Seq};
 use crate::sqlite::Checksum;
@@ -221,7 +221,8 @@ fn properties(batch: &Batch) -> Result<WriterProperties, ParquetError> {
 /// The columns in the schema's order, their rows by partition.
 fn columns(batch: &Batch) -> Vec<ArrayRef> {
     let rows = batch.by_partition();
-    let text = |kept| text(batch, &rows, kept);
+    let texts = texts(batch, &rows);
+    let text = |text: Text| Arc::clone(&texts[text as usize]);
     let time = |of: fn(Times) -> Option<Micros>| time(rows.iter().map(|row| of(batch.times(*row))));
     let partitions = rows.iter().map(|row| batch.partition(*row));
     let positions = rows.iter().map(|row| batch.seq(*row));
@@ -253,20 +254,23 @@ fn columns(batch: &Batch) -> Vec<ArrayRef> {
     ]
 }
 
-fn text(batch: &Batch, rows: &[usize], text: Text) -> ArrayRef {
-    let (is_there, bytes) = batch.text_bytes(text);
-    let is_required = matches!(text, Text::Kind | Text::MessageId);
-    if !is_there && !is_required {
-        return new_null_array(&DataType::Utf8, batch.len());
-    }
-    let mut column = StringBuilder::with_capacity(batch.len(), bytes);
+/// The columns of text, in the order of [`Text`]. All are built at once: rows by partition lie
+/// all over the batch, and each is fetched once.
+fn texts(batch: &Batch, rows: &[usize]) -> [ArrayRef; TEXTS] {
+    let mut columns = batch
+        .text_bytes()
+        .map(|bytes| bytes.map(|bytes| StringBuilder::with_capacity(batch.len(), bytes)));
     for row in rows {
-        match batch.text_of(*row, text).or(is_required.then_some("")) {
-            Some(value) => column.append_value(value),
-            None => column.append_null(),
+        for (column, value) in columns.iter_mut().zip(batch.texts(*row)) {
+            if let Some(column) = column {
+                column.append_option(value);
+            }
         }
     }
-    Arc::new(column.finish())
+    columns.map(|column| match column {
+        Some(mut column) => Arc::new(column.finish()),
+        None => new_null_array(&DataType::Utf8, batch.len()),
+    })
 }
 
 fn time(times: impl Iterator<Item = Option<Micros>>) -> ArrayRef {

@@ -226,7 +226,7 @@ mod tests {
             let payload = single.requests[0].body(number);
             let raw =
                 RawEvent { stream: &stream, seq, payload: &payload, receipt: Receipt::default() };
-            assert!(batch.push(seq, 0, &payload, &adapter.run(&raw).unwrap()));
+            assert!(batch.push(seq, 0, 0, &payload, &adapter.run(&raw).unwrap()));
         }
         lake.put(&Arc::new(batch)).await.unwrap();
     }

@@ -108,7 +108,7 @@ impl Sample {
         for (seq, payload) in (0..).zip(&self.payloads) {
             let raw = self.raw(seq, payload);
             let event = self.adapter.run(&raw).map_err(|_| unsound())?;
-            if !batch.push(seq, 0, payload, &event) {
+            if !batch.push(seq, 0, 0, payload, &event) {
                 return Err(unsound());
             }
         }
