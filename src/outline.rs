@@ -18,11 +18,13 @@
 //! A compact field so takes two or three bytes. There is none for what is no object, for an empty
 //! one, and for one of more than [`FIELDS_MAX`] fields.
 
+use smallvec::SmallVec;
+
 /// The most fields that an outline has.
 pub const FIELDS_MAX: usize = 64;
 
-/// Room that is made at once.
-const FIELDS_USUAL: usize = 16;
+/// For so many there is room without asking for memory.
+const FIELDS_USUAL: usize = 12;
 const ESCAPES: usize = 2;
 const GAPS: usize = 1;
 /// What stands before a key (`{"` or `,"`) and between it and its value (`":`), in compact JSON.
@@ -43,15 +45,14 @@ struct Place {
 /// one payload after another.
 #[derive(Debug, Default)]
 pub struct Places {
-    places: Vec<Place>,
-    encoded: Vec<u8>,
+    places: SmallVec<[Place; FIELDS_USUAL]>,
+    encoded: SmallVec<[u8; 4 * FIELDS_USUAL]>,
 }
 
 impl Places {
     /// Forgets everything: a new payload.
     pub fn clear(&mut self) {
         self.places.clear();
-        self.places.reserve(FIELDS_USUAL);
     }
 
     /// Notes a field: `key` with its quotes and `value` are slices of `payload`. Of more than
@@ -78,7 +79,7 @@ impl Places {
         let place = |(at, key, value): (usize, &str, &str)| {
             Place::new(at, key, at + key.len() + 1, value.len())
         };
-        self.places.splice(..0, added.map(place));
+        self.places.insert_many(0, added.map(place));
     }
 
     /// The value at `at` was replaced by one of so many bytes.
@@ -188,7 +189,7 @@ impl<'a> Outline<'a> {
     }
 }
 
-fn put(encoded: &mut Vec<u8>, mut number: usize) {
+fn put(encoded: &mut SmallVec<[u8; 4 * FIELDS_USUAL]>, mut number: usize) {
     while number > 0x7f {
         encoded.push(number as u8 | 0x80);
         number >>= 7;

@@ -2,7 +2,8 @@
 //! (<https://fetch.spec.whatwg.org/#http-cors-protocol>). Every answer is the same for every
 //! origin, so nothing is compared and all of it is constant.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::Full;
 
@@ -30,6 +31,12 @@ pub(super) fn preflight() -> Response<Full<Bytes>> {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// Whether a page may be asking: the events that a server or an app sends come from no origin. An
+/// answer that may be kept on its way is the same for everybody.
+pub(super) fn asks(head: &Parts) -> bool {
+    head.method != Method::POST || head.headers.contains_key(header::ORIGIN)
 }
 
 /// Lets a page read an answer, and when it may come again.

@@ -14,6 +14,7 @@ use axum::body::HttpBody;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::Edge;
 use super::auth;
@@ -22,7 +23,7 @@ use super::encoding::Encoding;
 use super::lane;
 use super::respond::Refusal;
 use super::routes::Intake;
-use super::sort::{self, Facts, Lot};
+use super::sort::{self, Facts, Lot, Lots};
 use super::split::Form;
 use crate::errors::NewLetter;
 use crate::event::StreamName;
@@ -61,7 +62,7 @@ where
     let facts = Facts {
         form: if says_lines(&head.headers) { Form::Lines } else { intake.form() },
         intake,
-        path: head.uri.path().to_owned(),
+        path: head.uri.path().into(),
         received_at: edge.clock.now(),
         source,
         key: auth::key_id(&head.headers, &head.uri),
@@ -73,7 +74,7 @@ where
         work(edge, &wire, encoding, &facts, &mut reservation)
     } else {
         // Boxed, since few need its room.
-        Box::pin(work_apart(edge, wire, encoding, facts, &mut reservation)).await
+        Box::pin(work_apart(edge, wire, encoding, facts.into_owned(), &mut reservation)).await
     };
     match sorted {
         Ok(lots) => deliver(edge, lots).await,
@@ -101,9 +102,9 @@ async fn work_apart(
     edge: &Arc<Edge>,
     wire: Bytes,
     encoding: Encoding,
-    facts: Facts,
+    facts: Facts<'static>,
     reservation: &mut Reservation,
-) -> Result<Vec<Lot>, Refused> {
+) -> Result<Lots, Refused> {
     let gone = |_| (Refusal::Stopping, None);
     let _turn = edge.large.acquire().await.map_err(|_| gone(()))?;
     let mut held = Reservation::new(&edge.budget);
@@ -125,7 +126,7 @@ fn work(
     encoding: Encoding,
     facts: &Facts,
     reservation: &mut Reservation,
-) -> Result<Vec<Lot>, Refused> {
+) -> Result<Lots, Refused> {
     let refuse = |refusal| (refusal, None);
     let limits = &edge.limits;
     let body = if encoding == Encoding::Identity || wire.is_empty() {
@@ -155,11 +156,11 @@ fn work(
 }
 
 /// Makes the lots durable, all of them or none acknowledged.
-async fn deliver(edge: &Edge, lots: Vec<Lot>) -> Result<(), Refusal> {
-    let mut sent = Vec::with_capacity(lots.len());
+async fn deliver(edge: &Edge, lots: Lots) -> Result<(), Refusal> {
+    let mut sent = SmallVec::<[_; 1]>::new();
     let mut letters = Vec::new();
     // Every stream is there before the first append: what is refused here leaves no trace.
-    let mut streams = Vec::with_capacity(lots.len());
+    let mut streams = SmallVec::<[_; 1]>::new();
     for lot in &lots {
         streams.push(stream(edge, &lot.stream).await?);
     }

@@ -14,6 +14,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
+use super::bell::{self, Bell, Seat};
 use crate::wal::Answers;
 
 thread_local! {
@@ -35,6 +36,7 @@ struct Lane {
     runtime: Handle,
     /// Futures that live on it.
     load: Arc<AtomicUsize>,
+    bell: Arc<Bell>,
 }
 
 impl Lanes {
@@ -49,17 +51,22 @@ impl Lanes {
         Ok(Self { lanes: lanes.collect::<io::Result<_>>()?, _open: open })
     }
 
-    /// Runs that on the lane with the least to do.
-    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    /// Runs that on the lane with the least to do, where it has a seat by the bell.
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce(Seat) -> F) {
         let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.load.load(Relaxed)) else {
             return;
         };
         lane.load.fetch_add(1, Relaxed);
-        let load = Arc::clone(&lane.load);
+        let (load, work) = (Arc::clone(&lane.load), work(lane.bell.seat()));
         lane.runtime.spawn(async move {
             work.await;
             load.fetch_sub(1, Relaxed);
         });
+    }
+
+    /// Tells everybody who has a seat that the service stops.
+    pub fn stop(&self) {
+        self.lanes.iter().for_each(|lane| lane.bell.stop());
     }
 }
 
@@ -68,12 +75,20 @@ impl Lane {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (answers, answered) = Answers::new();
+        let bell = Arc::new(Bell::default());
+        let ringing = Arc::clone(&bell);
         thread::Builder::new().name(format!("ingest {number}")).spawn(move || {
             ANSWERS.with(|own| drop(own.set(answers)));
             runtime.spawn(answered.deliver());
+            runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(bell::EVERY).await;
+                    ringing.ring();
+                }
+            });
             // An error says that the lanes are gone: there is nothing else to be told.
             let _ = runtime.block_on(closed.changed());
         })?;
-        Ok(Self { runtime: handle, load: Arc::default() })
+        Ok(Self { runtime: handle, load: Arc::default(), bell })
     }
 }

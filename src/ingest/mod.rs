@@ -25,6 +25,7 @@
 //! it what its batch says of all → `sort` encodes the records → `intake` appends and waits.
 
 mod auth;
+mod bell;
 mod body;
 mod cors;
 mod encoding;
@@ -168,7 +169,9 @@ where
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     };
-    cors::permit(response.headers_mut());
+    if cors::asks(&head) {
+        cors::permit(response.headers_mut());
+    }
     edge.stats.requests.add(1);
     let status = response.status();
     if status.is_client_error() {

@@ -15,11 +15,12 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::bell::{Glances, Seat};
 use super::lane::Lanes;
 use super::{Edge, answer};
 use crate::stats::{Count, EdgeStats};
@@ -27,7 +28,7 @@ use crate::stats::{Count, EdgeStats};
 /// A new connection must say something within this time.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(5);
 /// A request's headers must be there this long after the answer before it; a connection may be
-/// idle for as long.
+/// idle for as long, and until the bell rings.
 const HEADER_READ_MAX: Duration = Duration::from_secs(30);
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// What a connection reads at once.
@@ -50,9 +51,11 @@ pub async fn serve(
     let connections_max = u32::try_from(connections_max.clamp(1, 1 << 20)).unwrap_or(1 << 20);
     let slots = Arc::new(Semaphore::new(connections_max as usize));
     let lanes = Lanes::open()?;
-    let (stopping, told) = watch::channel(false);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
+    // A client that has said all may still wait for its answer; and what reads on while a request
+    // is worked on needs another buffer for that.
+    http.half_close(true)
+        .timer(Glances)
         .header_read_timeout(HEADER_READ_MAX)
         .max_header_size(HEADER_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX);
@@ -67,16 +70,16 @@ pub async fn serve(
         // It is registered anew where it will live.
         let Ok(stream) = stream.into_std() else { continue };
         let open = Open::new(&edge.stats);
-        let (http, edge, told) = (http.clone(), Arc::clone(&edge), told.clone());
-        lanes.spawn(async move {
+        let (http, edge) = (http.clone(), Arc::clone(&edge));
+        lanes.spawn(|seat| async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                connection(http, stream, peer, &edge, told).await;
+                connection(http, stream, peer, &edge, seat).await;
             }
             drop((open, slot));
         });
     }
     drop(listener);
-    stopping.send_replace(true);
+    lanes.stop();
     // All slots are free once the last connection is closed. The semaphore is never closed.
     let _ = slots.acquire_many(connections_max).await;
     Ok(())
@@ -111,7 +114,7 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     edge: &Arc<Edge>,
-    mut told: watch::Receiver<bool>,
+    mut seat: Seat,
 ) {
     // Without it an answer may wait for the client's delayed acknowledgement; if it can't be
     // set, answers are slow and right.
@@ -121,7 +124,7 @@ async fn connection(
             Ok(Ok(())) => {}
             _ => return,
         },
-        _ = told.wait_for(|stop| *stop) => return,
+        () = seat.stopped() => return,
     }
     let source = Some(peer.ip().to_canonical());
     let service = service_fn(|request: hyper::Request<Incoming>| async move {
@@ -129,9 +132,10 @@ async fn connection(
     });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
+        biased;
+        () = seat.stopped() => {}
         // The client's failure: nothing to do about it, and too frequent to be worth a line.
         _ = connection.as_mut() => return,
-        _ = told.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::Deserialize;
+use smallvec::SmallVec;
 
 use super::auth::KeyId;
 use super::fault::Fault;
@@ -24,25 +25,30 @@ use crate::wal::Records;
 
 /// What is known of a request beside its body.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(super) struct Facts<'r> {
     pub intake: Intake,
     pub form: Form,
     /// The path without its query.
-    pub path: String,
+    pub path: Cow<'r, str>,
     pub received_at: Micros,
     pub source: Option<IpAddr>,
     /// The write key's id, where headers or query name one.
     pub key: Option<KeyId>,
 }
 
-impl Facts {
+impl Facts<'_> {
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> Facts<'static> {
+        Facts { path: Cow::Owned(self.path.into_owned()), ..self }
+    }
+
     /// The receipt that all events of the request share.
     pub fn receipt(&self) -> Receipt<'_> {
         Receipt {
             received_at: self.received_at,
             write_key_id: self.key.as_ref().map(|key| key.as_str().into()),
             source: self.source,
-            route: Some(self.path.as_str().into()),
+            route: Some(Cow::Borrowed(&self.path)),
             ..Receipt::default()
         }
     }
@@ -56,11 +62,14 @@ pub(super) struct Lot {
     pub letters: Vec<NewLetter>,
 }
 
+/// Mostly one.
+pub(super) type Lots = SmallVec<[Lot; 1]>;
+
 /// Sorts a body's items by stream.
 ///
 /// # Errors
 /// [`Refusal::InvalidJson`] and [`Refusal::TooLarge`], for the request as a whole.
-pub(super) fn sort(body: &[u8], facts: &Facts, limits: &IngestConfig) -> Result<Vec<Lot>, Refusal> {
+pub(super) fn sort(body: &[u8], facts: &Facts<'_>, limits: &IngestConfig) -> Result<Lots, Refusal> {
     let parts = split::split(body, facts.form, limits.depth_max)?;
     if parts.alone
         && let [Item::Value(text)] = parts.items.as_slice()
@@ -78,7 +87,7 @@ pub(super) fn sort(body: &[u8], facts: &Facts, limits: &IngestConfig) -> Result<
         buffer: String::new(),
         places: Places::default(),
         bytes: 0,
-        lots: Vec::new(),
+        lots: Lots::new(),
         room: (parts.items.len(), body.len()),
         sound: 0,
         fault: None,
@@ -111,7 +120,7 @@ pub(super) fn sort(body: &[u8], facts: &Facts, limits: &IngestConfig) -> Result<
 /// None in practice: the stream is the route's.
 pub(super) fn letter_of_body(
     body: &[u8],
-    facts: &Facts,
+    facts: &Facts<'_>,
     fault: &Fault,
     bytes_max: usize,
 ) -> Result<NewLetter, Refusal> {
@@ -123,7 +132,7 @@ pub(super) fn letter_of_body(
 }
 
 struct Sorter<'a> {
-    facts: &'a Facts,
+    facts: &'a Facts<'a>,
     limits: &'a IngestConfig,
     common: Common<'a>,
     key: Option<KeyId>,
@@ -134,7 +143,7 @@ struct Sorter<'a> {
     places: Places,
     /// Payload bytes so far: a context merged into each item must not multiply without limit.
     bytes: usize,
-    lots: Vec<Lot>,
+    lots: Lots,
     /// Items and bytes of the body: mostly all of it goes to one stream.
     room: (usize, usize),
     sound: u64,
@@ -202,7 +211,7 @@ impl Sorter<'_> {
 
 /// The stream's lot; the first one has room for the whole body.
 fn lot<'l>(
-    lots: &'l mut Vec<Lot>,
+    lots: &'l mut Lots,
     stream: &str,
     room: &mut (usize, usize),
 ) -> Result<&'l mut Lot, Refusal> {

@@ -9,6 +9,7 @@
 //! Depth is counted from the top of the body (of the line, in NDJSON), envelope included.
 
 use serde::de::IgnoredAny;
+use smallvec::{SmallVec, smallvec};
 
 use super::fault::{Fault, utf8};
 use super::item;
@@ -38,11 +39,14 @@ pub(super) enum Item<'a> {
     Broken(&'a [u8], Fault),
 }
 
+/// Mostly one, or many.
+pub(super) type Items<'a> = SmallVec<[Item<'a>; 1]>;
+
 /// What a body consists of.
 #[derive(Debug, Default)]
 pub(super) struct Parts<'a> {
     /// The items, in order.
-    pub items: Vec<Item<'a>>,
+    pub items: Items<'a>,
     /// Where the items stand one per line: how many lines are above each.
     pub lines_above: Vec<usize>,
     /// Whether the body is one event and no batch.
@@ -95,7 +99,7 @@ pub(super) fn split(body: &[u8], form: Form, depth_max: usize) -> Result<Parts<'
                 walker.end()?;
                 return Err(Fault::too_deep(body, 0, depth_max).into());
             }
-            Parts { items: vec![Item::Value(value)], alone: true, ..Parts::default() }
+            Parts { items: smallvec![Item::Value(value)], alone: true, ..Parts::default() }
         }
     };
     walker.end()?;
@@ -125,7 +129,7 @@ fn lines(body: &[u8], depth_max: usize) -> Result<Parts<'_>, Refusal> {
     Ok(parts)
 }
 
-fn push<'a>(items: &mut Vec<Item<'a>>, item: Item<'a>) -> Result<(), Refusal> {
+fn push<'a>(items: &mut Items<'a>, item: Item<'a>) -> Result<(), Refusal> {
     if items.len() == ITEMS_MAX {
         return Err(Refusal::TooLarge { what: "the number of events", max: ITEMS_MAX });
     }
@@ -138,8 +142,8 @@ fn items<'a>(
     walker: &mut Walker<'a>,
     depth_max: usize,
     level: usize,
-) -> Result<Vec<Item<'a>>, Refusal> {
-    let mut items = Vec::new();
+) -> Result<Items<'a>, Refusal> {
+    let mut items = Items::new();
     let mut more = walker.enter(b'[', b']')?;
     while more {
         let start = walker.at;
