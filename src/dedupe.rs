@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::hash::Hasher;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -89,10 +90,22 @@ impl Dedupe {
         }
     }
 
-    /// Remembers an id; returns whether it was new.
-    pub fn insert(&mut self, message_id: &str, now: Instant) -> bool {
-        let hash = self.key.hash(message_id);
-        self.insert_hash(hash, now)
+    /// What is kept of an id.
+    #[must_use]
+    pub fn hash(&self, message_id: &str) -> IdHash {
+        self.key.hash(message_id)
+    }
+
+    /// Says which ids come next, in any order. An index of a million ids is out of the
+    /// processor's reach: what is looked for together is waited for once.
+    pub fn expect(&self, hashes: &[IdHash]) {
+        for hash in hashes {
+            black_box(self.seen.find(*hash as u64, |_| false));
+        }
+        let full = self.memory.used.load(Relaxed) + hashes.len() > self.memory.max;
+        for (number, hash) in self.order.oldest(if full { hashes.len() } else { 0 }) {
+            black_box(self.seen.find(hash as u64, |other| *other == number));
+        }
     }
 
     /// Forgets an id whose event the store refused: it is a dead letter now.
@@ -106,11 +119,12 @@ impl Dedupe {
     /// Remembers the ids of a stored batch, after a restart.
     pub fn remember(&mut self, hashes: impl IntoIterator<Item = IdHash>, now: Instant) {
         for hash in hashes {
-            self.insert_hash(hash, now);
+            self.insert(hash, now);
         }
     }
 
-    fn insert_hash(&mut self, hash: IdHash, now: Instant) -> bool {
+    /// Remembers an id; returns whether it was new.
+    pub fn insert(&mut self, hash: IdHash, now: Instant) -> bool {
         let order = &self.order;
         let is_it = |number: &u32| order.get(*number) == hash;
         let Entry::Vacant(place) =
@@ -221,6 +235,13 @@ impl Order {
         self.len += 1;
     }
 
+    /// So many of the oldest, with their numbers.
+    fn oldest(&self, count: usize) -> impl Iterator<Item = (u32, IdHash)> {
+        let hashes = self.pieces.iter().flatten().skip(self.gone).take(count);
+        let first = self.first.wrapping_add(self.gone as u32);
+        hashes.zip(0..).map(move |(hash, at)| (first.wrapping_add(at), *hash))
+    }
+
     /// Takes the oldest.
     fn pop(&mut self) -> Option<(u32, IdHash)> {
         let oldest = *self.pieces.front()?.get(self.gone)?;
@@ -249,32 +270,32 @@ mod tests {
     #[test]
     fn an_id_is_new_once() {
         let (mut dedupe, now) = (dedupe(10), Instant::now());
-        assert!(dedupe.insert("a", now) && dedupe.insert("b", now));
-        assert!(!dedupe.insert("a", now) && !dedupe.insert("b", now));
+        assert!(dedupe.insert(KEY.hash("a"), now) && dedupe.insert(KEY.hash("b"), now));
+        assert!(!dedupe.insert(KEY.hash("a"), now) && !dedupe.insert(KEY.hash("b"), now));
         assert_eq!(dedupe.len(), 2);
     }
 
     #[test]
     fn an_id_that_was_forgotten_is_new() {
         let (mut dedupe, now) = (dedupe(10), Instant::now());
-        dedupe.insert("a", now);
+        dedupe.insert(KEY.hash("a"), now);
         dedupe.forget("a");
-        assert!(dedupe.insert("a", now) && !dedupe.insert("a", now));
+        assert!(dedupe.insert(KEY.hash("a"), now) && !dedupe.insert(KEY.hash("a"), now));
     }
 
     #[test]
     fn what_was_forgotten_and_came_again_outlives_its_first_place_in_the_queue() {
         let (mut dedupe, start) = (dedupe(3 * PIECE), Instant::now());
-        dedupe.insert("a", start);
+        dedupe.insert(KEY.hash("a"), start);
         dedupe.forget("a");
         let later = start + Duration::from_secs(30);
         for id in 0..PIECE {
-            dedupe.insert(&id.to_string(), start);
+            dedupe.insert(KEY.hash(&id.to_string()), start);
         }
-        assert!(dedupe.insert("a", later));
+        assert!(dedupe.insert(KEY.hash("a"), later));
         dedupe.expire(start + Duration::from_secs(61));
         assert_eq!(dedupe.len(), 1);
-        assert!(!dedupe.insert("a", later) && dedupe.insert("0", later));
+        assert!(!dedupe.insert(KEY.hash("a"), later) && dedupe.insert(KEY.hash("0"), later));
     }
 
     #[test]
@@ -290,20 +311,20 @@ mod tests {
     fn what_a_stored_batch_held_is_known_after_a_restart() {
         let (mut dedupe, now) = (dedupe(10), Instant::now());
         dedupe.remember([KEY.hash("a"), KEY.hash("b")], now);
-        assert!(!dedupe.insert("a", now) && dedupe.insert("c", now));
+        assert!(!dedupe.insert(KEY.hash("a"), now) && dedupe.insert(KEY.hash("c"), now));
         assert_ne!(KEY.hash("a"), IdKey([8; 16]).hash("a"));
     }
 
     #[test]
     fn the_window_forgets_what_is_older_and_nothing_else() {
         let (mut dedupe, start) = (dedupe(10), Instant::now());
-        dedupe.insert("old", start);
-        dedupe.insert("young", start + Duration::from_secs(30));
+        dedupe.insert(KEY.hash("old"), start);
+        dedupe.insert(KEY.hash("young"), start + Duration::from_secs(30));
         dedupe.expire(start + Duration::from_secs(60));
         assert_eq!(dedupe.len(), 2);
         dedupe.expire(start + Duration::from_secs(61));
         let now = start + Duration::from_secs(61);
-        assert!(dedupe.insert("old", now) && !dedupe.insert("young", now));
+        assert!(dedupe.insert(KEY.hash("old"), now) && !dedupe.insert(KEY.hash("young"), now));
     }
 
     #[test]
@@ -311,12 +332,16 @@ mod tests {
         let (memory, now) = (Memory::new(3 * BYTES_PER_ID), Instant::now());
         let new = || Dedupe::new(KEY, Duration::from_secs(60), Arc::clone(&memory));
         let (mut quiet, mut busy) = (new(), new());
-        quiet.insert("q", now);
+        quiet.insert(KEY.hash("q"), now);
         for id in 0..100 {
-            busy.insert(&id.to_string(), now);
+            busy.insert(KEY.hash(&id.to_string()), now);
         }
         assert_eq!((quiet.len(), busy.len()), (1, 2));
-        assert!(!quiet.insert("q", now) && !busy.insert("99", now) && busy.insert("0", now));
+        assert!(
+            !quiet.insert(KEY.hash("q"), now)
+                && !busy.insert(KEY.hash("99"), now)
+                && busy.insert(KEY.hash("0"), now)
+        );
         drop(busy);
         assert_eq!(memory.used.load(Relaxed), 1);
     }
