@@ -1,11 +1,12 @@
 //! The events that are written: track calls of about 360 bytes as clients of many kinds send
-//! them, of one partition of sixteen, in the order of a log.
+//! them, of one stream in the order of its log.
 
 use eventkit::adapt::{Adapter, StreamRules};
 use eventkit::event::{Micros, RawEvent, Receipt, StreamName};
+use eventkit::sequence::Sequencer;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::store::{Batch, BatchId, Digest};
+use crate::store::{Batch, BatchId};
 
 const EVENTS: [&str; 12] = [
     "Product Viewed",
@@ -29,12 +30,12 @@ const LIBRARIES: [(&str, &str); 4] = [
     ("analytics-node", "1.1.3"),
 ];
 const CURRENCIES: [&str; 4] = ["EUR", "USD", "GBP", "JPY"];
-/// Users of the partition: most events come from a few of them.
+/// Most events come from a few of them.
 const USERS: u64 = 100_000;
 const PRODUCTS: u64 = 5_000;
 const PATHS: u64 = 2_000;
-/// Events of one partition that a request brings, about: they are received at one time.
-const REQUEST: u64 = 6;
+/// Events that a request brings: they are received at one time.
+const REQUEST: u64 = 100;
 /// Microseconds from one request to the next.
 const BETWEEN: u64 = 1_200;
 /// 2026-11-23 10:00 UTC.
@@ -95,23 +96,21 @@ fn payload(n: u64, received_at: Micros) -> String {
     )
 }
 
-/// A batch of so many events, its digest known, as it is when it is put; and the bytes of one.
+/// A batch of so many events, and the bytes of one.
 pub fn batch(rows: u64) -> (Batch, u64) {
     let stream = StreamName::new("events").expect("a name");
-    let adapter = Adapter::new(&StreamRules::segment_strict());
-    let mut batch = Batch::new(BatchId::nil(), stream.clone(), 1, 3);
-    let (mut seq, mut bytes) = (0, 0);
-    for n in 0..rows {
-        // The others in between are of other partitions.
-        seq += 1 + draw(n, 18) % 31;
-        let received_at = BEGAN + (n / REQUEST * BETWEEN) as i64;
-        let payload = payload(n, received_at);
+    let (adapter, sequencer) = (Adapter::new(&StreamRules::segment_strict()), Sequencer::new(16));
+    let mut batch = Batch::new(BatchId::nil(), stream.clone(), 1);
+    let mut bytes = 0;
+    for seq in 0..rows {
+        let received_at = BEGAN + (seq / REQUEST * BETWEEN) as i64;
+        let payload = payload(seq, received_at);
         let receipt = Receipt { received_at, ..Receipt::default() };
         let raw = RawEvent { stream: &stream, seq, payload: payload.as_bytes(), receipt };
         let event = adapter.run(&raw).expect("a sound event");
-        assert!(batch.push(seq, payload.as_bytes(), &event));
+        let partition = sequencer.partition(&event);
+        assert!(batch.push(seq, partition, 0, payload.as_bytes(), &event));
         bytes += payload.len() as u64;
     }
-    let _: Digest = batch.digest();
     (batch, bytes / rows)
 }
