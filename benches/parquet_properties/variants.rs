@@ -144,21 +144,21 @@ fn facts() -> Vec<Variant> {
 }
 
 fn filters() -> Vec<Variant> {
-    let all = |change: fn(WriterPropertiesBuilder, ColumnPath, u64) -> WriterPropertiesBuilder| {
-        move |p, rows| FILTERED.iter().fold(p, |p, name| change(p, column(name), rows))
-    };
-    let filters: [(&str, fn(WriterPropertiesBuilder, ColumnPath, u64) -> _); 4] = [
-        ("no Bloom filters", |p, c, _| p.set_column_bloom_filter_enabled(c, false)),
-        ("Bloom filters of 1 %", |p, c, _| p.set_column_bloom_filter_fpp(c, 0.01)),
-        ("Bloom filters of 10 %", |p, c, _| p.set_column_bloom_filter_fpp(c, 0.1)),
-        ("Bloom filters for 4 times the rows", |p, c, rows| {
-            p.set_column_bloom_filter_max_ndv(c, 4 * rows)
+    let larger: Change = Box::new(|p, rows| {
+        FILTERED.iter().fold(p, |p, name| p.set_column_bloom_filter_max_ndv(column(name), 4 * rows))
+    });
+    vec![
+        for_all("no Bloom filters", &FILTERED, |p, column| {
+            p.set_column_bloom_filter_enabled(column, false)
         }),
-    ];
-    filters
-        .into_iter()
-        .map(|(name, change)| (name.to_owned(), Box::new(all(change)) as Change))
-        .collect()
+        for_all("Bloom filters of 1 %", &FILTERED, |p, column| {
+            p.set_column_bloom_filter_fpp(column, 0.01)
+        }),
+        for_all("Bloom filters of 10 %", &FILTERED, |p, column| {
+            p.set_column_bloom_filter_fpp(column, 0.1)
+        }),
+        ("Bloom filters for 4 times the rows".to_owned(), larger),
+    ]
 }
 
 /// All of them, after the properties as they are.

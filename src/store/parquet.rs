@@ -82,7 +82,7 @@ static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
 /// Columns whose values repeat within a batch.
 const REPEATING: [&str; 6] = ["type", "event", "name", "stream", "partition", "write_key_id"];
 
-/// A page's buffers are reused by the allocator; larger ones are given back to the system.
+/// Buffers of the usual 1 MiB go back to the system after each page, and are touched anew.
 const PAGE_BYTES: usize = 256 << 10;
 
 /// Columns of so few values that their dictionary leaves nothing to compress.
