@@ -9,6 +9,9 @@
 //! Dead letters are not remembered (and what the store refuses is forgotten again), so that a
 //! mended event keeps its id and still lands; a replay of what is stored already does not.
 
+mod order;
+mod places;
+
 use std::collections::VecDeque;
 use std::hash::Hasher;
 use std::hint::black_box;
@@ -16,16 +19,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use siphasher::sip128::{Hasher128, SipHasher13};
+
+use order::Order;
+use places::Places;
 
 /// What is kept of a message id.
 pub type IdHash = u128;
 
-/// Bytes of memory for one id: its hash in the queue, and its place in the table at the table's
-/// lowest load (five bytes in 7/16 of the places).
-const BYTES_PER_ID: usize = 28;
+/// Bytes of memory for one id: its hash in the queue, and its place at the lowest load.
+const BYTES_PER_ID: usize = size_of::<IdHash>() + places::BYTES_PER_NUMBER;
 
 /// The secret that ids are hashed with: without it a client could make two ids collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +71,8 @@ pub struct Dedupe {
     key: IdKey,
     window: Duration,
     memory: Arc<Memory>,
-    /// The ids' numbers, found by their hashes: a quarter of what the hashes themselves take, so
-    /// that fewer of them are out of the processor's reach.
-    seen: HashTable<u32>,
+    /// The ids' numbers, found by their hashes.
+    seen: Places,
     order: Order,
     /// When how many were added, oldest first.
     added: VecDeque<(Instant, usize)>,
@@ -84,7 +86,7 @@ impl Dedupe {
             key,
             window,
             memory,
-            seen: HashTable::new(),
+            seen: Places::default(),
             order: Order::default(),
             added: VecDeque::new(),
         }
@@ -100,20 +102,21 @@ impl Dedupe {
     /// processor's reach: what is looked for together is waited for once.
     pub fn expect(&self, hashes: &[IdHash]) {
         for hash in hashes {
-            black_box(self.seen.find(*hash as u64, |_| false));
+            black_box(self.seen.touch(*hash));
         }
         let full = self.memory.used.load(Relaxed) + hashes.len() > self.memory.max;
-        for (number, hash) in self.order.oldest(if full { hashes.len() } else { 0 }) {
-            black_box(self.seen.find(hash as u64, |other| *other == number));
+        for (_, hash) in self.order.oldest(if full { hashes.len() } else { 0 }) {
+            black_box(self.seen.touch(hash));
         }
     }
 
     /// Forgets an id whose event the store refused: it is a dead letter now.
     pub fn forget(&mut self, message_id: &str) {
-        let (hash, order) = (self.key.hash(message_id), &self.order);
+        let hash = self.key.hash(message_id);
         // Its place in the queue stays until the window has passed it.
-        let found = self.seen.find_entry(hash as u64, |number| order.get(*number) == hash);
-        found.ok().map(|entry| entry.remove());
+        if let Some(number) = self.seen.find(hash, |number| self.order.get(number) == hash) {
+            self.seen.remove(hash, number);
+        }
     }
 
     /// Remembers the ids of a stored batch, after a restart.
@@ -125,14 +128,10 @@ impl Dedupe {
 
     /// Remembers an id; returns whether it was new.
     pub fn insert(&mut self, hash: IdHash, now: Instant) -> bool {
-        let order = &self.order;
-        let is_it = |number: &u32| order.get(*number) == hash;
-        let Entry::Vacant(place) =
-            self.seen.entry(hash as u64, is_it, |number| order.get(*number) as u64)
-        else {
+        if self.seen.find(hash, |number| self.order.get(number) == hash).is_some() {
             return false;
-        };
-        place.insert(self.order.next());
+        }
+        self.seen.insert(hash, self.order.next());
         self.order.push(hash);
         match self.added.back_mut() {
             // A second is as exact as a window of hours has to be.
@@ -162,9 +161,7 @@ impl Dedupe {
     fn forget_oldest(&mut self) {
         let Some((number, hash)) = self.order.pop() else { return };
         // One that was forgotten before and came again has another number.
-        if let Ok(entry) = self.seen.find_entry(hash as u64, |other| *other == number) {
-            entry.remove();
-        }
+        self.seen.remove(hash, number);
         self.memory.used.fetch_sub(1, Relaxed);
         if let Some((_, count)) = self.added.front_mut() {
             *count -= 1;
@@ -177,88 +174,25 @@ impl Dedupe {
     /// How many ids it remembers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.order.len
+        self.order.len()
     }
 
     /// Whether it remembers none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.order.len == 0
+        self.order.len() == 0
     }
 }
 
 impl Drop for Dedupe {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.order.len, Relaxed);
-    }
-}
-
-/// Hashes in the order in which they came, numbered from 0 on and, after 2^32 of them, again: far
-/// fewer are there at a time.
-#[derive(Debug, Default)]
-struct Order {
-    /// All but the last are full: nothing is moved when it grows.
-    pieces: VecDeque<Vec<IdHash>>,
-    /// How many of the first piece are gone.
-    gone: usize,
-    /// The number of the first piece's first.
-    first: u32,
-    len: usize,
-}
-
-/// Hashes in a piece.
-const PIECE: usize = 1 << 10;
-
-impl Order {
-    /// The number of the next.
-    fn next(&self) -> u32 {
-        // Numbers wrap.
-        self.first.wrapping_add((self.gone + self.len) as u32)
-    }
-
-    /// The hash of that number; 0 for one that is gone.
-    fn get(&self, number: u32) -> IdHash {
-        let at = number.wrapping_sub(self.first) as usize;
-        let piece = self.pieces.get(at / PIECE);
-        piece.and_then(|piece| piece.get(at % PIECE)).copied().unwrap_or(0)
-    }
-
-    fn push(&mut self, hash: IdHash) {
-        match self.pieces.back_mut() {
-            Some(piece) if piece.len() < PIECE => piece.push(hash),
-            _ => {
-                let mut piece = Vec::with_capacity(PIECE);
-                piece.push(hash);
-                self.pieces.push_back(piece);
-            }
-        }
-        self.len += 1;
-    }
-
-    /// So many of the oldest, with their numbers.
-    fn oldest(&self, count: usize) -> impl Iterator<Item = (u32, IdHash)> {
-        let hashes = self.pieces.iter().flatten().skip(self.gone).take(count);
-        let first = self.first.wrapping_add(self.gone as u32);
-        hashes.zip(0..).map(move |(hash, at)| (first.wrapping_add(at), *hash))
-    }
-
-    /// Takes the oldest.
-    fn pop(&mut self) -> Option<(u32, IdHash)> {
-        let oldest = *self.pieces.front()?.get(self.gone)?;
-        let number = self.first.wrapping_add(self.gone as u32);
-        self.gone += 1;
-        self.len -= 1;
-        if self.gone == PIECE {
-            self.pieces.pop_front();
-            self.first = self.first.wrapping_add(PIECE as u32);
-            self.gone = 0;
-        }
-        Some((number, oldest))
+        self.memory.used.fetch_sub(self.order.len(), Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::order::PIECE;
     use super::*;
 
     const KEY: IdKey = IdKey([7; 16]);
@@ -296,15 +230,6 @@ mod tests {
         dedupe.expire(start + Duration::from_secs(61));
         assert_eq!(dedupe.len(), 1);
         assert!(!dedupe.insert(KEY.hash("a"), later) && dedupe.insert(KEY.hash("0"), later));
-    }
-
-    #[test]
-    fn numbers_that_wrap_name_the_same_ids() {
-        let mut order = Order { first: u32::MAX - 1, ..Order::default() };
-        (1..=5).for_each(|hash| order.push(hash));
-        assert_eq!((order.next(), order.get(u32::MAX), order.get(2)), (3, 2, 5));
-        assert_eq!((order.pop(), order.pop()), (Some((u32::MAX - 1, 1)), Some((u32::MAX, 2))));
-        assert_eq!((order.pop(), order.get(2), order.get(3)), (Some((0, 3)), 5, 0));
     }
 
     #[test]
