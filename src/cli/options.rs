@@ -1,5 +1,8 @@
 //! The options that stand before or behind every command, and what they lead to: a configuration,
 //! and a running service's socket.
+//!
+//! All commands understand all of them, so that a service's options can be given to each as they
+//! are; a command's help lists those that mean something to it.
 
 use std::path::PathBuf;
 
@@ -30,9 +33,32 @@ pub struct Options {
     pub admin_socket: Option<PathBuf>,
 }
 
-/// The command line.
+/// The options that mean something to a command; all of them to one that is not here.
+const MEANT: &[(&str, &[&str])] = &[
+    ("demo", &["data_dir", "listen", "metrics_listen"]),
+    ("console", &["config", "data_dir", "admin_socket"]),
+    ("status", &["config", "data_dir", "admin_socket"]),
+    ("flush", &["config", "data_dir", "admin_socket"]),
+    ("dlq", &["config", "data_dir", "admin_socket"]),
+    ("wal", &["config", "data_dir", "admin_socket"]),
+    ("bench", &[]),
+    ("completions", &[]),
+];
+
+/// The command line, with each command's help as [`MEANT`] has it.
 pub fn command<C: CommandFactory>() -> clap::Command {
-    C::command()
+    let mut command = C::command();
+    let options: Vec<clap::Arg> =
+        command.get_arguments().filter(|option| option.is_global_set()).cloned().collect();
+    for (name, meant) in MEANT {
+        // One that a command has already is not handed down to it.
+        let hidden = options.iter().filter(|option| !meant.contains(&option.get_id().as_str()));
+        let hidden: Vec<clap::Arg> = hidden.map(|option| option.clone().hide(true)).collect();
+        if command.find_subcommand(name).is_some() {
+            command = command.mut_subcommand(name, |subcommand| subcommand.args(hidden));
+        }
+    }
+    command
 }
 
 impl Options {
@@ -78,5 +104,61 @@ impl Options {
         let of_unit = PathBuf::from("/run/eventkit/admin.sock");
         let elsewhere = !named && !config.admin_socket.exists() && of_unit.exists();
         Ok(if elsewhere { of_unit } else { config.admin_socket })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cli;
+    use super::*;
+
+    fn help_of(path: &[&str]) -> String {
+        let mut command = command::<Cli>();
+        command.build();
+        let of = path.iter().fold(&mut command, |of, name| of.find_subcommand_mut(name).unwrap());
+        of.render_long_help().to_string()
+    }
+
+    #[test]
+    fn a_command_s_help_lists_the_options_that_mean_something_to_it() {
+        let all = ["--config", "--data-dir", "--listen", "--metrics-listen", "--admin-socket"];
+        for (path, listed) in [
+            (&["run"][..], &all[..]),
+            (&["config"], &all),
+            (&["check"], &all),
+            (&["demo"], &all[1..4]),
+            (&["status"], &["--config", "--data-dir", "--admin-socket"]),
+            (&["dlq", "replay"], &["--config", "--data-dir", "--admin-socket"]),
+            (&["wal", "verify"], &["--config", "--data-dir", "--admin-socket"]),
+            (&["bench"], &[]),
+            (&["completions"], &[]),
+        ] {
+            let help = help_of(path);
+            let found: Vec<&str> =
+                all.into_iter().filter(|option| help.contains(&format!("{option} <"))).collect();
+            assert_eq!(found, listed, "{path:?}:\n{help}");
+        }
+    }
+
+    #[test]
+    fn every_command_understands_every_option_before_and_behind_it() {
+        for (name, _) in MEANT.iter().filter(|(name, _)| *name != "console") {
+            let tail: &[&str] = match *name {
+                "dlq" => &["list"],
+                "wal" => &["verify"],
+                "completions" => &["bash"],
+                _ => &[],
+            };
+            let given = ["--listen", "127.0.0.1:1", "--data-dir", "/d"];
+            let before = [&["eventkit"], &given[..], &[*name], tail].concat();
+            let behind = [&["eventkit", *name], tail, &given[..]].concat();
+            for words in [before, behind] {
+                let matches = command::<Cli>().try_get_matches_from(&words).unwrap();
+                let options =
+                    <Cli as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().options;
+                assert_eq!(options.listen.as_deref(), Some("127.0.0.1:1"), "{words:?}");
+                assert_eq!(options.data_dir, Some("/d".into()), "{words:?}");
+            }
+        }
     }
 }
