@@ -28,13 +28,13 @@ const ROWS: u64 = 10_000;
 fn whole() -> store::Batch {
     let stream = stream();
     let adapter = Adapter::new(&StreamRules::segment_strict());
-    let mut batch = store::Batch::new(Uuid::nil(), stream.clone(), 1, 0);
+    let mut batch = store::Batch::new(Uuid::nil(), stream.clone(), 1);
     for seq in 0..ROWS {
         let payload = payload(seq);
         let raw =
             RawEvent { stream: &stream, seq, payload: payload.as_bytes(), receipt: receipt() };
         let event = adapter.run(&raw).expect("a sound event");
-        assert!(batch.push(seq, payload.as_bytes(), &event));
+        assert!(batch.push(seq, (seq % 16) as u16, 0, payload.as_bytes(), &event));
     }
     batch
 }
@@ -43,9 +43,9 @@ fn whole() -> store::Batch {
 /// its plan has it.
 fn planned() -> Batch {
     let whole = whole();
-    let mut batch = Batch::new(BatchId::nil(), stream(), 1, 0);
+    let mut batch = Batch::new(BatchId::nil(), stream(), 1);
     for (row, (seq, event)) in whole.events().enumerate() {
-        assert!(batch.push(seq, whole.payload(row).as_bytes(), &event));
+        assert!(batch.push(seq, (seq % 16) as u16, 0, whole.payload(row).as_bytes(), &event));
     }
     let _: Digest = batch.digest();
     batch
@@ -56,9 +56,9 @@ fn planned() -> Batch {
 fn buffer_10_000_events(bencher: Bencher) {
     let whole = whole();
     bencher.counter(ItemsCount::new(ROWS)).bench(|| {
-        let mut batch = store::Batch::new(Uuid::nil(), whole.stream.clone(), 1, 0);
+        let mut batch = store::Batch::new(Uuid::nil(), whole.stream.clone(), 1);
         for (row, (seq, event)) in whole.events().enumerate() {
-            assert!(batch.push(seq, whole.payload(row).as_bytes(), &event));
+            assert!(batch.push(seq, (seq % 16) as u16, 0, whole.payload(row).as_bytes(), &event));
         }
         batch
     });

@@ -90,7 +90,7 @@ pub(super) fn progress(
                 id: batch.id,
                 stream: stream.clone(),
                 log_uuid,
-                partition: batch.partition,
+                partitions: batch.partitions,
                 object: batch.object,
                 seqs,
                 ids: Vec::new(),

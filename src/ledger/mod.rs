@@ -429,7 +429,7 @@ fn adopt(
         id: found.id,
         stream: stream.as_str().to_owned(),
         log_uuid,
-        partition: found.partition,
+        partitions: found.partitions,
         state: State::Stored,
         object: found.object.clone(),
         rows: found.seqs.len() as i64,

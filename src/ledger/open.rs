@@ -12,10 +12,11 @@ use crate::sqlite::damaged;
 use crate::store::BatchId;
 
 /// One migration, one format.
-pub(super) static MIGRATIONS: LazyLock<[M<'static>; 2]> = LazyLock::new(|| {
+pub(super) static MIGRATIONS: LazyLock<[M<'static>; 3]> = LazyLock::new(|| {
     [
         M::up(include_str!("../../migrations/ledger/0001_ledger.sql")),
         M::up_with_hook(include_str!("../../migrations/ledger/0002_checksums.sql"), checksums),
+        M::up(include_str!("../../migrations/ledger/0003_partitions.sql")),
     ]
 });
 
@@ -25,6 +26,8 @@ fn checksums(c: &Transaction<'_>) -> HookResult {
         .prepare("SELECT id FROM batches")?
         .query_map([], |r| r.get(0))?
         .collect::<Result<_, _>>()?;
+    // A batch had one partition then.
+    let columns = BATCH.replace("last_partition", "partition");
     for id in ids {
         let id = BatchId::from_bytes(id);
         let (seqs, hashes) =
@@ -32,7 +35,7 @@ fn checksums(c: &Transaction<'_>) -> HookResult {
                 Ok((row.get::<_, Option<Vec<u8>>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
             })?;
         let crc = c.query_row(
-            &format!("SELECT {BATCH} FROM batches WHERE id = ?1"),
+            &format!("SELECT {columns} FROM batches WHERE id = ?1"),
             [id.as_bytes()],
             BatchRow::crc_of,
         )?;

@@ -7,17 +7,18 @@ use roaring::RoaringTreemap;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use crate::event::Micros;
+use crate::sequence::PartitionId;
 use crate::sqlite::{Checksum, damaged};
 use crate::store::{BatchId, Digest, Plan};
 
 /// What [`BatchRow::read`] reads, in this order; behind it stand `seqs` and `ids`.
-pub(super) const BATCH: &str = "id, stream, log_uuid, partition, state, object, rows, first_seq, \
+pub(super) const BATCH: &str = "id, stream, log_uuid, partition, last_partition, state, object, rows, first_seq, \
      last_seq, digest, first_received_at, last_received_at, planned_at, stored_at, bytes, parent, \
      ledger_tx, crc";
 
 /// The columns behind [`BATCH`].
-pub(super) const SEQS: usize = 18;
-pub(super) const IDS: usize = 19;
+pub(super) const SEQS: usize = 19;
+pub(super) const IDS: usize = 20;
 
 /// What has become of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub(super) struct BatchRow {
     pub id: BatchId,
     pub stream: String,
     pub log_uuid: u128,
-    pub partition: u16,
+    pub partitions: (PartitionId, PartitionId),
     pub state: State,
     pub object: String,
     pub rows: i64,
@@ -67,7 +68,7 @@ impl BatchRow {
             id: plan.id,
             stream: plan.stream.as_str().to_owned(),
             log_uuid: plan.log_uuid,
-            partition: plan.partition,
+            partitions: plan.partitions,
             state: State::Planned,
             object: plan.object.clone(),
             rows: plan.seqs.len() as i64,
@@ -85,11 +86,14 @@ impl BatchRow {
 
     fn crc(&self) -> u32 {
         let number = |value: Option<i64>| value.map(i64::to_le_bytes);
+        let (first, last) = self.partitions;
+        // Rows of before a batch had several partitions keep the checksum that they have.
+        let last = i64::from(last - first) << 16;
         Checksum::default()
             .bytes(Some(self.id.as_bytes()))
             .text(Some(&self.stream))
             .bytes(Some(&self.log_uuid.to_be_bytes()))
-            .number(i64::from(self.partition))
+            .number(i64::from(first) | last)
             .text(Some(self.state.as_str()))
             .text(Some(&self.object))
             .number(self.rows)
@@ -112,19 +116,19 @@ impl BatchRow {
             id: BatchId::from_bytes(row.get(0).ok()?),
             stream: row.get(1).ok()?,
             log_uuid: u128::from_be_bytes(row.get(2).ok()?),
-            partition: row.get(3).ok()?,
-            state: State::from_name(row.get_ref(4).ok()?.as_str().ok()?)?,
-            object: row.get(5).ok()?,
-            rows: row.get(6).ok()?,
-            first_seq: row.get(7).ok()?,
-            last_seq: row.get(8).ok()?,
-            digest: Digest::from_be_bytes(row.get(9).ok()?),
-            received: (row.get(10).ok()?, row.get(11).ok()?),
-            planned_at: row.get(12).ok()?,
-            stored_at: row.get(13).ok()?,
-            bytes: row.get(14).ok()?,
-            parent: row.get::<_, Option<[u8; 16]>>(15).ok()?.map(BatchId::from_bytes),
-            ledger_tx: row.get(16).ok()?,
+            partitions: (row.get(3).ok()?, row.get(4).ok()?),
+            state: State::from_name(row.get_ref(5).ok()?.as_str().ok()?)?,
+            object: row.get(6).ok()?,
+            rows: row.get(7).ok()?,
+            first_seq: row.get(8).ok()?,
+            last_seq: row.get(9).ok()?,
+            digest: Digest::from_be_bytes(row.get(10).ok()?),
+            received: (row.get(11).ok()?, row.get(12).ok()?),
+            planned_at: row.get(13).ok()?,
+            stored_at: row.get(14).ok()?,
+            bytes: row.get(15).ok()?,
+            parent: row.get::<_, Option<[u8; 16]>>(16).ok()?.map(BatchId::from_bytes),
+            ledger_tx: row.get(17).ok()?,
         })
     }
 
@@ -136,7 +140,7 @@ impl BatchRow {
     /// The row, where it is what was written.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Self::columns(row)
-            .filter(|read| row.get::<_, i64>(17).is_ok_and(|crc| crc == i64::from(read.crc())))
+            .filter(|read| row.get::<_, i64>(18).is_ok_and(|crc| crc == i64::from(read.crc())))
             .ok_or_else(|| damaged("a batch's row"))
     }
 
@@ -158,7 +162,7 @@ impl BatchRow {
         let sql = if over { "INSERT OR REPLACE" } else { "INSERT" };
         let mut insert = c.prepare_cached(&format!(
             "{sql} INTO batches ({BATCH}, seqs, ids) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
-             ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+             ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"
         ))?;
         let mut bytes = Vec::with_capacity(seqs.serialized_size() + 4);
         seqs.serialize_into(&mut bytes)
@@ -178,7 +182,8 @@ impl BatchRow {
                 self.id.as_bytes(),
                 self.stream,
                 self.log_uuid.to_be_bytes(),
-                self.partition,
+                self.partitions.0,
+                self.partitions.1,
                 self.state.as_str(),
                 self.object,
                 self.rows,

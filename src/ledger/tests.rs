@@ -11,7 +11,7 @@ fn plan(id: u128, seqs: impl IntoIterator<Item = Seq>) -> Plan {
         id: BatchId::from_u128(id),
         stream: StreamName::new("events").unwrap(),
         log_uuid: 5,
-        partition: 3,
+        partitions: (3, 5),
         object: format!("object-{id}"),
         seqs: seqs.into_iter().collect(),
         ids: Vec::new(),
@@ -114,7 +114,7 @@ fn found(id: u128, seqs: impl IntoIterator<Item = Seq>, ledger_tx: u64) -> Adopt
     let found = Found {
         id: BatchId::from_u128(id),
         object: format!("object-{id}"),
-        partition: 3,
+        partitions: (3, 5),
         digest: 9,
         seqs: seqs.into_iter().collect(),
         bytes: 10,
@@ -184,6 +184,7 @@ fn a_row_that_is_not_what_was_written_makes_the_ledger_anew() {
     for change in [
         "UPDATE cursors SET next_seq = 99",
         "UPDATE batches SET partition = 4 WHERE state = 'planned'",
+        "UPDATE batches SET last_partition = 4 WHERE state = 'planned'",
         "UPDATE batches SET seqs = NULL WHERE state = 'planned'",
         "UPDATE batches SET seqs = zeroblob(20) WHERE state = 'stored'",
         "UPDATE batches SET ids = zeroblob(20)",

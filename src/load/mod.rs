@@ -1,9 +1,10 @@
 //! The loader: events become batches, and batches are planned, put and committed.
 //!
 //! In: adapted events with their log position and partition. Out: nothing but facts: a batch in
-//! the store, a commit in the ledger, dead letters for rows that the store refuses. Each buffer
-//! belongs to one partition and one hour of receipt; it is flushed when it is full, old, when
-//! memory is short, and on demand.
+//! the store, a commit in the ledger, dead letters for rows that the store refuses. A stream has a
+//! buffer for each hour of receipt, in which its partitions lie together: what an event costs and
+//! how many objects there are does not depend on how many partitions it has. A buffer is flushed
+//! when it is full, old, when memory is short, and on demand.
 //!
 //! The order that makes a crash harmless: the plan is durable before anything is put; the commit
 //! and the cursor are one transaction; a refused row is in the error store before its position
@@ -29,7 +30,7 @@ use roaring::RoaringTreemap;
 
 use crate::ambient;
 use crate::config::LoadConfig;
-use crate::dedupe::IdKey;
+use crate::dedupe::IdHash;
 use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
 use crate::ledger::Commit;
 use crate::mutant::{self, Mutant};
@@ -38,9 +39,7 @@ use crate::store::{Batch, BatchId, Plan, RowRejection};
 use crate::streams::Stream;
 
 /// So many batches of a stream on their way to the store keep it busy.
-const UNDER_WAY: usize = 4;
-/// So many times as large as it should be may a batch become while it waits for its turn.
-const FULL_TIMES_MAX: usize = 2;
+const UNDER_WAY: usize = 3;
 
 /// An open buffer.
 struct Open {
@@ -69,8 +68,8 @@ pub struct EventLoader {
     policy: LoadConfig,
     share: Share,
     delivery: Delivery,
-    /// By partition and hour of receipt, which is `None` where that is not believed.
-    open: BTreeMap<(PartitionId, Option<i64>), Open>,
+    /// By hour of receipt, which is `None` where that is not believed.
+    open: BTreeMap<Option<i64>, Open>,
     dating: Dating,
     resumed: Vec<Resumed>,
     resumed_seqs: RoaringTreemap,
@@ -84,6 +83,8 @@ pub struct EventLoader {
     read_to: Seq,
     /// Events per partition that entered a buffer since that was published.
     added: Vec<u64>,
+    /// Events per partition that are in a buffer or on their way.
+    waiting: Vec<u64>,
 }
 
 /// What a stream's worker has to make durable, in this order, before [`EventLoader::finish`].
@@ -112,7 +113,7 @@ impl EventLoader {
     /// A loader that has read nothing yet.
     #[must_use]
     pub fn new(stream: Arc<Stream>, policy: LoadConfig, share: Share, delivery: Delivery) -> Self {
-        let added = vec![0; stream.stats.partition_events.len()];
+        let none = vec![0; stream.stats.partition_events.len()];
         Self {
             stream,
             policy,
@@ -127,14 +128,15 @@ impl EventLoader {
             held: VecDeque::new(),
             pending: RoaringTreemap::new(),
             read_to: 0,
-            added,
+            added: none.clone(),
+            waiting: none,
         }
     }
 
     /// Takes over a plan that an earlier process left: its events are put under its name.
     pub fn resume(&mut self, plan: Plan) {
         self.resumed_seqs |= &plan.seqs;
-        let mut batch = Batch::new(plan.id, plan.stream.clone(), plan.log_uuid, plan.partition);
+        let mut batch = Batch::new(plan.id, plan.stream.clone(), plan.log_uuid);
         batch.ledger_tx = plan.ledger_tx;
         self.resumed.push(Resumed { plan, batch });
     }
@@ -164,10 +166,12 @@ impl EventLoader {
         self.pending.min().unwrap_or(self.read_to)
     }
 
-    /// Puts an event into its buffer. Returns false where it does not fit any buffer.
+    /// Puts an event with the hash of its message id into its buffer. Returns false where it does
+    /// not fit any buffer.
     pub fn add(
         &mut self,
         partition: PartitionId,
+        id: IdHash,
         raw: &RawEvent<'_>,
         event: &TypedEvent<'_>,
         now: Instant,
@@ -176,30 +180,38 @@ impl EventLoader {
             let found = self.resumed.iter_mut().find(|r| r.plan.seqs.contains(raw.seq));
             let Some(resumed) = found else { return false };
             let before = resumed.batch.bytes();
-            let added = resumed.batch.push(raw.seq, raw.payload, event);
+            let added = resumed.batch.push(raw.seq, partition, id, raw.payload, event);
             self.share.take(resumed.batch.bytes() - before);
+            self.waits(partition, added);
             return added;
         }
         let (at, is_replay) = (raw.receipt.received_at, raw.receipt.replay.is_some());
         let hour = self.dating.believes(at, is_replay, now).then(|| crate::store::hour(at));
         self.stream.stats.undated_events.add(u64::from(hour.is_none()));
-        let open = self.open.entry((partition, hour)).or_insert_with(|| {
+        let open = self.open.entry(hour).or_insert_with(|| {
             let (id, name) = (ambient::new_id(), self.stream.name.clone());
-            let mut batch = Batch::new(id, name, self.stream.wal.log_uuid(), partition);
+            let mut batch = Batch::new(id, name, self.stream.wal.log_uuid());
             batch.is_undated = hour.is_none();
             Open { batch, since: now }
         });
         let before = open.batch.bytes();
-        let added = open.batch.push(raw.seq, raw.payload, event);
+        let added = open.batch.push(raw.seq, partition, id, raw.payload, event);
         // Mostly none: a buffer grows by pieces.
         match open.batch.bytes() - before {
             0 => {}
             grown => self.share.take(grown),
         }
-        if let Some(added) = self.added.get_mut(usize::from(partition)) {
-            *added += 1;
+        if let Some(count) = self.added.get_mut(usize::from(partition)) {
+            *count += u64::from(added);
         }
+        self.waits(partition, added);
         added
+    }
+
+    fn waits(&mut self, partition: PartitionId, added: bool) {
+        if let Some(count) = self.waiting.get_mut(usize::from(partition)) {
+            *count += u64::from(added);
+        }
     }
 
     /// Whether more may be read: memory is bounded, and what does not fit waits in the log.
@@ -212,7 +224,7 @@ impl EventLoader {
     /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
     /// (then the largest first, until it is not).
     pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Batch> {
-        let mut due: Vec<(PartitionId, Option<i64>)> = self
+        let mut due: Vec<Option<i64>> = self
             .open
             .iter()
             .filter(|(_, open)| all || self.is_due(open, now))
@@ -229,11 +241,8 @@ impl EventLoader {
     }
 
     fn is_due(&self, open: &Open, now: Instant) -> bool {
-        // All partitions are full at about the same time. What is full while others are on their
-        // way goes on to grow for a while, so that they come one after the other from then on.
-        let times = if self.flying.len() < UNDER_WAY { 1 } else { FULL_TIMES_MAX };
-        open.batch.len() >= times * self.policy.events_max
-            || open.batch.bytes() >= times * self.policy.bytes_max
+        open.batch.len() >= self.policy.events_max
+            || open.batch.bytes() >= self.policy.bytes_max
             || now.saturating_duration_since(open.since) >= self.policy.age_max
     }
 
@@ -265,8 +274,8 @@ impl EventLoader {
 
     /// The plans of batches, for the ledger.
     #[must_use]
-    pub fn plans(&self, batches: &[Batch], key: &IdKey) -> Vec<Plan> {
-        batches.iter().map(|batch| batch.plan(self.delivery.object(batch), key)).collect()
+    pub fn plans(&self, batches: &[Batch]) -> Vec<Plan> {
+        batches.iter().map(|batch| batch.plan(self.delivery.object(batch))).collect()
     }
 
     /// Sends batches whose plans are durable on their way to the store, or holds them.
@@ -389,6 +398,7 @@ impl EventLoader {
         for commit in &settlement.commits {
             let Some(batch) = self.flying.remove(&commit.id) else { continue };
             self.share.give_back(batch.bytes());
+            waits_no_more(&mut self.waiting, &batch);
             stats.stored_events.add(batch.len() as u64);
             stats.stored_bytes.add(commit.stored.bytes);
             stats.stored_batches.add(1);
@@ -397,8 +407,12 @@ impl EventLoader {
         for (parent, children) in settlement.replaced {
             if let Some(batch) = self.flying.remove(&parent) {
                 self.share.give_back(batch.bytes());
+                waits_no_more(&mut self.waiting, &batch);
             }
             self.share.take(children.iter().map(Batch::bytes).sum());
+            for partition in children.iter().flat_map(Batch::partitions) {
+                self.waits(partition, true);
+            }
             self.deliver(children);
         }
     }
@@ -420,16 +434,17 @@ impl EventLoader {
         let oldest = self.open.values().map(|o| o.since).min().or(self.delivery.oldest());
         let since = oldest.map_or(0, |at| at.saturating_duration_since(started).as_millis().max(1));
         stats.pending_since_ms.set(u64::try_from(since).unwrap_or(u64::MAX));
-        let open = self.open.values().map(|open| &open.batch);
-        let mut pending = vec![0; stats.partition_pending.len()];
-        for batch in open.chain(self.flying.values().map(AsRef::as_ref)) {
-            if let Some(count) = pending.get_mut(usize::from(batch.partition)) {
-                *count += batch.len() as u64;
-            }
-        }
-        stats.partition_pending.iter().zip(pending).for_each(|(count, now)| count.set(now));
+        stats.partition_pending.iter().zip(&self.waiting).for_each(|(count, now)| count.set(*now));
         for (count, added) in stats.partition_events.iter().zip(&mut self.added) {
             count.add(std::mem::take(added));
+        }
+    }
+}
+
+fn waits_no_more(waiting: &mut [u64], batch: &Batch) {
+    for partition in batch.partitions() {
+        if let Some(count) = waiting.get_mut(usize::from(partition)) {
+            *count = count.saturating_sub(1);
         }
     }
 }

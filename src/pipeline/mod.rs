@@ -57,7 +57,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for at the end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Threads that encode files and write them.
+/// Threads that write files.
 const STORE_THREADS: usize = 4;
 
 /// Connections that the system holds until they are accepted.
@@ -417,7 +417,7 @@ fn report_gone(config: &Config) {
 fn store_runtime() -> Result<Handle, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        // What they do is the processor's or the disk's: more of them would only hold memory.
+        // What they do is the disk's: more of them would only hold memory.
         .max_blocking_threads(STORE_THREADS)
         .thread_name("store")
         .on_thread_start(priority::of_a_store)

@@ -7,14 +7,24 @@ use roaring::RoaringTreemap;
 
 use super::recall::Recall;
 use crate::adapt::{Adapter, Rejected};
-use crate::dedupe::Dedupe;
+use crate::dedupe::{Dedupe, IdHash};
 use crate::errors::NewLetter;
-use crate::event::{LetterId, Phase, RawEvent, Receipt, Rejection, Seq};
+use crate::event::{LetterId, Phase, RawEvent, Receipt, Rejection, Seq, TypedEvent};
 use crate::load::EventLoader;
 use crate::sequence::Sequencer;
 use crate::store::Batch;
 use crate::streams::Stream;
 use crate::wal::{Chunk, Damage};
+
+/// So many records are adapted before their ids are looked for, all together.
+const TOGETHER: usize = 64;
+
+/// A record on its way.
+struct Adapted<'c> {
+    raw: RawEvent<'c>,
+    event: Result<TypedEvent<'c>, Rejected>,
+    id: IdHash,
+}
 
 /// One chunk's passage: the stages it goes through, and what comes of it.
 pub(super) struct Passage<'c> {
@@ -62,15 +72,21 @@ pub(super) struct Passed {
 impl Passage<'_> {
     /// Brings each record of the chunk into a buffer or to the dead letters.
     pub(super) fn run(mut self, chunk: &Chunk<'_>) -> Passed {
+        let mut adapted = Vec::with_capacity(TOGETHER);
         for (seq, record) in chunk.records() {
             match record {
                 Some((receipt, payload)) => {
-                    self.take(RawEvent { stream: &self.stream.name, seq, payload, receipt });
+                    let raw = RawEvent { stream: &self.stream.name, seq, payload, receipt };
+                    adapted.extend(self.adapt(raw));
+                    if adapted.len() == TOGETHER {
+                        self.take(&mut adapted);
+                    }
                 }
                 None if seq < self.from => {}
                 None => self.passed.lost.push(Damage { from: seq, to: seq + 1, evidence: None }),
             }
         }
+        self.take(&mut adapted);
         let Self { stream, mut passed, .. } = self;
         stream.stats.adapted_events.add(passed.adapted);
         stream.stats.duplicate_events.add(passed.duplicates);
@@ -81,45 +97,59 @@ impl Passage<'_> {
         passed
     }
 
-    fn take(&mut self, raw: RawEvent<'_>) {
+    /// The event of a record, or why it is none; nothing where nothing is to be done for it.
+    fn adapt<'c>(&mut self, raw: RawEvent<'c>) -> Option<Adapted<'c>> {
         if raw.seq < self.from {
-            return;
+            return None;
         }
         if raw.seq < self.cursor && !self.missing.contains_key(&raw.seq) {
             self.passed.done.insert(raw.seq);
-            return;
+            return None;
         }
         if self.buried.contains(raw.seq) {
             // An earlier replay of a letter, which failed, says nothing about a later one.
             self.passed.done.insert(raw.seq);
-            return;
+            return None;
         }
         let unseen = raw.receipt.replay.filter(|replay| self.unseen.remove(&replay.letter));
         if self.finished.contains(raw.seq) || self.recall.has(raw.seq, raw.receipt.received_at) {
             self.passed.stored_before.extend(unseen.map(|replay| replay.letter));
             self.passed.done.insert(raw.seq);
+            return None;
+        }
+        let event = self.adapter.run(&raw);
+        let id = event.as_ref().map_or(0, |event| self.dedupe.hash(&event.message_id));
+        Some(Adapted { raw, event, id })
+    }
+
+    /// Files them, in order, where they are not duplicates.
+    fn take(&mut self, adapted: &mut Vec<Adapted<'_>>) {
+        let ids: Vec<IdHash> = adapted.iter().map(|adapted| adapted.id).collect();
+        self.dedupe.expect(&ids);
+        for Adapted { raw, event, id } in adapted.drain(..) {
+            match event {
+                Ok(event) => self.file(&raw, &event, id),
+                Err(rejected) => self.reject(&raw, rejected),
+            }
+        }
+    }
+
+    fn file(&mut self, raw: &RawEvent<'_>, event: &TypedEvent<'_>, id: IdHash) {
+        if !self.dedupe.insert(id, self.now) {
+            // Of a replay's event another is stored, or on its way: the letter is closed.
+            let replay = raw.receipt.replay.map(|replay| replay.letter);
+            self.passed.already_stored.extend(replay);
+            self.passed.duplicates += 1;
+            self.passed.done.insert(raw.seq);
             return;
         }
-        match self.adapter.run(&raw) {
-            Ok(event) => {
-                if !self.dedupe.insert(&event.message_id, self.now) {
-                    // Of a replay's event another is stored, or on its way: the letter is closed.
-                    let replay = raw.receipt.replay.map(|replay| replay.letter);
-                    self.passed.already_stored.extend(replay);
-                    self.passed.duplicates += 1;
-                    self.passed.done.insert(raw.seq);
-                    return;
-                }
-                let partition = self.sequencer.partition(&event);
-                if self.loader.add(partition, &raw, &event, self.now) {
-                    self.passed.adapted += 1;
-                    self.passed.skewed += u64::from(event.skewed);
-                } else {
-                    let message_id = event.message_id.clone().into_owned();
-                    self.reject(&raw, does_not_fit(message_id));
-                }
-            }
-            Err(rejected) => self.reject(&raw, rejected),
+        let partition = self.sequencer.partition(event);
+        if self.loader.add(partition, id, raw, event, self.now) {
+            self.passed.adapted += 1;
+            self.passed.skewed += u64::from(event.skewed);
+        } else {
+            let message_id = event.message_id.clone().into_owned();
+            self.reject(raw, does_not_fit(message_id));
         }
     }
 

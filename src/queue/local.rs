@@ -20,7 +20,7 @@ use super::worker::{Ended, IDLE, Worker};
 use crate::adapt::Adapter;
 use crate::ambient;
 use crate::damage::Report;
-use crate::dedupe::{Dedupe, IdKey};
+use crate::dedupe::Dedupe;
 use crate::errors::NewLetter;
 use crate::event::{LetterId, Seq};
 use crate::ledger::{Commit, OpenLetter, Step};
@@ -50,7 +50,6 @@ pub(crate) struct Running {
     pub(super) worker: Worker,
     pub(super) adapter: Adapter,
     pub(super) dedupe: Dedupe,
-    pub(super) id_key: IdKey,
     pub(super) sequencer: Sequencer,
     pub(super) reader: Reader,
     /// What the store was asked about those who were here before.
@@ -320,7 +319,7 @@ impl Running {
         if due.is_empty() {
             return Ok(());
         }
-        let plans = self.worker.loader.plans(&due, &self.id_key);
+        let plans = self.worker.loader.plans(&due);
         let transaction = self.worker.insist("plan batches", |w| w.ledger.plan(plans.clone()))?;
         due.iter_mut().for_each(|batch| batch.ledger_tx = transaction);
         self.worker.loader.deliver(due);
@@ -328,7 +327,7 @@ impl Running {
     }
 
     fn replace(&mut self, parent: BatchId, children: &mut [Batch]) -> Result<(), Ended> {
-        let plans = self.worker.loader.plans(children, &self.id_key);
+        let plans = self.worker.loader.plans(children);
         let transaction =
             self.worker.insist("replace a plan", |w| w.ledger.replace(parent, plans.clone()))?;
         children.iter_mut().for_each(|batch| batch.ledger_tx = transaction);

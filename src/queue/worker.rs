@@ -148,7 +148,6 @@ impl Worker {
         let dedupe = self.remembered(id_key, now)?;
         Ok(Running {
             dedupe,
-            id_key,
             recall,
             adapter: Adapter::new(&self.stream.config.rules),
             sequencer: Sequencer::new(self.stream.config.partitions),

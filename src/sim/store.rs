@@ -31,7 +31,7 @@ pub(crate) struct StoredRow {
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     id: BatchId,
-    partition: PartitionId,
+    partitions: (PartitionId, PartitionId),
     digest: Digest,
     received: (Micros, Micros),
     ledger_tx: u64,
@@ -74,7 +74,7 @@ impl Object {
         });
         Self {
             id: batch.id,
-            partition: batch.partition,
+            partitions: batch.partition_range(),
             digest: batch.digest(),
             received: batch.received(),
             ledger_tx: batch.ledger_tx,
@@ -97,7 +97,7 @@ impl Object {
         Found {
             id: self.id,
             object: object.to_owned(),
-            partition: self.partition,
+            partitions: self.partitions,
             digest: self.digest,
             seqs: self.rows.iter().map(|row| row.seq).collect(),
             bytes: self.rows.len() as u64,
@@ -232,8 +232,8 @@ impl EventStore for SimStore {
 
     fn object(&self, batch: &Batch) -> String {
         let (first, last) = batch.range();
-        let (log, part, id) = (batch.log_uuid as u32, batch.partition, batch.id.as_u128());
-        format!("{}/{log:08x}-p{part}-{first}-{last}-{:08x}", batch.stream, id as u32)
+        let (log, id) = (batch.log_uuid as u32, batch.id.as_u128());
+        format!("{}/{log:08x}-{first}-{last}-{:08x}", batch.stream, id as u32)
     }
 
     async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {

@@ -1,17 +1,15 @@
-//! A batch: events of one stream and partition, received within one hour (or nobody knows when),
-//! in log order.
+//! A batch: events of one stream, received within one hour (or nobody knows when), in log order.
 //!
 //! Each payload is copied once, and an event's fields are spans of it: nothing is allocated per
 //! event, and nothing that was copied is moved again when a batch grows.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
 
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::dedupe::{IdHash, IdKey};
+use crate::dedupe::IdHash;
 use crate::event::{LetterId, Micros, ReplayOrigin, Seq, StreamName, TypedEvent};
 use crate::sequence::PartitionId;
 
@@ -34,8 +32,8 @@ pub struct Plan {
     pub stream: StreamName,
     /// The log that its positions belong to.
     pub log_uuid: u128,
-    /// Its partition when it was planned.
-    pub partition: PartitionId,
+    /// The lowest and the highest partition that its events had when it was planned.
+    pub partitions: (PartitionId, PartitionId),
     /// Where it goes, in the store's words.
     pub object: String,
     /// Its events' exact positions.
@@ -76,7 +74,8 @@ pub(crate) enum Text {
     Extra,
 }
 
-const TEXTS: usize = Text::Extra as usize + 1;
+/// How many there are.
+pub(crate) const TEXTS: usize = Text::Extra as usize + 1;
 
 /// The smallest and the largest piece of text that is allocated at once.
 const PIECE_BYTES: (usize, usize) = (4 << 10, 256 << 10);
@@ -97,7 +96,31 @@ struct Row {
     piece: u32,
     /// Which of the [`Text`]s are there, by bit.
     texts: u16,
+    partition: PartitionId,
     skewed: bool,
+}
+
+/// The times of an event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// When it happened.
+    pub timestamp: Micros,
+    /// When it happened by its client's clock.
+    pub original_timestamp: Option<Micros>,
+    /// When it was sent.
+    pub sent_at: Option<Micros>,
+    /// When it was received.
+    pub received_at: Micros,
+}
+
+/// What goes into the digest as events come.
+#[derive(Clone)]
+struct Content(Xxh3);
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0.digest128())
+    }
 }
 
 /// No time: the calendar ends long before.
@@ -107,7 +130,7 @@ fn present(time: Micros) -> Option<Micros> {
     (time != ABSENT).then_some(time)
 }
 
-/// Events of one stream and partition, received within one hour, in log order.
+/// Events of one stream, received within one hour, in log order.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Its identity.
@@ -116,8 +139,6 @@ pub struct Batch {
     pub stream: StreamName,
     /// The log that its positions belong to.
     pub log_uuid: u128,
-    /// Its partition.
-    pub partition: PartitionId,
     /// Its receive times are not believed: they name no date.
     pub is_undated: bool,
     /// The ledger's transaction that made its plan durable; 0 until then. What a store keeps of
@@ -127,34 +148,44 @@ pub struct Batch {
     pieces_bytes: usize,
     spans: Vec<Span>,
     rows: Vec<Row>,
+    /// The hashes of the message ids, by row.
+    ids: Vec<IdHash>,
     /// The rows that were replayed, in order.
     replays: Vec<(usize, ReplayOrigin)>,
-    digest: OnceLock<Digest>,
+    content: Content,
 }
 
 impl Batch {
     /// An empty batch.
     #[must_use]
-    pub fn new(id: BatchId, stream: StreamName, log_uuid: u128, partition: PartitionId) -> Self {
+    pub fn new(id: BatchId, stream: StreamName, log_uuid: u128) -> Self {
         Self {
             id,
             stream,
             log_uuid,
-            partition,
             is_undated: false,
             ledger_tx: 0,
             pieces: Vec::new(),
             pieces_bytes: 0,
             spans: Vec::new(),
             rows: Vec::new(),
+            ids: Vec::new(),
             replays: Vec::new(),
-            digest: OnceLock::new(),
+            content: Content(Xxh3::new()),
         }
     }
 
-    /// Adds an event; its position must be above those it has. Returns false, adding nothing,
-    /// where its text could not be addressed (4 GiB) or the payload is not UTF-8.
-    pub fn push(&mut self, seq: Seq, payload: &[u8], event: &TypedEvent<'_>) -> bool {
+    /// Adds an event of a partition, with the hash of its message id; its position must be
+    /// above those it has. Returns false, adding nothing, where its text could not be addressed
+    /// (4 GiB) or the payload is not UTF-8.
+    pub fn push(
+        &mut self,
+        seq: Seq,
+        partition: PartitionId,
+        id: IdHash,
+        payload: &[u8],
+        event: &TypedEvent<'_>,
+    ) -> bool {
         let Ok(payload) = std::str::from_utf8(payload) else { return false };
         let texts = texts(event);
         let own = texts.iter().flatten().filter(|text| offset(text, payload).is_none());
@@ -189,9 +220,13 @@ impl Batch {
             spans_at,
             piece: piece as u32,
             texts: there,
+            partition,
             skewed: event.skewed,
         });
-        self.digest.take();
+        self.ids.push(id);
+        // Here, where the payload is at hand anyway.
+        self.content.0.update(&seq.to_le_bytes());
+        self.content.0.update(payload.as_bytes());
         true
     }
 
@@ -225,6 +260,7 @@ impl Batch {
         self.pieces_bytes
             + self.rows.capacity() * size_of::<Row>()
             + self.spans.capacity() * size_of::<Span>()
+            + self.ids.capacity() * size_of::<IdHash>()
     }
 
     /// The event of a row. Panics where there is no such row, as indexing a slice does.
@@ -257,7 +293,7 @@ impl Batch {
         }
     }
 
-    /// One text of a row.
+    /// One text of a row. Panics where there is no such row.
     fn text_of(&self, row: usize, text: Text) -> Option<&str> {
         let row = &self.rows[row];
         let (bit, spans_at) = (1_u16 << text as u16, row.spans_at as usize);
@@ -270,35 +306,47 @@ impl Batch {
         &self.pieces[row.piece as usize][start..start + span.length as usize]
     }
 
-    /// One text of every row, in order.
-    pub(crate) fn texts(&self, text: Text) -> impl ExactSizeIterator<Item = Option<&str>> {
-        (0..self.rows.len()).map(move |row| self.text_of(row, text))
+    /// The bytes of each text in all rows together, in the order of [`Text`]; `None` where no row
+    /// has it.
+    pub(crate) fn text_bytes(&self) -> [Option<usize>; TEXTS] {
+        let mut bytes = [None; TEXTS];
+        for row in 0..self.rows.len() {
+            for (sum, text) in bytes.iter_mut().zip(self.texts(row)) {
+                if let Some(text) = text {
+                    *sum.get_or_insert(0) += text.len();
+                }
+            }
+        }
+        bytes
     }
 
-    /// Whether any row has that text, and the bytes of all of them.
-    pub(crate) fn text_bytes(&self, text: Text) -> (bool, usize) {
-        let there = self.texts(text).flatten();
-        there.fold((false, 0), |(_, bytes), text| (true, bytes + text.len()))
+    /// All texts of a row, in the order of [`Text`]. Panics where there is no such row.
+    pub(crate) fn texts(&self, row: usize) -> impl Iterator<Item = Option<&str>> {
+        let row = &self.rows[row];
+        let mut spans = self.spans[row.spans_at as usize..].iter();
+        (0..TEXTS).map(move |bit| {
+            let span = if row.texts >> bit & 1 == 1 { spans.next() } else { None };
+            span.map(|span| self.slice(row, *span))
+        })
     }
 
-    /// When each event happened, in order.
-    pub(crate) fn timestamps(&self) -> impl ExactSizeIterator<Item = Option<Micros>> {
-        self.rows.iter().map(|row| Some(row.timestamp))
+    /// Its rows by partition, and in order within each.
+    pub(crate) fn by_partition(&self) -> Vec<usize> {
+        let mut rows: Vec<usize> = (0..self.rows.len()).collect();
+        rows.sort_by_key(|row| self.rows[*row].partition);
+        rows
     }
 
-    /// When each event happened by its client's clock, in order.
-    pub(crate) fn original_timestamps(&self) -> impl ExactSizeIterator<Item = Option<Micros>> {
-        self.rows.iter().map(|row| present(row.original_timestamp))
+    /// The lowest and the highest partition; (0, 0) where it is empty.
+    #[must_use]
+    pub fn partition_range(&self) -> (PartitionId, PartitionId) {
+        let partitions = || self.partitions();
+        (partitions().min().unwrap_or(0), partitions().max().unwrap_or(0))
     }
 
-    /// When each event was sent, in order.
-    pub(crate) fn sent(&self) -> impl ExactSizeIterator<Item = Option<Micros>> {
-        self.rows.iter().map(|row| present(row.sent_at))
-    }
-
-    /// When each event was received, in order.
-    pub(crate) fn receipts(&self) -> impl ExactSizeIterator<Item = Option<Micros>> {
-        self.rows.iter().map(|row| Some(row.received_at))
+    /// Each event's partition, in order.
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = PartitionId> {
+        self.rows.iter().map(|row| row.partition)
     }
 
     /// Which rows were replayed, in order, and from what.
@@ -306,8 +354,24 @@ impl Batch {
         &self.replays
     }
 
+    /// The times of a row. Panics where there is no such row.
+    pub(crate) fn times(&self, row: usize) -> Times {
+        let row = &self.rows[row];
+        Times {
+            timestamp: row.timestamp,
+            original_timestamp: present(row.original_timestamp),
+            sent_at: present(row.sent_at),
+            received_at: row.received_at,
+        }
+    }
+
+    /// The partition of a row. Panics where there is no such row.
+    pub(crate) fn partition(&self, row: usize) -> PartitionId {
+        self.rows[row].partition
+    }
+
     /// Each event's position, in order.
-    pub(crate) fn positions(&self) -> impl ExactSizeIterator<Item = Seq> {
+    fn positions(&self) -> impl ExactSizeIterator<Item = Seq> {
         self.rows.iter().map(|row| row.seq)
     }
 
@@ -362,27 +426,20 @@ impl Batch {
     /// Its content's digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        *self.digest.get_or_init(|| {
-            let mut hash = Xxh3::new();
-            for row in 0..self.rows.len() {
-                hash.update(&self.rows[row].seq.to_le_bytes());
-                hash.update(self.payload(row).as_bytes());
-            }
-            hash.digest128()
-        })
+        self.content.0.digest128()
     }
 
     /// What is recorded before it is put.
     #[must_use]
-    pub fn plan(&self, object: String, key: &IdKey) -> Plan {
+    pub fn plan(&self, object: String) -> Plan {
         Plan {
             id: self.id,
             stream: self.stream.clone(),
             log_uuid: self.log_uuid,
-            partition: self.partition,
+            partitions: self.partition_range(),
             object,
             seqs: self.seqs(),
-            ids: self.texts(Text::MessageId).map(|id| key.hash(id.unwrap_or_default())).collect(),
+            ids: self.ids.clone(),
             digest: self.digest(),
             received: self.received(),
             ledger_tx: self.ledger_tx,
@@ -392,11 +449,13 @@ impl Batch {
     /// The rows that `keep` chooses, as a batch of another identity.
     #[must_use]
     pub fn part(&self, id: BatchId, keep: impl Fn(usize) -> bool) -> Self {
-        let mut part = Self::new(id, self.stream.clone(), self.log_uuid, self.partition);
+        let mut part = Self::new(id, self.stream.clone(), self.log_uuid);
         part.is_undated = self.is_undated;
         for row in (0..self.rows.len()).filter(|&row| keep(row)) {
             // An event that was addressable in the whole is in a part.
-            part.push(self.rows[row].seq, self.payload(row).as_bytes(), &self.event(row));
+            let Row { seq, partition, .. } = self.rows[row];
+            let (payload, event) = (self.payload(row).as_bytes(), self.event(row));
+            part.push(seq, partition, self.ids[row], payload, &event);
         }
         part
     }
@@ -440,7 +499,7 @@ mod tests {
 
     fn batch() -> Batch {
         let stream = StreamName::new("events").unwrap();
-        let mut batch = Batch::new(Uuid::nil(), stream, 7, 3);
+        let mut batch = Batch::new(Uuid::nil(), stream, 7);
         let payload = r#"{"userId":"u1","event":"Zoë","properties":{"n":1}}"#.to_owned();
         for seq in [4, 9, 12] {
             let event = TypedEvent {
@@ -451,7 +510,7 @@ mod tests {
                 received_at: Micros::from(seq as u32),
                 ..TypedEvent::default()
             };
-            assert!(batch.push(seq, payload.as_bytes(), &event));
+            assert!(batch.push(seq, 30 - seq as u16, 0, payload.as_bytes(), &event));
         }
         batch
     }
@@ -467,6 +526,7 @@ mod tests {
         assert_eq!(batch.payload(1), r#"{"userId":"u1","event":"Zoë","properties":{"n":1}}"#);
         assert_eq!((batch.range(), batch.received()), ((4, 12), (4, 12)));
         assert_eq!(batch.seqs().iter().collect::<Vec<_>>(), [4, 9, 12]);
+        assert_eq!((batch.partition_range(), batch.by_partition()), ((18, 26), vec![2, 1, 0]));
     }
 
     #[test]

@@ -14,10 +14,10 @@ pub fn object_key(input: &[u8]) {
     let Ok(stream) = StreamName::new(&String::from_utf8_lossy(name)) else { return };
     let partition = u16::from_le_bytes([bytes[24], bytes[25]]);
     let id = uuid::Uuid::from_u64_pair(number(0), number(8));
-    let mut batch = Batch::new(id, stream.clone(), u128::from(number(0)), partition);
+    let mut batch = Batch::new(id, stream.clone(), u128::from(number(0)));
     batch.is_undated = bytes[26] & 1 == 1;
     let event = TypedEvent { received_at: number(16) as i64, ..TypedEvent::default() };
-    assert!(batch.push(number(8), b"{}", &event));
+    assert!(batch.push(number(8), partition, 0, b"{}", &event));
     let key = EventStore::object(&Lake::local(Path::new("/lake"), "a/b"), &batch);
     assert_eq!(object_store::path::Path::parse(&key).ok().map(String::from).as_ref(), Some(&key));
     let parts: Vec<&str> = key.split('/').collect();

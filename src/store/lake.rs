@@ -1,6 +1,6 @@
 //! The lake: Parquet files below a prefix of an object store.
 //!
-//! Keys are `{prefix}/stream={s}/date={YYYY-MM-DD}/hour={HH}/{log}-p{partition}-{first}-{last}-{batch}.parquet`,
+//! Keys are `{prefix}/stream={s}/date={YYYY-MM-DD}/hour={HH}/{log}-{first}-{last}-{batch}.parquet`,
 //! from the hour of receipt (`date=unknown/hour=unknown` where the clock was not believed), and
 //! follow from the batch alone. A file is put only if it is absent:
 //! one that is there is compared by the digest in its footer. The local directory is written
@@ -17,8 +17,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use tokio::sync::Semaphore;
-
+use super::encoders::Encoders;
 use super::listing::Name;
 use super::parquet::{encode, read_facts, read_message_ids};
 
@@ -36,8 +35,8 @@ pub struct Lake {
     objects: OnceLock<LocalFileSystem>,
     root: PathBuf,
     prefix: String,
-    /// Turns for encoding, which is the processor's: half of the cores are left to those who answer.
-    encoders: Semaphore,
+    /// Made with the first use too.
+    encoders: OnceLock<Encoders>,
 }
 
 impl Lake {
@@ -45,9 +44,8 @@ impl Lake {
     #[must_use]
     pub fn local(root: &Path, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/').to_owned();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let encoders = Semaphore::new((cores / 2).max(1));
-        Self { objects: OnceLock::new(), root: root.to_owned(), prefix, encoders }
+        let (objects, encoders) = (OnceLock::new(), OnceLock::new());
+        Self { objects, root: root.to_owned(), prefix, encoders }
     }
 
     fn objects(&self) -> Result<&LocalFileSystem, StoreError> {
@@ -58,6 +56,14 @@ impl Lake {
         let objects = LocalFileSystem::new_with_prefix(&self.root)
             .map_err(|e| unavailable(&self.root, &e))?;
         Ok(self.objects.get_or_init(|| objects.with_fsync(true)))
+    }
+
+    fn encoders(&self) -> Result<&Encoders, StoreError> {
+        if let Some(encoders) = self.encoders.get() {
+            return Ok(encoders);
+        }
+        let encoders = Encoders::new().map_err(|e| unavailable("threads that encode", &e))?;
+        Ok(self.encoders.get_or_init(|| encoders))
     }
 
     /// `None` where a file of another content stands there.
@@ -179,23 +185,14 @@ impl EventStore for Lake {
     fn object(&self, batch: &Batch) -> String {
         let received = (!batch.is_undated).then_some(batch.received().0);
         let (first, last) = batch.range();
-        let name = Name {
-            log: batch.log_uuid as u32,
-            partition: batch.partition,
-            first,
-            last,
-            batch: batch.id.as_u128() as u32,
-        };
+        let name =
+            Name { log: batch.log_uuid as u32, first, last, batch: batch.id.as_u128() as u32 };
         format!("{}/{name}.parquet", self.hour_dir(&batch.stream, received))
     }
 
     async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
         let shared = Arc::clone(batch);
-        // The semaphore is never closed; without a turn there is only more memory in use.
-        let turn = self.encoders.acquire().await;
-        let encoded = tokio::task::spawn_blocking(move || encode(&shared)).await;
-        drop(turn);
-        let file = match encoded {
+        let file = match self.encoders()?.run(move || encode(&shared)).await {
             Ok(Ok(file)) => Bytes::from(file),
             Ok(Err(error)) => return Err(StoreError::Refused(error.to_string())),
             Err(error) => return Err(unavailable("encoder", &error)),
@@ -260,10 +257,7 @@ impl EventStore for Lake {
             match footer.and_then(|footer| read_facts(&footer, &object, bytes)) {
                 // Two logs may have the same short name.
                 Some((log, _)) if log != log_uuid => {}
-                Some((_, mut found)) => {
-                    found.partition = name.partition;
-                    listing.found.push(found);
-                }
+                Some((_, found)) => listing.found.push(found),
                 None => listing.unreadable.push((object, "no whole footer".to_owned())),
             }
         }

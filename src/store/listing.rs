@@ -13,8 +13,8 @@ pub struct Found {
     pub id: BatchId,
     /// Where it is, in the store's own words.
     pub object: String,
-    /// Its partition.
-    pub partition: PartitionId,
+    /// The lowest and the highest partition of its events.
+    pub partitions: (PartitionId, PartitionId),
     /// Its content.
     pub digest: Digest,
     /// Its events' exact positions.
@@ -42,7 +42,6 @@ pub struct Listing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub log: u32,
-    pub partition: PartitionId,
     pub first: u64,
     pub last: u64,
     pub batch: u32,
@@ -50,21 +49,22 @@ pub(super) struct Name {
 
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { log, partition, first, last, batch } = self;
-        write!(f, "{log:08x}-p{partition:03}-{first}-{last}-{batch:08x}")
+        let Self { log, first, last, batch } = self;
+        write!(f, "{log:08x}-{first}-{last}-{batch:08x}")
     }
 }
 
 impl Name {
     /// The name of a file, also of one that stands beside another of the same name.
     pub(super) fn parse(file: &str) -> Option<Self> {
-        let mut parts = file.strip_suffix(".parquet")?.split('-');
+        let parts = file.strip_suffix(".parquet")?.split('-');
+        // Before an object held several partitions, its name said which one.
+        let mut parts = parts.filter(|part| !part.starts_with('p'));
         let log = u32::from_str_radix(parts.next()?, 16).ok()?;
-        let partition = parts.next()?.strip_prefix('p')?.parse().ok()?;
         let first = parts.next()?.parse().ok()?;
         let last = parts.next()?.parse().ok()?;
         let batch = u32::from_str_radix(parts.next()?, 16).ok()?;
-        Some(Self { log, partition, first, last, batch })
+        Some(Self { log, first, last, batch })
     }
 }
 
@@ -74,10 +74,11 @@ mod tests {
 
     #[test]
     fn a_name_is_read_back_also_beside_another() {
-        let name = Name { log: 0xab, partition: 7, first: 12, last: 900, batch: 0xffff_ffff };
+        let name = Name { log: 0xab, first: 12, last: 900, batch: 0xffff_ffff };
         assert_eq!(Name::parse(&format!("{name}.parquet")), Some(name));
         assert_eq!(Name::parse(&format!("{name}-0123abcd.parquet")), Some(name));
-        for other in ["", ".parquet", "x.parquet", "000000ab-p007-12-900-ffffffff.parquet#1"] {
+        assert_eq!(Name::parse("000000ab-p007-12-900-ffffffff.parquet"), Some(name));
+        for other in ["", ".parquet", "x.parquet", "000000ab-12-900-ffffffff.parquet#1"] {
             assert_eq!(Name::parse(other), None, "{other}");
         }
     }

@@ -8,6 +8,7 @@
 //! back in time from storing anything twice.
 
 mod batch;
+mod encoders;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod lake;

@@ -24,7 +24,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use roaring::RoaringTreemap;
 
-use super::batch::Text;
+use super::batch::{TEXTS, Text, Times};
 use super::{Batch, Digest, Found};
 use crate::event::{Micros, ReplayOrigin, Seq};
 use crate::sqlite::Checksum;
@@ -39,6 +39,8 @@ const KEY_LAST: &str = "eventkit.last_seq";
 /// The exact positions, a roaring treemap in base64; only where they are not a plain range.
 const KEY_SEQS: &str = "eventkit.seqs";
 const KEY_RECEIVED: &str = "eventkit.received";
+/// The lowest and the highest partition.
+const KEY_PARTITIONS: &str = "eventkit.partitions";
 const KEY_LEDGER_TX: &str = "eventkit.ledger_tx";
 /// The dead letters that its events came from; only where there are any.
 const KEY_LETTERS: &str = "eventkit.letters";
@@ -102,6 +104,7 @@ pub(super) fn file(batch: &Batch, records: &RecordBatch) -> Result<Vec<u8>, Parq
 fn facts(batch: &Batch) -> Result<Vec<KeyValue>, ParquetError> {
     let (first, last) = batch.range();
     let (earliest, latest) = batch.received();
+    let (lowest, highest) = batch.partition_range();
     let mut facts = vec![
         (KEY_BATCH, batch.id.to_string()),
         (KEY_DIGEST, format!("{:032x}", batch.digest())),
@@ -109,6 +112,7 @@ fn facts(batch: &Batch) -> Result<Vec<KeyValue>, ParquetError> {
         (KEY_FIRST, first.to_string()),
         (KEY_LAST, last.to_string()),
         (KEY_RECEIVED, format!("{earliest} {latest}")),
+        (KEY_PARTITIONS, format!("{lowest} {highest}")),
         (KEY_LEDGER_TX, batch.ledger_tx.to_string()),
     ];
     if last - first + 1 != batch.len() as u64 {
@@ -160,10 +164,12 @@ pub(super) fn read_facts(
         }
     };
     let (earliest, latest) = fact(KEY_RECEIVED)?.split_once(' ')?;
+    // Files of before partitions were written may have any.
+    let (lowest, highest) = fact(KEY_PARTITIONS).unwrap_or("0 65535").split_once(' ')?;
     let found = Found {
         id: fact(KEY_BATCH)?.parse().ok()?,
         object: object.to_owned(),
-        partition: 0,
+        partitions: (lowest.parse().ok()?, highest.parse().ok()?),
         digest: Digest::from_str_radix(fact(KEY_DIGEST)?, 16).ok()?,
         seqs,
         bytes,
@@ -212,50 +218,59 @@ fn properties(batch: &Batch) -> Result<WriterProperties, ParquetError> {
     Ok(properties.build())
 }
 
-/// The columns in the schema's order.
+/// The columns in the schema's order, their rows by partition.
 fn columns(batch: &Batch) -> Vec<ArrayRef> {
-    let replayed_at = replays(batch, |replay| replay.replayed_at);
+    let rows = batch.by_partition();
+    let texts = texts(batch, &rows);
+    let text = |text: Text| Arc::clone(&texts[text as usize]);
+    let time = |of: fn(Times) -> Option<Micros>| time(rows.iter().map(|row| of(batch.times(*row))));
+    let partitions = rows.iter().map(|row| batch.partition(*row));
+    let positions = rows.iter().map(|row| batch.seq(*row));
+    let replay = |of: fn(&ReplayOrigin) -> i64| replays(batch, &rows, of);
     vec![
-        text(batch, Text::MessageId),
-        text(batch, Text::Kind),
-        text(batch, Text::Event),
-        text(batch, Text::Name),
-        text(batch, Text::UserId),
-        text(batch, Text::AnonymousId),
-        text(batch, Text::GroupId),
-        text(batch, Text::PreviousId),
-        time(batch.timestamps()),
-        time(batch.original_timestamps()),
-        time(batch.sent()),
-        time(batch.receipts()),
+        text(Text::MessageId),
+        text(Text::Kind),
+        text(Text::Event),
+        text(Text::Name),
+        text(Text::UserId),
+        text(Text::AnonymousId),
+        text(Text::GroupId),
+        text(Text::PreviousId),
+        time(|times| Some(times.timestamp)),
+        time(|times| times.original_timestamp),
+        time(|times| times.sent_at),
+        time(|times| Some(times.received_at)),
         stream(batch),
-        Arc::new(UInt16Array::from_value(batch.partition, batch.len())),
-        Arc::new(UInt64Array::from_iter_values(batch.positions())),
-        text(batch, Text::WriteKeyId),
-        time(replayed_at.into_iter()),
-        Arc::new(Int64Array::from(replays(batch, |replay| replay.letter))),
-        text(batch, Text::Context),
-        text(batch, Text::Properties),
-        text(batch, Text::Traits),
-        text(batch, Text::Integrations),
-        text(batch, Text::Extra),
+        Arc::new(UInt16Array::from_iter_values(partitions)),
+        Arc::new(UInt64Array::from_iter_values(positions)),
+        text(Text::WriteKeyId),
+        self::time(replay(|replay| replay.replayed_at).into_iter()),
+        Arc::new(Int64Array::from(replay(|replay| replay.letter))),
+        text(Text::Context),
+        text(Text::Properties),
+        text(Text::Traits),
+        text(Text::Integrations),
+        text(Text::Extra),
     ]
 }
 
-fn text(batch: &Batch, text: Text) -> ArrayRef {
-    let (is_there, bytes) = batch.text_bytes(text);
-    let is_required = matches!(text, Text::Kind | Text::MessageId);
-    if !is_there && !is_required {
-        return new_null_array(&DataType::Utf8, batch.len());
-    }
-    let mut column = StringBuilder::with_capacity(batch.len(), bytes);
-    for value in batch.texts(text) {
-        match value.or(is_required.then_some("")) {
-            Some(value) => column.append_value(value),
-            None => column.append_null(),
+/// The columns of text, in the order of [`Text`]. All are built at once: rows by partition lie
+/// all over the batch, and each is fetched once.
+fn texts(batch: &Batch, rows: &[usize]) -> [ArrayRef; TEXTS] {
+    let mut columns = batch
+        .text_bytes()
+        .map(|bytes| bytes.map(|bytes| StringBuilder::with_capacity(batch.len(), bytes)));
+    for row in rows {
+        for (column, value) in columns.iter_mut().zip(batch.texts(*row)) {
+            if let Some(column) = column {
+                column.append_option(value);
+            }
         }
     }
-    Arc::new(column.finish())
+    columns.map(|column| match column {
+        Some(mut column) => Arc::new(column.finish()),
+        None => new_null_array(&DataType::Utf8, batch.len()),
+    })
 }
 
 fn time(times: impl Iterator<Item = Option<Micros>>) -> ArrayRef {
@@ -263,12 +278,12 @@ fn time(times: impl Iterator<Item = Option<Micros>>) -> ArrayRef {
 }
 
 /// A value for each row that was replayed, none for any other.
-fn replays(batch: &Batch, of: impl Fn(&ReplayOrigin) -> i64) -> Vec<Option<i64>> {
-    let mut column = vec![None; batch.len()];
+fn replays(batch: &Batch, rows: &[usize], of: fn(&ReplayOrigin) -> i64) -> Vec<Option<i64>> {
+    let mut values = vec![None; batch.len()];
     for (row, replay) in batch.replays() {
-        column[*row] = Some(of(replay));
+        values[*row] = Some(of(replay));
     }
-    column
+    rows.iter().map(|row| values[*row]).collect()
 }
 
 fn stream(batch: &Batch) -> ArrayRef {

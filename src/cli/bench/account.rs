@@ -221,12 +221,12 @@ mod tests {
         let stream = StreamName::new("events").unwrap();
         let adapter = Adapter::new(&StreamRules::segment_strict());
         let single = requests::single("2026-11-23T06:59:00.123Z");
-        let mut batch = Batch::new(uuid::Uuid::now_v7(), stream.clone(), 1, 0);
+        let mut batch = Batch::new(uuid::Uuid::now_v7(), stream.clone(), 1);
         for (seq, &number) in (first_seq..).zip(numbers) {
             let payload = single.requests[0].body(number);
             let raw =
                 RawEvent { stream: &stream, seq, payload: &payload, receipt: Receipt::default() };
-            assert!(batch.push(seq, &payload, &adapter.run(&raw).unwrap()));
+            assert!(batch.push(seq, 0, 0, &payload, &adapter.run(&raw).unwrap()));
         }
         lake.put(&Arc::new(batch)).await.unwrap();
     }

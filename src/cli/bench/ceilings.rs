@@ -104,11 +104,11 @@ impl Sample {
     }
 
     fn batch(&self) -> Result<Batch, Failure> {
-        let mut batch = Batch::new(uuid::Uuid::now_v7(), self.stream.clone(), 1, 0);
+        let mut batch = Batch::new(uuid::Uuid::now_v7(), self.stream.clone(), 1);
         for (seq, payload) in (0..).zip(&self.payloads) {
             let raw = self.raw(seq, payload);
             let event = self.adapter.run(&raw).map_err(|_| unsound())?;
-            if !batch.push(seq, payload, &event) {
+            if !batch.push(seq, 0, 0, payload, &event) {
                 return Err(unsound());
             }
         }

@@ -9,22 +9,26 @@
 //! Dead letters are not remembered (and what the store refuses is forgotten again), so that a
 //! mended event keeps its id and still lands; a replay of what is stored already does not.
 
+mod order;
+mod places;
+
 use std::collections::VecDeque;
 use std::hash::Hasher;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use siphasher::sip128::{Hasher128, SipHasher13};
+
+use order::Order;
+use places::Places;
 
 /// What is kept of a message id.
 pub type IdHash = u128;
 
-/// Bytes of memory for one id: its hash in the queue, and its place in the table at the table's
-/// lowest load (five bytes in 7/16 of the places).
-const BYTES_PER_ID: usize = 28;
+/// Bytes of memory for one id: its hash in the queue, and its place at the lowest load.
+const BYTES_PER_ID: usize = size_of::<IdHash>() + places::BYTES_PER_NUMBER;
 
 /// The secret that ids are hashed with: without it a client could make two ids collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +71,8 @@ pub struct Dedupe {
     key: IdKey,
     window: Duration,
     memory: Arc<Memory>,
-    /// The ids' numbers, found by their hashes: a quarter of what the hashes themselves take, so
-    /// that fewer of them are out of the processor's reach.
-    seen: HashTable<u32>,
+    /// The ids' numbers, found by their hashes.
+    seen: Places,
     order: Order,
     /// When how many were added, oldest first.
     added: VecDeque<(Instant, usize)>,
@@ -83,42 +86,52 @@ impl Dedupe {
             key,
             window,
             memory,
-            seen: HashTable::new(),
+            seen: Places::default(),
             order: Order::default(),
             added: VecDeque::new(),
         }
     }
 
-    /// Remembers an id; returns whether it was new.
-    pub fn insert(&mut self, message_id: &str, now: Instant) -> bool {
-        let hash = self.key.hash(message_id);
-        self.insert_hash(hash, now)
+    /// What is kept of an id.
+    #[must_use]
+    pub fn hash(&self, message_id: &str) -> IdHash {
+        self.key.hash(message_id)
+    }
+
+    /// Says which ids come next, in any order. An index of a million ids is out of the
+    /// processor's reach: what is looked for together is waited for once.
+    pub fn expect(&self, hashes: &[IdHash]) {
+        for hash in hashes {
+            black_box(self.seen.touch(*hash));
+        }
+        let full = self.memory.used.load(Relaxed) + hashes.len() > self.memory.max;
+        for (_, hash) in self.order.oldest(if full { hashes.len() } else { 0 }) {
+            black_box(self.seen.touch(hash));
+        }
     }
 
     /// Forgets an id whose event the store refused: it is a dead letter now.
     pub fn forget(&mut self, message_id: &str) {
-        let (hash, order) = (self.key.hash(message_id), &self.order);
+        let hash = self.key.hash(message_id);
         // Its place in the queue stays until the window has passed it.
-        let found = self.seen.find_entry(hash as u64, |number| order.get(*number) == hash);
-        found.ok().map(|entry| entry.remove());
+        if let Some(number) = self.seen.find(hash, |number| self.order.get(number) == hash) {
+            self.seen.remove(hash, number);
+        }
     }
 
     /// Remembers the ids of a stored batch, after a restart.
     pub fn remember(&mut self, hashes: impl IntoIterator<Item = IdHash>, now: Instant) {
         for hash in hashes {
-            self.insert_hash(hash, now);
+            self.insert(hash, now);
         }
     }
 
-    fn insert_hash(&mut self, hash: IdHash, now: Instant) -> bool {
-        let order = &self.order;
-        let is_it = |number: &u32| order.get(*number) == hash;
-        let Entry::Vacant(place) =
-            self.seen.entry(hash as u64, is_it, |number| order.get(*number) as u64)
-        else {
+    /// Remembers an id; returns whether it was new.
+    pub fn insert(&mut self, hash: IdHash, now: Instant) -> bool {
+        if self.seen.find(hash, |number| self.order.get(number) == hash).is_some() {
             return false;
-        };
-        place.insert(self.order.next());
+        }
+        self.seen.insert(hash, self.order.next());
         self.order.push(hash);
         match self.added.back_mut() {
             // A second is as exact as a window of hours has to be.
@@ -148,9 +161,7 @@ impl Dedupe {
     fn forget_oldest(&mut self) {
         let Some((number, hash)) = self.order.pop() else { return };
         // One that was forgotten before and came again has another number.
-        if let Ok(entry) = self.seen.find_entry(hash as u64, |other| *other == number) {
-            entry.remove();
-        }
+        self.seen.remove(hash, number);
         self.memory.used.fetch_sub(1, Relaxed);
         if let Some((_, count)) = self.added.front_mut() {
             *count -= 1;
@@ -163,81 +174,25 @@ impl Dedupe {
     /// How many ids it remembers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.order.len
+        self.order.len()
     }
 
     /// Whether it remembers none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.order.len == 0
+        self.order.len() == 0
     }
 }
 
 impl Drop for Dedupe {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.order.len, Relaxed);
-    }
-}
-
-/// Hashes in the order in which they came, numbered from 0 on and, after 2^32 of them, again: far
-/// fewer are there at a time.
-#[derive(Debug, Default)]
-struct Order {
-    /// All but the last are full: nothing is moved when it grows.
-    pieces: VecDeque<Vec<IdHash>>,
-    /// How many of the first piece are gone.
-    gone: usize,
-    /// The number of the first piece's first.
-    first: u32,
-    len: usize,
-}
-
-/// Hashes in a piece.
-const PIECE: usize = 1 << 10;
-
-impl Order {
-    /// The number of the next.
-    fn next(&self) -> u32 {
-        // Numbers wrap.
-        self.first.wrapping_add((self.gone + self.len) as u32)
-    }
-
-    /// The hash of that number; 0 for one that is gone.
-    fn get(&self, number: u32) -> IdHash {
-        let at = number.wrapping_sub(self.first) as usize;
-        let piece = self.pieces.get(at / PIECE);
-        piece.and_then(|piece| piece.get(at % PIECE)).copied().unwrap_or(0)
-    }
-
-    fn push(&mut self, hash: IdHash) {
-        match self.pieces.back_mut() {
-            Some(piece) if piece.len() < PIECE => piece.push(hash),
-            _ => {
-                let mut piece = Vec::with_capacity(PIECE);
-                piece.push(hash);
-                self.pieces.push_back(piece);
-            }
-        }
-        self.len += 1;
-    }
-
-    /// Takes the oldest.
-    fn pop(&mut self) -> Option<(u32, IdHash)> {
-        let oldest = *self.pieces.front()?.get(self.gone)?;
-        let number = self.first.wrapping_add(self.gone as u32);
-        self.gone += 1;
-        self.len -= 1;
-        if self.gone == PIECE {
-            self.pieces.pop_front();
-            self.first = self.first.wrapping_add(PIECE as u32);
-            self.gone = 0;
-        }
-        Some((number, oldest))
+        self.memory.used.fetch_sub(self.order.len(), Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::order::PIECE;
     use super::*;
 
     const KEY: IdKey = IdKey([7; 16]);
@@ -249,61 +204,52 @@ mod tests {
     #[test]
     fn an_id_is_new_once() {
         let (mut dedupe, now) = (dedupe(10), Instant::now());
-        assert!(dedupe.insert("a", now) && dedupe.insert("b", now));
-        assert!(!dedupe.insert("a", now) && !dedupe.insert("b", now));
+        assert!(dedupe.insert(KEY.hash("a"), now) && dedupe.insert(KEY.hash("b"), now));
+        assert!(!dedupe.insert(KEY.hash("a"), now) && !dedupe.insert(KEY.hash("b"), now));
         assert_eq!(dedupe.len(), 2);
     }
 
     #[test]
     fn an_id_that_was_forgotten_is_new() {
         let (mut dedupe, now) = (dedupe(10), Instant::now());
-        dedupe.insert("a", now);
+        dedupe.insert(KEY.hash("a"), now);
         dedupe.forget("a");
-        assert!(dedupe.insert("a", now) && !dedupe.insert("a", now));
+        assert!(dedupe.insert(KEY.hash("a"), now) && !dedupe.insert(KEY.hash("a"), now));
     }
 
     #[test]
     fn what_was_forgotten_and_came_again_outlives_its_first_place_in_the_queue() {
         let (mut dedupe, start) = (dedupe(3 * PIECE), Instant::now());
-        dedupe.insert("a", start);
+        dedupe.insert(KEY.hash("a"), start);
         dedupe.forget("a");
         let later = start + Duration::from_secs(30);
         for id in 0..PIECE {
-            dedupe.insert(&id.to_string(), start);
+            dedupe.insert(KEY.hash(&id.to_string()), start);
         }
-        assert!(dedupe.insert("a", later));
+        assert!(dedupe.insert(KEY.hash("a"), later));
         dedupe.expire(start + Duration::from_secs(61));
         assert_eq!(dedupe.len(), 1);
-        assert!(!dedupe.insert("a", later) && dedupe.insert("0", later));
-    }
-
-    #[test]
-    fn numbers_that_wrap_name_the_same_ids() {
-        let mut order = Order { first: u32::MAX - 1, ..Order::default() };
-        (1..=5).for_each(|hash| order.push(hash));
-        assert_eq!((order.next(), order.get(u32::MAX), order.get(2)), (3, 2, 5));
-        assert_eq!((order.pop(), order.pop()), (Some((u32::MAX - 1, 1)), Some((u32::MAX, 2))));
-        assert_eq!((order.pop(), order.get(2), order.get(3)), (Some((0, 3)), 5, 0));
+        assert!(!dedupe.insert(KEY.hash("a"), later) && dedupe.insert(KEY.hash("0"), later));
     }
 
     #[test]
     fn what_a_stored_batch_held_is_known_after_a_restart() {
         let (mut dedupe, now) = (dedupe(10), Instant::now());
         dedupe.remember([KEY.hash("a"), KEY.hash("b")], now);
-        assert!(!dedupe.insert("a", now) && dedupe.insert("c", now));
+        assert!(!dedupe.insert(KEY.hash("a"), now) && dedupe.insert(KEY.hash("c"), now));
         assert_ne!(KEY.hash("a"), IdKey([8; 16]).hash("a"));
     }
 
     #[test]
     fn the_window_forgets_what_is_older_and_nothing_else() {
         let (mut dedupe, start) = (dedupe(10), Instant::now());
-        dedupe.insert("old", start);
-        dedupe.insert("young", start + Duration::from_secs(30));
+        dedupe.insert(KEY.hash("old"), start);
+        dedupe.insert(KEY.hash("young"), start + Duration::from_secs(30));
         dedupe.expire(start + Duration::from_secs(60));
         assert_eq!(dedupe.len(), 2);
         dedupe.expire(start + Duration::from_secs(61));
         let now = start + Duration::from_secs(61);
-        assert!(dedupe.insert("old", now) && !dedupe.insert("young", now));
+        assert!(dedupe.insert(KEY.hash("old"), now) && !dedupe.insert(KEY.hash("young"), now));
     }
 
     #[test]
@@ -311,12 +257,16 @@ mod tests {
         let (memory, now) = (Memory::new(3 * BYTES_PER_ID), Instant::now());
         let new = || Dedupe::new(KEY, Duration::from_secs(60), Arc::clone(&memory));
         let (mut quiet, mut busy) = (new(), new());
-        quiet.insert("q", now);
+        quiet.insert(KEY.hash("q"), now);
         for id in 0..100 {
-            busy.insert(&id.to_string(), now);
+            busy.insert(KEY.hash(&id.to_string()), now);
         }
         assert_eq!((quiet.len(), busy.len()), (1, 2));
-        assert!(!quiet.insert("q", now) && !busy.insert("99", now) && busy.insert("0", now));
+        assert!(
+            !quiet.insert(KEY.hash("q"), now)
+                && !busy.insert(KEY.hash("99"), now)
+                && busy.insert(KEY.hash("0"), now)
+        );
         drop(busy);
         assert_eq!(memory.used.load(Relaxed), 1);
     }
