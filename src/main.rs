@@ -1,4 +1,6 @@
 //! The `eventkit` binary: one file a command.
+// They panic where whoever reads has gone; `cli::print` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
 #[cfg(feature = "console")]

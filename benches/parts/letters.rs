@@ -23,7 +23,8 @@ fn letter(seq: u64) -> NewLetter {
         rejections: vec![rejection],
         payload: payload(seq).into_bytes(),
         receipt: receipt(),
-        message_id: Some(format!("m-{seq:020}")),
+        // As libraries make them: without any order.
+        message_id: Some(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&seq.to_le_bytes()))),
         library: Some("analytics.js".to_owned()),
         library_version: Some("4.1.0".to_owned()),
     }

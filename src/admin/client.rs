@@ -111,7 +111,8 @@ impl Client {
     /// Puts letters back into the log.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with status 403 where the peer may only look.
+    /// [`ClientError::Refused`] with status 403 where the peer may only look, 404 where a letter
+    /// that is named is not there.
     pub async fn replay(&self, replay: &Replay) -> Result<Replayed, ClientError> {
         self.post("/v1/replay", replay).await
     }

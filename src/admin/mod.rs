@@ -11,7 +11,7 @@
 //! | `POST /v1/letters` | [`ListLetters`] | [`Page`](crate::errors::Page) |
 //! | `GET /v1/letters/{id}` | | [`Letter`](crate::errors::Letter) or 404 |
 //! | `GET /v1/groups` | | `[`[`Group`](crate::errors::Group)`]` |
-//! | `POST /v1/replay` | [`Replay`] | [`Replayed`] |
+//! | `POST /v1/replay` | [`Replay`] | [`Replayed`], or 404 |
 //! | `POST /v1/flush` | | [`Flushed`] |
 //!
 //! Every other answer is `{"code":…,"message":…}`.
@@ -43,7 +43,8 @@ pub struct ListLetters {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Replay {
-    /// Which; only open ones are taken. An empty filter is refused.
+    /// Which; only open ones are taken. An empty filter is refused, and so is a number that no
+    /// letter has: nothing is replayed then.
     pub filter: LetterFilter,
     /// Why, for the audit.
     pub note: Option<String>,

@@ -29,6 +29,8 @@ use crate::wal::{PAYLOAD_BYTES_MAX, Records};
 const CLAIM_MAX: u32 = 500;
 /// A page of letters has at most as many.
 const PAGE_MAX: u32 = 200;
+/// Numbers that a message names at most.
+const NAMED_MAX: usize = 10;
 /// A request's bytes.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// How long a full log may hold up a replay before the rest is refused.
@@ -171,11 +173,18 @@ async fn letter(
 ) -> Result<Response, Refusal> {
     match admin.errors.get(id).await? {
         Some(letter) => Ok(Json(letter).into_response()),
-        None => {
-            let message = format!("there is no dead letter {id}");
-            Err(Refusal(StatusCode::NOT_FOUND, "no_such_letter", message))
-        }
+        None => Err(no_such_letter(&[id])),
     }
+}
+
+fn no_such_letter(ids: &[LetterId]) -> Refusal {
+    let named = ids.iter().take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let more = match ids.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let message = format!("there is no dead letter {named}{more}");
+    Refusal(StatusCode::NOT_FOUND, "no_such_letter", message)
 }
 
 async fn groups(State(admin): State<Admin>) -> Result<Response, Refusal> {
@@ -235,6 +244,11 @@ async fn replay(
     if request.filter == LetterFilter::default() {
         let message = "a replay needs a filter: ids, stream, phase, reason, path, library or time";
         return Err(Refusal(StatusCode::BAD_REQUEST, "empty_filter", message.to_owned()));
+    }
+    // Whoever names a letter means that one: nothing is done by halves.
+    let unknown = admin.errors.unknown(request.filter.ids.clone()).await?;
+    if !unknown.is_empty() {
+        return Err(no_such_letter(&unknown));
     }
     // A client that goes away does not stop a replay half way: claimed letters are appended.
     let running = tokio::spawn(async move { run_replay(&admin, &peer.name(), request).await });

@@ -124,7 +124,7 @@ impl Demo {
         let ended = if interactive {
             watch(service, &stop, socket).await
         } else {
-            let lines = tokio::spawn(status_lines(Client::new(&socket)));
+            let lines = tokio::spawn(status_lines(Client::new(&socket), stop.clone()));
             let ended = service::run(service, &stop).await;
             lines.abort();
             ended
@@ -177,7 +177,8 @@ fn address(given: Option<&str>, usual: SocketAddr) -> Result<SocketAddr, Failure
     }
 }
 
-async fn status_lines(client: Client) {
+/// Says how it goes until nobody reads it any more, which ends the demo.
+async fn status_lines(client: Client, stop: Stop) {
     let mut ticks = tokio::time::interval(Duration::from_secs(2));
     loop {
         ticks.tick().await;
@@ -196,7 +197,7 @@ async fn status_lines(client: Client) {
             snapshot.findings.first().map(|f| format!("; {}", f.text)).unwrap_or_default(),
         );
         if print::line(&line).is_err() {
-            return;
+            return stop.stop();
         }
     }
 }

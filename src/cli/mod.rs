@@ -10,6 +10,7 @@ mod console;
 mod demo;
 mod dlq;
 mod log;
+mod options;
 mod print;
 mod run;
 mod service;
@@ -17,12 +18,11 @@ mod status;
 mod traffic;
 mod wal;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
-use eventkit::admin::{Client, ClientError};
-use eventkit::config::{Config, Sources};
+use clap::{FromArgMatches as _, Parser, Subcommand};
+use eventkit::admin::ClientError;
+use options::Options;
 
 const USAGE: u8 = 64;
 const IO: u8 = 74;
@@ -37,27 +37,6 @@ struct Cli {
     options: Options,
     #[command(subcommand)]
     command: Command,
-}
-
-/// What every command understands. Each key of the configuration has an environment variable too;
-/// the order is default < file < environment < option.
-#[derive(clap::Args, Clone)]
-struct Options {
-    /// The configuration file [env: EVENTKIT_CONFIG]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where log, ledger, error store and lake are [env: EVENTKIT_DATA_DIR] [default: ./eventkit-data]
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Where events come in [env: EVENTKIT_LISTEN] [default: 127.0.0.1:8000]
-    #[arg(long, global = true, value_name = "ADDR")]
-    listen: Option<String>,
-    /// Where Prometheus looks [env: EVENTKIT_METRICS_LISTEN] [default: 127.0.0.1:9090]
-    #[arg(long, global = true, value_name = "ADDR")]
-    metrics_listen: Option<String>,
-    /// The running service's socket [env: EVENTKIT_ADMIN_SOCKET] [default: DIR/admin.sock]
-    #[arg(long, global = true, value_name = "PATH")]
-    admin_socket: Option<PathBuf>,
 }
 
 // One is made in the life of the process: its size is of no account.
@@ -94,7 +73,7 @@ enum Command {
     },
 }
 
-/// A command's failure: what to say, and the exit code.
+/// What ends a command early: what to say, and the exit code.
 #[derive(Debug)]
 struct Failure {
     message: String,
@@ -104,6 +83,11 @@ struct Failure {
 impl Failure {
     fn new(code: u8, message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), code }
+    }
+
+    /// Nobody reads what the command prints any more (`| head`): it ends, as if it were done.
+    fn unheard() -> Self {
+        Self { message: String::new(), code: 0 }
     }
 }
 
@@ -133,7 +117,9 @@ type Done = Result<(), Failure>;
 
 /// Parses, runs, and turns the outcome into the process's exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut command = options::command::<Cli>();
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { USAGE } else { 0 };
@@ -145,7 +131,9 @@ pub fn main() -> ExitCode {
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("eventkit: {}", failure.message);
+            if !failure.message.is_empty() {
+                print::tell(&failure.message);
+            }
             ExitCode::from(failure.code)
         }
     }
@@ -167,57 +155,11 @@ impl Cli {
             Command::Config(show) => show.run(&options),
             Command::Bench(bench) => bench.run(&options),
             Command::Completions { shell } => {
-                let mut command = Cli::command();
-                clap_complete::generate(shell, &mut command, "eventkit", &mut std::io::stdout());
-                Ok(())
+                let (mut command, mut script) = (options::command::<Cli>(), Vec::new());
+                clap_complete::generate(shell, &mut command, "eventkit", &mut script);
+                print::line(String::from_utf8_lossy(&script).trim_end())
             }
         }
-    }
-}
-
-impl Options {
-    fn sources(&self) -> Sources {
-        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let options = [
-            ("data_dir", self.data_dir.as_ref().map(path)),
-            ("listen", self.listen.clone()),
-            ("metrics_listen", self.metrics_listen.clone()),
-            ("admin_socket", self.admin_socket.as_ref().map(path)),
-        ];
-        let given = options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Sources {
-            file: self.config.clone(),
-            env: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
-            options: given.collect(),
-        }
-    }
-
-    /// The configuration; warnings go to the standard error.
-    fn load(&self) -> Result<Config, Failure> {
-        match eventkit::config::load(self.sources()) {
-            Ok((config, warnings)) => {
-                for warning in warnings {
-                    eprintln!("eventkit: warning: {warning}");
-                }
-                Ok(config)
-            }
-            Err(mistakes) => Err(Failure::new(CONFIGURATION, mistakes)),
-        }
-    }
-
-    /// A client for the running service.
-    fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.socket()?))
-    }
-
-    /// The running service's socket: where the configuration has it, else where the unit has it.
-    fn socket(&self) -> Result<PathBuf, Failure> {
-        let config = self.load()?;
-        let named = config.origins.contains_key("admin_socket");
-        let of_unit = PathBuf::from("/run/eventkit/admin.sock");
-        let elsewhere = !named && !config.admin_socket.exists() && of_unit.exists();
-        Ok(if elsewhere { of_unit } else { config.admin_socket })
     }
 }
 

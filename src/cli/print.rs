@@ -5,7 +5,7 @@ use std::io::Write as _;
 use eventkit::event::Micros;
 use serde::Serialize;
 
-use super::Done;
+use super::{Done, Failure};
 
 /// How an answer is printed.
 #[derive(clap::Args)]
@@ -25,12 +25,21 @@ pub fn answer<T: Serialize>(form: &Form, value: &T, text: impl FnOnce(&T) -> Str
     line(&printed)
 }
 
-/// Prints a line. A reader that has gone away (`| head`) is no failure.
+/// Prints a line: the one way to the standard output. (`print!` panics where it is closed.)
+///
+/// # Errors
+/// [`Failure::unheard`] where its reader has gone away; else what the system said.
 pub fn line(text: &str) -> Done {
     match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::unheard()),
         other => Ok(other?),
     }
+}
+
+/// Tells the operator something beside the answer: the one way to the standard error. Where
+/// nobody listens, nobody is told.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "eventkit: {text}");
 }
 
 /// The same JSON, harmless for a terminal: what terminals act upon stands within its strings,

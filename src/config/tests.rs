@@ -170,7 +170,7 @@ timestamps = [1]
         "e.toml:13:1: load.ä: there is no such key",
         "e.toml:15:8: store.kind: \"gcs\" is not \"lake\": it is the only store there is",
         "e.toml:16:10: store.prefix: \"../up\" is not an object key's prefix",
-        "e.toml:18:9: log.level: \"==\" is not a filter such as \"info\" or \"info,eventkit=debug\"",
+        "e.toml:18:9: log.level: \"==\" is not a filter such as \"info\" or \"info,eventkit=debug\": \"==\" names none of off, error, warn, info, debug, trace",
         "e.toml:19:10: log.format: \"xml\" is not \"text\" or \"json\"",
         "e.toml:20:2: wall: there is no such key; did you mean wal?",
         "e.toml:21:10: streams.Bad: stream name \"Bad\" is not [a-z0-9][a-z0-9_-]{0,63}",
@@ -187,6 +187,39 @@ timestamps = [1]
         assert_eq!(found, expected);
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_filter_without_a_known_level_is_a_mistake() {
+    let expects = "is not a filter such as \"info\" or \"info,eventkit=debug\"";
+    let levels = "off, error, warn, info, debug, trace";
+    for (text, culprit) in [
+        ("wran", "wran"),
+        ("info,eventkit", "eventkit"),
+        ("eventkit=debgu,info", "eventkit=debgu"),
+        ("eventkit=", "eventkit="),
+        ("info, debug", " debug"),
+        ("info, eventkit=debug", " eventkit=debug"),
+        ("7", "7"),
+    ] {
+        let file = format!("[log]\nlevel = {text:?}\n");
+        let mistake = format!("log.level: {text:?} {expects}: {culprit:?} names none of {levels}");
+        assert_eq!(mistakes(&file, &[], &[]), [format!("e.toml:2:9: {mistake}")]);
+        let env = [("EVENTKIT_LOG_LEVEL", text)];
+        assert_eq!(mistakes("", &env, &[]), [format!("EVENTKIT_LOG_LEVEL: {mistake}")]);
+    }
+    for text in ["", ",", "ä=info"] {
+        let file = format!("[log]\nlevel = {text:?}\n");
+        assert_eq!(
+            mistakes(&file, &[], &[]),
+            [format!("e.toml:2:9: log.level: {text:?} {expects}")]
+        );
+    }
+    for text in ["WARN", "off", "info,", "info,eventkit=debug", "error,a::b=trace,[span{x=1}]=info"]
+    {
+        let (config, _) = load_text("", &[("EVENTKIT_LOG_LEVEL", text)], &[]).unwrap();
+        assert_eq!(config.log.level, text);
+    }
 }
 
 #[test]

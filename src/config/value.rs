@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
 use super::streams::{self, AdapterName};
 use super::{LogFormat, StoreConfig};
 use crate::adapt::JsonType;
@@ -124,16 +126,7 @@ impl Slot<'_> {
                 *duration = length;
             }
             Self::Prefix(prefix) => *prefix = parsed(given, expects, parse_prefix)?,
-            Self::Level(level) => {
-                *level = parsed(given, expects, |text| {
-                    // The filter's own parser slices such text between its bytes and panics.
-                    if !text.is_ascii() {
-                        return None;
-                    }
-                    tracing_subscriber::EnvFilter::try_new(text).ok()?;
-                    Some(text.to_owned())
-                })?;
-            }
+            Self::Level(filter) => *filter = level(given, expects)?,
             Self::Format(format) => {
                 *format = parsed(given, expects, |text| match text {
                     "text" => Some(LogFormat::Text),
@@ -252,6 +245,27 @@ fn size(given: &Given<'_>, expects: &str, min: u64) -> Result<u64, String> {
         return Err(format!("{bytes} is less than {min}"));
     }
     Ok(bytes)
+}
+
+/// A filter of which every directive says a level: the filter's own parser takes a word that is
+/// none for a target, and logs everything of it.
+fn level(given: &Given<'_>, expects: &str) -> Result<String, String> {
+    let text = text(given, expects)?;
+    let names_level = |directive: &&str| {
+        let level = directive.rsplit_once('=').map_or(*directive, |(_, level)| level);
+        let known = !level.is_empty() && level.parse::<LevelFilter>().is_ok();
+        known && *directive == directive.trim()
+    };
+    let mut directives = text.split(',').filter(|directive| !directive.is_empty());
+    if let Some(directive) = directives.clone().find(|directive| !names_level(directive)) {
+        return Err(format!(
+            "{text:?} is not {expects}: {directive:?} names none of off, error, warn, info, debug, \
+             trace"
+        ));
+    }
+    // That parser slices what is not ASCII between its bytes, and panics.
+    let right = text.is_ascii() && EnvFilter::try_new(text).is_ok() && directives.next().is_some();
+    if right { Ok(text.to_owned()) } else { Err(format!("{text:?} is not {expects}")) }
 }
 
 /// A prefix of object keys: relative, without steps upwards.

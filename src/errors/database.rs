@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::known::Known;
 use super::letter::Counts;
 use super::open::{MIGRATIONS, check};
 use super::rescue::rescue;
@@ -35,6 +36,8 @@ pub(super) struct Database {
     pub limits: ErrorsConfig,
     /// As of the open transaction; published by its commit.
     pub counts: Counts,
+    /// Events that have a letter.
+    pub known: Known,
     /// Counted again when it is needed next, where a transition may have changed it.
     pub ring: Option<Ring>,
     /// How many groups there are; counted again when it is needed next after a rollback.
@@ -111,6 +114,7 @@ impl Database {
             path: path.to_owned(),
             limits,
             counts: Counts::default(),
+            known: Known::default(),
             ring: None,
             groups: None,
             groups_max: GROUPS_MAX,
@@ -128,6 +132,7 @@ impl Database {
                 database.rebuild_groups()?;
             }
             database.counts = database.count()?;
+            database.known = Known::read(&database.connection)?;
             Ok(())
         })
     }

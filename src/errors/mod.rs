@@ -5,9 +5,9 @@
 //! Out: pages and details for the operator, and claimed letters for replay. SQLite
 //! (`errors.db`) behind a thread of its own; an answer means that the transaction is synced.
 //! A letter is unique by (stream, log position), so that writing it again after a crash is
-//! harmless. An open letter is never removed; only the ring of malformed bodies is bounded, and
-//! what it drops is counted.
-
+//! harmless; an event that its client sends again keeps the letter it has, among the newest. An
+//! open letter is never removed; only the ring of malformed bodies is bounded, and what it drops is
+//! counted.
 //!
 //! It does not read payloads, does not append to a log, and does not decide what may be replayed:
 //! that is its callers' part.
@@ -17,6 +17,8 @@ mod database;
 mod group;
 #[cfg(test)]
 mod in_memory;
+mod insert;
+mod known;
 mod letter;
 mod mend;
 mod put;

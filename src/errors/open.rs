@@ -11,10 +11,11 @@ use crate::event::{LetterId, StreamName};
 use crate::sqlite::damaged;
 
 /// One migration, one format.
-pub(super) static MIGRATIONS: LazyLock<[M<'static>; 2]> = LazyLock::new(|| {
+pub(super) static MIGRATIONS: LazyLock<[M<'static>; 3]> = LazyLock::new(|| {
     [
         M::up(include_str!("../../migrations/errors/0001_letters.sql")),
         M::up_with_hook(include_str!("../../migrations/errors/0002_checksums.sql"), checksums),
+        M::up(include_str!("../../migrations/errors/0003_known.sql")),
     ]
 });
 

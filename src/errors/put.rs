@@ -3,11 +3,24 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::database::{Database, Ring};
-use super::group::{GroupId, Tally};
+use super::group::Tally;
+use super::insert::{Facts, Row, Rows};
+use super::known::Event;
 use super::letter::{NewLetter, Status};
-use super::row::{Changing, Fixed, Kind, json, seq_to_row};
+use super::row::{Fixed, Kind, json, seq_to_row};
 use crate::event::{LetterId, Micros, Phase, Rejection};
 use crate::time::now;
+
+/// A request's letters on their way in.
+struct Incoming<'a> {
+    at: Micros,
+    tally: Tally,
+    rows: Rows<'a>,
+    /// The next letter's number.
+    next: LetterId,
+    /// The highest position of each stream that has a letter.
+    highest: Vec<(&'a str, i64)>,
+}
 
 impl Database {
     /// Writes the letters and returns their numbers, in their order; a number that is given is
@@ -17,14 +30,36 @@ impl Database {
         &mut self,
         letters: &[(Option<LetterId>, NewLetter)],
     ) -> rusqlite::Result<Vec<LetterId>> {
-        let at = now();
-        let mut tally = Tally::default();
+        let mut incoming = self.incoming()?;
         let mut ids = Vec::with_capacity(letters.len());
         for (id, letter) in letters {
-            ids.push(self.put_one(&mut tally, *id, letter, Kind::of(letter), at)?);
+            ids.push(self.put_one(&mut incoming, *id, letter, Kind::of(letter))?);
         }
-        self.apply(tally)?;
+        self.finish(incoming)?;
         Ok(ids)
+    }
+
+    fn incoming<'a>(&self) -> rusqlite::Result<Incoming<'a>> {
+        // As AUTOINCREMENT would have it: never a number that was given before.
+        let next = self
+            .connection
+            .prepare_cached(
+                "SELECT max(ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'letters'), 0), \
+                 ifnull((SELECT max(id) FROM letters), 0)) + 1",
+            )?
+            .query_row([], |row| row.get(0))?;
+        Ok(Incoming {
+            at: now(),
+            tally: Tally::default(),
+            rows: Rows::default(),
+            next,
+            highest: Vec::new(),
+        })
+    }
+
+    fn finish(&mut self, mut incoming: Incoming<'_>) -> rusqlite::Result<()> {
+        incoming.rows.write(&self.connection)?;
+        self.apply(incoming.tally)
     }
 
     /// Writes a malformed body and drops the oldest open ones that exceed the ring; a body that
@@ -40,18 +75,18 @@ impl Database {
             Some(ring) => ring,
             None => self.measure_ring()?,
         };
-        let mut tally = Tally::default();
+        let mut incoming = self.incoming()?;
         let mut dropped = 0;
         while ring.letters + 1 > letters_max || ring.bytes + bytes > bytes_max {
-            let Some(bytes) = self.drop_oldest(&mut tally)? else {
+            let Some(bytes) = self.drop_oldest(&mut incoming.tally)? else {
                 break;
             };
             dropped += 1;
             ring.letters -= 1;
             ring.bytes = ring.bytes.saturating_sub(bytes);
         }
-        self.put_one(&mut tally, None, letter, Kind::Ring, now())?;
-        self.apply(tally)?;
+        self.put_one(&mut incoming, None, letter, Kind::Ring)?;
+        self.finish(incoming)?;
         if dropped > 0 {
             self.count_dropped(dropped)?;
         }
@@ -60,14 +95,16 @@ impl Database {
         Ok(())
     }
 
-    fn put_one(
+    fn put_one<'a>(
         &mut self,
-        tally: &mut Tally,
+        incoming: &mut Incoming<'a>,
         id: Option<LetterId>,
-        letter: &NewLetter,
+        letter: &'a NewLetter,
         kind: Kind,
-        at: Micros,
     ) -> rusqlite::Result<LetterId> {
+        if let Some(known) = self.at_position(incoming, letter, kind)? {
+            return Ok(known);
+        }
         let unnamed;
         let (top, rejections) = match letter.rejections.first() {
             Some(top) => (top, json(&letter.rejections)?),
@@ -84,70 +121,64 @@ impl Database {
             }
         };
         let receipt = json(&letter.receipt)?;
-        let row = Fixed::new(letter, kind, at, &rejections, &receipt);
+        let at = incoming.at;
+        let fixed = Fixed::new(letter, kind, at, &rejections, &receipt);
+        let id = id.unwrap_or(incoming.next);
+        if let Some(event) = event_of(&fixed, letter) {
+            if let Some(known) = self.same_event(incoming, event, letter)? {
+                return Ok(known);
+            }
+            self.known.insert(event, id);
+        }
+        let (facts, bytes) = (Facts::of(&fixed), fixed.payload_bytes);
+        incoming.next = incoming.next.max(id.saturating_add(1));
+        let tally = &mut incoming.tally;
         let group = self.group(tally, &letter.stream, top, letter.library.as_deref(), at)?;
-        // A malformed body was never in the log.
-        let seq = if kind == Kind::Ring { None } else { row.seq };
-        let row = Fixed { seq, ..row };
-        if let Some(known) = self.same_event(&row, letter)? {
-            return Ok(known);
-        }
-        if !self.insert(id, group, &row, &letter.payload)? {
-            return self
-                .connection
-                .prepare_cached("SELECT id FROM letters WHERE stream = ?1 AND seq = ?2")?
-                .query_row(params![row.stream, letter.seq.map(seq_to_row)], |row| row.get(0));
-        }
         tally.change(group, None, Some(Status::Open));
-        tally.bytes(group, row.payload_bytes);
+        tally.bytes(group, bytes);
         tally.rejected(group, at);
-        Ok(self.connection.last_insert_rowid())
+        let row = Row { id, group, letter, rejections, receipt, fixed: facts };
+        incoming.rows.push(row, &self.connection)?;
+        Ok(id)
     }
 
-    /// Inserts an open letter with its checksums; `false` where its position has one.
-    fn insert(
+    /// The letter that the position has already. Positions come in their order, mostly: what is
+    /// above all that are there needs no look.
+    fn at_position<'a>(
         &self,
-        id: Option<LetterId>,
-        group: GroupId,
-        row: &Fixed<'_>,
-        payload: &[u8],
-    ) -> rusqlite::Result<bool> {
-        let inserted = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO letters (id, group_id, status, attempts, stream, seq, kind, received_at, \
-                 rejected_at, message_id, library, library_version, rejections, receipt, \
-                 payload_bytes, payload_crc, preview, crc, payload) VALUES (?1, ?2, 0, 0, ?3, ?4, \
-                 ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![
-                id,
-                group,
-                row.stream,
-                row.seq,
-                row.kind,
-                row.received_at,
-                row.rejected_at,
-                row.message_id,
-                row.library,
-                row.library_version,
-                row.rejections,
-                row.receipt,
-                row.payload_bytes,
-                row.payload_crc,
-                row.preview,
-                row.crc(),
-                payload
-            ])?;
-        if inserted == 0 {
-            return Ok(false);
+        incoming: &mut Incoming<'a>,
+        letter: &'a NewLetter,
+        kind: Kind,
+    ) -> rusqlite::Result<Option<LetterId>> {
+        let Some(seq) = letter.seq.filter(|_| kind != Kind::Ring).map(seq_to_row) else {
+            return Ok(None);
+        };
+        let stream = letter.stream.as_str();
+        let found = incoming.highest.iter().position(|(name, _)| *name == stream);
+        let at = match found {
+            Some(at) => at,
+            None => {
+                let highest: Option<i64> = self
+                    .connection
+                    .prepare_cached(
+                        "SELECT max(seq) FROM letters INDEXED BY letters_position \
+                         WHERE stream = ?1 AND seq IS NOT NULL",
+                    )?
+                    .query_row([stream], |row| row.get(0))?;
+                incoming.highest.push((stream, highest.unwrap_or(-1)));
+                incoming.highest.len() - 1
+            }
+        };
+        let highest = &mut incoming.highest[at].1;
+        if seq > *highest {
+            *highest = seq;
+            return Ok(None);
         }
-        let id = self.connection.last_insert_rowid();
+        incoming.rows.write(&self.connection)?;
         self.connection
-            .prepare_cached("UPDATE letters SET state_crc = ?2 WHERE id = ?1")?
-            .execute(params![id, Changing::of_new(id, row.crc()).crc()])?;
-        Ok(true)
+            .prepare_cached("SELECT id FROM letters WHERE stream = ?1 AND seq = ?2")?
+            .query_row(params![stream, seq], |row| row.get(0))
+            .optional()
     }
 
     /// The letter of the same message and payload, unless it was discarded: a client that got no
@@ -155,19 +186,23 @@ impl Database {
     /// would be two rows.
     fn same_event(
         &self,
-        row: &Fixed<'_>,
+        incoming: &mut Incoming<'_>,
+        event: Event,
         letter: &NewLetter,
     ) -> rusqlite::Result<Option<LetterId>> {
-        // A minted id is new with every request.
-        if row.message_id.is_none() || letter.receipt.message_id.is_some() {
+        let Some(id) = self.known.letter(event) else {
             return Ok(None);
-        }
+        };
+        incoming.rows.write(&self.connection)?;
         self.connection
             .prepare_cached(
-                "SELECT id FROM letters WHERE stream = ?1 AND message_id = ?2 AND payload = ?3 \
-                 AND status <> 3 AND seq IS NOT ?4 LIMIT 1",
+                "SELECT id FROM letters WHERE id = ?1 AND stream = ?2 AND message_id = ?3 \
+                 AND payload = ?4 AND status <> 3",
             )?
-            .query_row(params![row.stream, row.message_id, letter.payload, row.seq], |r| r.get(0))
+            .query_row(
+                params![id, letter.stream.as_str(), letter.message_id, letter.payload],
+                |row| row.get(0),
+            )
             .optional()
     }
 
@@ -215,4 +250,11 @@ impl Database {
         self.counts.malformed_dropped += u64::from(letters);
         Ok(())
     }
+}
+
+/// What a client's repetition is recognised by; none where every request has an id of its own.
+fn event_of(fixed: &Fixed<'_>, letter: &NewLetter) -> Option<Event> {
+    // A minted id is new with every request.
+    let message_id = fixed.message_id.filter(|_| letter.receipt.message_id.is_none())?;
+    Some(Event::new(fixed.stream, message_id, (fixed.payload_bytes, fixed.payload_crc)))
 }

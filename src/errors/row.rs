@@ -21,12 +21,13 @@ pub const DAMAGED_ROW: &str = "damaged_row";
 /// Reasons whose payload is not a log record.
 const NO_RECORD: [&str; 2] = ["malformed_json", "too_large"];
 
-const PREVIEW_BYTES: usize = 160;
+pub(super) const PREVIEW_BYTES: usize = 160;
 
-/// What [`Head::read`] reads, in this order.
+/// What [`Head::read`] reads, in this order. A small payload is its own preview.
 pub(super) const HEAD: &str = "id, status, attempts, replay_seq, latest, latest_at, state_crc, \
      stream, seq, kind, received_at, rejected_at, message_id, library, library_version, \
-     rejections, receipt, payload_bytes, payload_crc, preview, crc, replay";
+     rejections, receipt, payload_bytes, payload_crc, \
+     CASE length(preview) WHEN 0 THEN ifnull(substr(payload, 1, 160), x'') ELSE preview END, crc, replay";
 
 /// The column behind [`HEAD`], where the payload was selected too.
 pub(super) const PAYLOAD: usize = 22;
@@ -178,7 +179,8 @@ impl<'a> Fixed<'a> {
     ) -> Self {
         Self {
             stream: letter.stream.as_str(),
-            seq: letter.seq.map(seq_to_row),
+            // A malformed body was never in the log.
+            seq: letter.seq.filter(|_| kind != Kind::Ring).map(seq_to_row),
             kind: kind as i64,
             received_at: letter.receipt.received_at,
             rejected_at,

@@ -356,6 +356,19 @@ impl ErrorStore {
         wait(self.read(move |db| db.waiting(&stream, after)))
     }
 
+    /// Which of these numbers no letter has.
+    ///
+    /// # Errors
+    /// [`ErrorStoreError`], as every call.
+    pub async fn unknown(&self, ids: Vec<LetterId>) -> Result<Vec<LetterId>, ErrorStoreError> {
+        self.read(move |db| {
+            let found = db.unfinished(&ids)?;
+            let unknown = ids.into_iter().zip(found).filter(|(_, found)| found.is_none());
+            Ok(unknown.map(|(id, _)| id).collect())
+        })
+        .await
+    }
+
     /// Of each of these letters whether it is open or on its way; `None` where there is no such
     /// letter. Blocks.
     ///

@@ -180,6 +180,84 @@ fn an_event_that_its_client_sends_again_keeps_its_letter_until_that_is_discarded
 }
 
 #[test]
+fn one_request_may_bring_an_event_again_and_a_restart_forgets_none() {
+    let directory = TempDir::new().unwrap();
+    let sent = |seq, n: u64| NewLetter {
+        payload: format!(r#"{{"messageId":"m{n}"}}"#).into_bytes(),
+        message_id: Some(format!("m{n}")),
+        ..letter("events", seq, "missing_field")
+    };
+    let all = |from: Seq| (0..50).map(|n| sent(from + n, n)).collect::<Vec<_>>();
+    let store = open(&directory);
+    let twice = put(&store, [all(0), all(50)].concat());
+    assert_eq!(twice[..50], twice[50..]);
+    assert_eq!(store.counts().open, 50);
+    drop(store);
+    let store = open(&directory);
+    assert_eq!(put(&store, all(100)), twice[..50]);
+    assert_ne!(put(&store, vec![NewLetter { stream: stream("other"), ..sent(0, 0) }]), twice[..1]);
+    assert_eq!(store.counts().open, 51);
+}
+
+#[test]
+fn numbers_go_on_above_all_that_were_given_and_are_given_once() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let numbered = [Some(7), None, Some(3), None].into_iter().zip(0..);
+    let numbered = numbered.map(|(id, seq)| (id, letter("a", seq, "r"))).collect();
+    assert_eq!(store.put_numbered_blocking(numbered).unwrap(), [7, 8, 3, 9]);
+    for _ in 0..5 {
+        wait(store.put_malformed(malformed(10))).unwrap();
+    }
+    // The two newest bodies of the ring go, and their numbers with them.
+    wait(store.put_malformed(malformed(90))).unwrap();
+    assert_eq!(list(&store, LetterFilter::default()).letters[0].id, 15);
+    store.number_above(100).unwrap();
+    assert_eq!(put(&store, vec![letter("a", 9, "r")]), [101]);
+}
+
+#[test]
+fn a_preview_is_the_payloads_beginning_whatever_its_size() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let sizes = [0, 1, 159, 160, 161, 1023, 1024, 1025, 100_000];
+    let of_size = |(seq, size): (Seq, usize)| NewLetter {
+        payload: (0..size).map(|n| b'a' + (n % 26) as u8).collect(),
+        ..letter("a", seq, "r")
+    };
+    put(&store, (0..).zip(sizes).map(of_size).collect());
+    for (letter, size) in list(&store, LetterFilter::default()).letters.iter().rev().zip(sizes) {
+        assert_eq!(letter.reason, "r", "{size} bytes");
+        assert_eq!((letter.payload_bytes, letter.preview.len()), (size as u64, size.min(160)));
+        let payload = get(&store, letter.id).payload.unwrap();
+        assert!(payload.starts_with(&letter.preview) && payload.len() == size);
+    }
+}
+
+#[test]
+fn a_store_of_the_format_before_is_read_as_it_was() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("errors.db");
+    let store = open(&directory);
+    let ids = put(&store, (0..20).map(|seq| letter("a", seq, "r")).collect());
+    let before: Vec<Letter> = ids.iter().map(|id| get(&store, *id)).collect();
+    store.shutdown();
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(
+        "UPDATE letters SET preview = payload; \
+         CREATE INDEX letters_message ON letters (stream, message_id) \
+         WHERE message_id IS NOT NULL; \
+         PRAGMA user_version = 2; PRAGMA application_id = 0x454B0002",
+    )
+    .unwrap();
+    drop(old);
+    let store = open(&directory);
+    assert!(store.damage().is_none());
+    assert_eq!(ids.iter().map(|id| get(&store, *id)).collect::<Vec<_>>(), before);
+    assert_eq!(list(&store, LetterFilter::default()).total, 20);
+}
+
+#[test]
 fn counts_and_groups_survive_a_reopen() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);

@@ -125,7 +125,14 @@ impl Refusal {
 
     /// Whether what is left of the request is better not waited for.
     fn closes(&self) -> bool {
-        matches!(self, Self::Stopping | Self::TooLarge { .. } | Self::TooSlow | Self::BrokenBody)
+        matches!(
+            self,
+            Self::Stopping
+                | Self::DiskFull
+                | Self::TooLarge { .. }
+                | Self::TooSlow
+                | Self::BrokenBody
+        )
     }
 
     /// What that refusal of a log means for the request.

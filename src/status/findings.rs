@@ -1,13 +1,9 @@
 //! Findings: where an operator should look, worst first.
 
-use super::{Damage, Finding, Severity, Snapshot, StreamStatus, View};
+use super::{Damage, Finding, Severity, Skew, Snapshot, StreamStatus, View};
 use crate::event::StreamName;
 use crate::space::Level;
 
-/// A partition this many times the mean is a warning, and twice as many critical.
-const SKEW_WARNING: f64 = 2.0;
-/// Below this many events a stream's skew says nothing.
-const SKEW_EVENTS_MIN: u64 = 1000;
 /// A log this full is a warning.
 const LOG_FULL_WARNING: f64 = 0.5;
 /// Events rejected per second that make open dead letters critical.
@@ -136,32 +132,33 @@ fn log(stream: &StreamStatus) -> Option<Finding> {
     })
 }
 
-/// The fullest partition over the mean, with its number; `None` without enough events.
-fn skew_of(stream: &StreamStatus) -> Option<(usize, f64)> {
-    let total: u64 = stream.partitions.iter().map(|p| p.events).sum();
-    if total < SKEW_EVENTS_MIN || stream.partitions.len() < 2 {
-        return None;
-    }
-    let mean = total as f64 / stream.partitions.len() as f64;
-    let largest = stream.partitions.iter().enumerate().max_by_key(|(_, p)| p.events);
-    largest.map(|(partition, p)| (partition, p.events as f64 / mean))
-}
-
 fn skew(stream: &StreamStatus) -> Option<Finding> {
-    let (partition, ratio) = skew_of(stream).filter(|(_, ratio)| *ratio >= SKEW_WARNING)?;
-    let severity = if ratio >= 2.0 * SKEW_WARNING { Severity::Critical } else { Severity::Warning };
+    let skew = Skew::of(&stream.partitions);
+    let (partition, fullest) = fullest(stream)?;
+    let severity = skew.severity(fullest)?;
+    let (name, ratio) = (&stream.name, skew.ratio(fullest));
     Some(Finding {
         severity,
         view: View::Partitions,
-        text: format!("p{partition:02} of {} carries {ratio:.1}x the mean", stream.name),
-        stream: Some(stream.name.clone()),
+        text: format!("p{partition:02} of {name} carries {ratio:.1}x the mean"),
+        stream: Some(name.clone()),
     })
 }
 
-/// The worst skew of any stream, in a word.
+/// The stream's fullest partition and its events.
+fn fullest(stream: &StreamStatus) -> Option<(usize, u64)> {
+    let events = stream.partitions.iter().map(|partition| partition.events);
+    events.enumerate().max_by_key(|(_, events)| *events)
+}
+
+/// The worst skew of any stream of which there is something to say, in a word.
 pub(super) fn skew_note(streams: &[StreamStatus]) -> String {
-    let worst = streams.iter().filter_map(skew_of).map(|(_, ratio)| ratio).reduce(f64::max);
-    worst.map_or("even".to_owned(), |ratio| format!("skew {ratio:.1}x"))
+    let known = streams.iter().filter_map(|stream| {
+        let skew = Skew::of(&stream.partitions);
+        let (_, fullest) = fullest(stream).filter(|_| skew.is_known())?;
+        Some(skew.ratio(fullest))
+    });
+    known.reduce(f64::max).map_or("skew unknown".to_owned(), |ratio| format!("skew {ratio:.1}x"))
 }
 
 fn disk(snapshot: &Snapshot) -> Option<Finding> {

@@ -9,9 +9,11 @@ mod history;
 mod process;
 mod prometheus;
 mod sampler;
+mod skew;
 
 pub use prometheus::Prometheus;
 pub use sampler::{Changes, Reached, Sampler, Sources};
+pub use skew::Skew;
 
 use serde::{Deserialize, Serialize};
 

@@ -151,6 +151,15 @@ def test_a_replay_without_a_filter_is_refused(mixed):
     assert len(mixed.letters("--status", "open")) == 10
 
 
+def test_a_number_that_no_letter_has_is_told_and_nothing_is_replayed(mixed):
+    first = mixed.letters()[0]["id"]
+    for command in (("show", 9999), ("replay", 9999), ("replay", first, 9999, 9998, "--json")):
+        done = mixed.run("dlq", *command)
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert "there is no dead letter 9999" in done.stderr
+    assert len(mixed.letters("--status", "open")) == 10
+
+
 def test_dead_letters_survive_kill_9(mixed):
     before = mixed.letters()
     mixed.kill()

@@ -4,7 +4,7 @@
 //! partition is a spike; where there are more partitions than columns, each column is the
 //! maximum of its group. Counts are since the service started, of one stream or of all.
 
-use eventkit::status::{PartitionStatus, Severity, Snapshot};
+use eventkit::status::{PartitionStatus, Skew, Snapshot};
 use ratatui::layout::Rect;
 
 use super::first_row;
@@ -44,28 +44,15 @@ fn fullest_first(profile: &[PartitionStatus]) -> Vec<usize> {
     ids
 }
 
-fn severity(ratio: f64) -> Option<Severity> {
-    match ratio {
-        4.0.. => Some(Severity::Critical),
-        2.0.. => Some(Severity::Warning),
-        _ => None,
-    }
-}
-
 /// Draws the view.
 pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     let profile = profile(model, snapshot);
-    let total: u64 = profile.iter().map(|partition| partition.events).sum();
-    let mean = total as f64 / profile.len().max(1) as f64;
-    let ratio = |events: u64| {
-        if mean > 0.0 { events as f64 / mean } else { 0.0 }
-    };
-    let ratios: Vec<f64> = profile.iter().map(|partition| ratio(partition.events)).collect();
+    let skew = Skew::of(&profile);
     let name = model.cursors.profile.as_ref().map_or("all streams", |name| name.as_str());
-    chart(p, Rect { height: CHART_ROWS, ..body }, &ratios, name);
+    chart(p, Rect { height: CHART_ROWS, ..body }, (&profile, &skew), name);
     let table =
         Rect { y: body.y + CHART_ROWS, height: body.height.saturating_sub(CHART_ROWS), ..body };
-    partitions(model, p, table, &profile, (&ratios, mean));
+    partitions(model, p, table, (&profile, &skew));
 }
 
 /// The table, the fullest first.
@@ -73,10 +60,11 @@ fn partitions(
     model: &Model,
     p: &mut Painter,
     area: Rect,
-    profile: &[PartitionStatus],
-    (ratios, mean): (&[f64], f64),
+    (profile, skew): (&[PartitionStatus], &Skew),
 ) {
-    let note = format!("mean {} events, fullest first", format::short_count(mean as u64));
+    let mean = format::short_count(skew.mean() as u64);
+    let few = if skew.is_known() { "" } else { ", too few users or events to call one hot" };
+    let note = format!("mean {mean} events, fullest first{few}");
     let inner = p.pane(area, "Partitions", &note, true);
     if inner.height < 2 {
         return;
@@ -92,15 +80,16 @@ fn partitions(
     let line = ids.iter().position(|id| *id == model.cursors.partition).unwrap_or(0);
     let height = usize::from(inner.height - 1);
     let first = first_row(line, ids.len(), height);
-    let top = ratios.iter().copied().fold(1.0, f64::max);
+    let ratio = |id: usize| skew.ratio(profile[id].events);
+    let top = ids.first().map_or(1.0, |id| ratio(*id).max(1.0));
     for (y, (i, id)) in (inner.y + 1..).zip(ids.iter().enumerate().skip(first).take(height)) {
         let style = p.theme.normal();
-        let severity = severity(ratios[*id]);
+        let severity = skew.severity(profile[*id].events);
         let number = p.theme.severity(severity);
         p.text(x, y, 5, &format!("p{id:02}"), style);
-        p.right(x + 12, y, 7, &format!("{:.2}x", ratios[*id]), number);
+        p.right(x + 12, y, 7, &format!("{:.2}x", ratio(*id)), number);
         p.text(x + 13, y, 2, mark(severity), number);
-        p.bar(x + 16, y, bar_cells, ratios[*id], top);
+        p.bar(x + 16, y, bar_cells, ratio(*id), top);
         let events = format::count(profile[*id].events);
         p.right(x + 16 + bar_cells + 12, y, 12, &events, style);
         let pending = format::count(profile[*id].pending);
@@ -111,20 +100,21 @@ fn partitions(
     }
 }
 
-fn chart(p: &mut Painter, area: Rect, ratios: &[f64], name: &str) {
+fn chart(p: &mut Painter, area: Rect, (profile, skew): (&[PartitionStatus], &Skew), name: &str) {
     let columns = usize::from(area.width.saturating_sub(12)).max(1);
-    let group = ratios.len().div_ceil(columns).max(1);
+    let group = profile.len().div_ceil(columns).max(1);
     let note = match group {
-        1 => format!("{} partitions", ratios.len()),
-        n => format!("{} partitions, column = max of {n}", ratios.len()),
+        1 => format!("{} partitions", profile.len()),
+        n => format!("{} partitions, column = max of {n}", profile.len()),
     };
     let title = format!("Skew of {name}, mean = 1.0x");
     let inner = p.pane(area, &title, &note, false);
     let rows = inner.height.saturating_sub(1);
-    if rows == 0 || ratios.is_empty() {
+    if rows == 0 || profile.is_empty() {
         return;
     }
-    let top = ratios.iter().copied().fold(1.0, f64::max);
+    let fullest = |of: &[PartitionStatus]| of.iter().map(|p| p.events).max().unwrap_or_default();
+    let top = skew.ratio(fullest(profile)).max(1.0);
     let [_, upright, ..] = p.theme.border();
     for row in 0..rows {
         let y = inner.y + row;
@@ -138,12 +128,12 @@ fn chart(p: &mut Painter, area: Rect, ratios: &[f64], name: &str) {
         p.text(inner.x + 7, y, 1, upright, p.theme.dim());
     }
     // Few partitions get broad columns.
-    let breadth = (columns / ratios.len().div_ceil(group)).clamp(1, 6) as u16;
+    let breadth = (columns / profile.len().div_ceil(group)).clamp(1, 6) as u16;
     let heights = p.theme.heights();
-    for (i, values) in ratios.chunks(group).enumerate() {
-        let value = values.iter().copied().fold(0.0, f64::max);
-        let style = p.theme.severity(severity(value));
-        let eighths = (value / top * f64::from(rows) * 8.0).ceil() as u16;
+    for (i, of) in profile.chunks(group).enumerate() {
+        let events = fullest(of);
+        let style = p.theme.severity(skew.severity(events));
+        let eighths = (skew.ratio(events) / top * f64::from(rows) * 8.0).ceil() as u16;
         let x = inner.x + 9 + i as u16 * breadth;
         for row in 0..rows {
             let filled = eighths.saturating_sub((rows - 1 - row) * 8).min(8);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::super::{Failure, IO};
+use super::super::{Failure, IO, print};
 use super::account::{self, Account};
 use super::ceilings::{self, Syncs};
 use super::figures::us_each;
@@ -105,7 +105,7 @@ impl Rig {
     /// Tells whoever waits what is done now.
     pub fn tell(&self, step: &str) {
         if self.is_told {
-            eprintln!("eventkit bench: {step}");
+            print::tell(&format!("bench: {step}"));
         }
     }
 

@@ -6,7 +6,7 @@
 //! killed, the child sees the end of its standard input and ends, and the bare one, which is there
 //! from the beginning to the end, removes the directory.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -87,7 +87,7 @@ async fn bare() -> std::io::Result<()> {
         .route("/v1/batch", post(take))
         .layer(DefaultBodyLimit::max(16 << 20));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    println!("{}", listener.local_addr()?);
+    writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     axum::serve(listener, routes).await
 }
 

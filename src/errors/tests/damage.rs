@@ -156,7 +156,7 @@ fn a_newer_format_is_refused_and_left_untouched() {
     let before = fs::read(&path).unwrap();
     let error = ErrorStore::open(&path, LIMITS).err().unwrap();
     assert!(error.is_newer_format());
-    assert!(error.to_string().contains("format 99 is newer than 2"), "{error}");
+    assert!(error.to_string().contains("format 99 is newer than 3"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
     assert!(!directory.path().join("quarantine").exists());
 }

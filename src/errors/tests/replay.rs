@@ -39,7 +39,8 @@ fn claims_come_in_the_order_of_the_log() {
     assert_eq!(waiting, [(ids[0], Status::Replaying), (ids[1], Status::Replaying)]);
     assert_eq!(store.waiting(&stream("b"), ids[0]).unwrap(), waiting[1..]);
     let asked = vec![ids[0], ids[3], LetterId::MAX];
-    assert_eq!(store.unfinished(asked).unwrap(), [Some(true), Some(true), None]);
+    assert_eq!(store.unfinished(asked.clone()).unwrap(), [Some(true), Some(true), None]);
+    assert_eq!(wait(store.unknown(asked)).unwrap(), [LetterId::MAX]);
 }
 
 #[test]

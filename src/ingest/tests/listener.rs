@@ -113,6 +113,19 @@ async fn a_silent_connection_does_not_delay_the_stop() {
 }
 
 #[tokio::test]
+async fn a_full_disk_waits_for_no_body_and_says_that_the_connection_ends() {
+    let serving = serving(8).await;
+    serving.edge.space.observe(0, 1 << 30);
+    let mut connection = TcpStream::connect(serving.address).await.unwrap();
+    say(&mut connection, &TRACK.replace("content-length: 2", "content-length: 200000")).await;
+    let answer = hear_all(&mut connection).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 30\r\n"), "{answer}");
+    assert_eq!(serving.edge.stored_count(), 0);
+}
+
+#[tokio::test]
 async fn a_connection_above_the_limit_waits_for_a_slot() {
     let serving = serving(1).await;
     let mut first = TcpStream::connect(serving.address).await.unwrap();
