@@ -229,6 +229,12 @@ impl Disk for OsDisk {
     }
 }
 
+/// Whether a direct transfer can be made from or to there.
+fn is_aligned(bytes: &[u8], offset: u64) -> bool {
+    (offset as usize | bytes.len()).is_multiple_of(ALIGNMENT)
+        && bytes.as_ptr().align_offset(ALIGNMENT) == 0
+}
+
 impl OsFile {
     /// Reads the aligned blocks around the range into aligned memory.
     fn read_direct(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -250,22 +256,24 @@ impl DiskFile for OsFile {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        match &self.direct {
-            Some(direct) if self.reads_direct => match Self::read_direct(direct, bytes, offset) {
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    self.file.read_at(bytes, offset)
-                }
-                read => read,
-            },
-            _ => self.file.read_at(bytes, offset),
+        let read = match &self.direct {
+            _ if !self.reads_direct => return self.file.read_at(bytes, offset),
+            Some(direct) if is_aligned(bytes, offset) => direct.read_at(bytes, offset),
+            Some(direct) => Self::read_direct(direct, bytes, offset),
+            None => return self.file.read_at(bytes, offset),
+        };
+        match read {
+            // This disk wants more than is usual.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.file.read_at(bytes, offset)
+            }
+            read => read,
         }
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let is_aligned = (offset as usize | bytes.len()).is_multiple_of(ALIGNMENT)
-            && bytes.as_ptr().align_offset(ALIGNMENT) == 0;
         match &self.direct {
-            Some(direct) if is_aligned => match direct.write_at(bytes, offset) {
+            Some(direct) if is_aligned(bytes, offset) => match direct.write_at(bytes, offset) {
                 // This disk wants more than is usual; nothing was written.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.file.write_at(bytes, offset)

@@ -15,6 +15,7 @@
 //! records are lost with them. Whoever consumes the log keeps its own cursor (`ledger`); the log
 //! only learns what is stored and may be used again.
 
+mod ahead;
 mod answers;
 pub mod disk;
 mod format;

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::disk::{DiskFile, How};
 use super::format::{BLOCK, FRAME_HEADER, FRAMES, FrameHeader, FrameType};
 use super::frame::Written;
@@ -26,9 +27,7 @@ pub struct Reader {
     shared: Arc<Shared>,
     open: Option<Open>,
     next: Seq,
-    buffer: Vec<u8>,
-    /// What of the buffer is not consumed yet.
-    start: usize,
+    ahead: Ahead,
     /// What was found among damaged bytes.
     found: VecDeque<Found>,
     salvaged: Vec<u8>,
@@ -40,7 +39,7 @@ struct Open {
     generation: u64,
     path: PathBuf,
     file: Box<dyn DiskFile>,
-    /// The file's offset behind the buffer's end.
+    /// The file's offset behind what was read ahead.
     offset: u64,
     /// The position that the frame at the reader's place should begin with.
     expected: Seq,
@@ -87,7 +86,7 @@ impl<'a> Chunk<'a> {
 enum Step {
     /// The frame is still in memory.
     Near(Arc<Written>),
-    /// A whole frame stands at the buffer's start.
+    /// A whole frame stands at the start of what was read ahead.
     Frame(FrameHeader),
     /// Something was found among damaged bytes.
     Found(Found),
@@ -102,8 +101,7 @@ impl Reader {
             open: None,
             // Positions are counted from 1.
             next: from.max(1),
-            buffer: Vec::new(),
-            start: 0,
+            ahead: Ahead::default(),
             found: VecDeque::new(),
             salvaged: Vec::new(),
             near: None,
@@ -143,10 +141,9 @@ impl Reader {
                 Ok(Some(Ok(Chunk { first_seq, count, body: &self.salvaged[body] })))
             }
             Step::Frame(frame) => {
-                let body = self.start + FRAME_HEADER;
-                self.start += frame.bytes() as usize;
                 self.next = frame.end_seq();
-                let body = &self.buffer[body..body + frame.body_bytes as usize];
+                let whole = self.ahead.take(frame.bytes() as usize);
+                let body = &whole[FRAME_HEADER..][..frame.body_bytes as usize];
                 Ok(Some(Ok(Chunk { first_seq: frame.first_seq, count: frame.count, body })))
             }
         }
@@ -192,7 +189,7 @@ impl Reader {
             if frame.kind == FrameType::Data && frame.end_seq() > self.next {
                 return Ok(Step::Frame(frame));
             }
-            self.start += frame.bytes() as usize;
+            self.ahead.take(frame.bytes() as usize);
         }
     }
 
@@ -209,30 +206,29 @@ impl Reader {
         let file = self.shared.disk.open(&path, How::Direct)?;
         let expected = extent.first_seq;
         self.open = Some(Open { generation, path, file, offset: FRAMES, expected });
-        self.buffer.clear();
-        self.start = 0;
+        self.ahead.clear();
         Ok(())
     }
 
     /// The file's offset at the reader's place.
     fn place(&self) -> u64 {
-        let ahead = (self.buffer.len() - self.start) as u64;
+        let ahead = self.ahead.bytes().len() as u64;
         self.open.as_ref().map_or(0, |open| open.offset - ahead)
     }
 
-    /// The frame at the reader's place, whole in the buffer; `None` where there is none.
+    /// The frame at the reader's place, wholly read ahead; `None` where there is none.
     fn frame(&mut self, extent: &Extent) -> io::Result<Option<FrameHeader>> {
         if !self.fill(FRAME_HEADER, extent.end_offset)? {
             return Ok(None);
         }
-        let frame = FrameHeader::decode(&self.buffer[self.start..], extent.key);
+        let frame = FrameHeader::decode(self.ahead.bytes(), extent.key);
         let Some(frame) = frame.filter(|frame| frame.end_seq() <= extent.end_seq) else {
             return Ok(None);
         };
         if !self.fill(frame.bytes() as usize, extent.end_offset)? {
             return Ok(None);
         }
-        let body = &self.buffer[self.start + FRAME_HEADER..][..frame.body_bytes as usize];
+        let body = &self.ahead.bytes()[FRAME_HEADER..][..frame.body_bytes as usize];
         Ok((extent.key.crc(body) == frame.body_crc).then_some(frame))
     }
 
@@ -245,8 +241,7 @@ impl Reader {
         let mut bytes = vec![0; (extent.end_offset - place) as usize];
         let have = direct.read_full_at(&mut bytes, place)?;
         bytes.truncate(have);
-        self.buffer.clear();
-        self.start = 0;
+        self.ahead.clear();
         let frame = scan::frame_at(&bytes, 0, key);
         let frame = frame.filter(|(frame, _)| frame.end_seq() <= extent.end_seq);
         let (header, is_whole) = match frame {
@@ -255,7 +250,7 @@ impl Reader {
         };
         if is_whole {
             open.offset = extent.end_offset.min(place + have as u64);
-            self.buffer = bytes;
+            self.ahead.set(bytes);
             return Ok(());
         }
         // Of a frame whose header is whole only the body is damaged.
@@ -318,9 +313,9 @@ impl Reader {
         found.cloned().ok_or((state.durable, state.lost_to))
     }
 
-    /// Has at least `wanted` bytes behind `start`, none of them beyond the durable end.
+    /// Has at least `wanted` bytes read ahead, none of them beyond the durable end.
     fn fill(&mut self, wanted: usize, durable_end: u64) -> io::Result<bool> {
-        let have = self.buffer.len() - self.start;
+        let have = self.ahead.bytes().len();
         if have >= wanted {
             return Ok(true);
         }
@@ -331,14 +326,9 @@ impl Reader {
         if left < (wanted - have) as u64 {
             return Ok(false);
         }
-        self.buffer.drain(..self.start);
-        self.start = 0;
         let more = left.min((READ_BYTES.max(wanted) - have) as u64) as usize;
-        self.buffer.resize(have + more, 0);
-        let read = open.file.read_full_at(&mut self.buffer[have..], open.offset)?;
-        self.buffer.truncate(have + read);
-        open.offset += read as u64;
-        Ok(self.buffer.len() >= wanted)
+        open.offset += self.ahead.fill(&*open.file, open.offset, more)? as u64;
+        Ok(self.ahead.bytes().len() >= wanted)
     }
 }
 
