@@ -56,7 +56,6 @@ fn main() {
 fn measure(rows: u64, variants: &[Variant]) -> Vec<Cell> {
     let (batch, event_bytes) = events::batch(rows);
     eprintln!("{rows} rows of {event_bytes} bytes");
-    let records = store::records(&batch);
     let new = |_| Cell { ns: Vec::new(), bytes: 0.0 };
     let mut cells: Vec<Cell> = variants.iter().map(new).collect();
     for _ in 0..ROUNDS {
@@ -64,7 +63,7 @@ fn measure(rows: u64, variants: &[Variant]) -> Vec<Cell> {
             let times = ROWS.div_ceil(rows);
             let began = thread_cpu();
             for _ in 0..times {
-                let bytes = store::file_bytes(&batch, &records, |p| change(p, rows));
+                let bytes = store::file_bytes(&batch, |p| change(p, rows));
                 cell.bytes = bytes as f64 / rows as f64;
             }
             let took = thread_cpu().saturating_sub(began);

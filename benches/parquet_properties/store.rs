@@ -9,25 +9,26 @@ mod listing;
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/store/parquet.rs"]
 mod parquet;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/store/plan.rs"]
+mod plan;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/store/table.rs"]
+mod table;
 
 use ::parquet::file::properties::WriterPropertiesBuilder;
-use arrow::array::RecordBatch;
 
-pub use batch::{Batch, BatchId, Digest};
+pub use batch::Batch;
 pub use listing::Found;
-
-/// The rows as Arrow has them.
-pub fn records(batch: &Batch) -> RecordBatch {
-    parquet::records(batch).expect("columns of the schema")
-}
+pub use plan::{BatchId, Digest};
 
 /// The bytes of the file, with changed properties.
 pub fn file_bytes(
     batch: &Batch,
-    records: &RecordBatch,
     change: impl Fn(WriterPropertiesBuilder) -> WriterPropertiesBuilder,
 ) -> usize {
-    let properties = parquet::properties(batch, records).expect("properties");
+    let table = table::Table::new(batch);
+    let properties = parquet::properties(&table).expect("properties");
     let properties = change(properties.into_builder()).build();
-    parquet::write(records, properties).expect("a file").len()
+    parquet::write(&table, properties).expect("a file").len()
 }

@@ -10,8 +10,10 @@ use eventkit::store::{self, EventStore, Lake};
 use uuid::Uuid;
 
 use crate::{payload, receipt, stream};
-use batch::{Batch, BatchId, Digest};
+use batch::Batch;
 use listing::Found;
+use plan::{BatchId, Digest};
+use table::Table;
 
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/store/batch.rs"]
@@ -22,6 +24,12 @@ mod listing;
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/store/parquet.rs"]
 mod parquet;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/store/plan.rs"]
+mod plan;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/store/table.rs"]
+mod table;
 
 const ROWS: u64 = 10_000;
 
@@ -78,19 +86,17 @@ fn digest_10_000_events(bencher: Bencher) {
 #[divan::bench]
 fn arrow_10_000_events(bencher: Bencher) {
     let batch = planned();
-    bencher
-        .counter(ItemsCount::new(ROWS))
-        .bench(|| parquet::records(&batch).expect("columns of the schema"));
+    bencher.counter(ItemsCount::new(ROWS)).bench(|| {
+        let table = Table::new(&batch);
+        table.records(0..table.len()).expect("columns of the schema")
+    });
 }
 
-/// Arrow columns as a Parquet file in memory: zstd 1, dictionaries, Bloom filters, the footer.
+/// The batch as a Parquet file in memory, with its Arrow columns: zstd 1, dictionaries, Bloom filters, the footer.
 #[divan::bench]
 fn parquet_10_000_events(bencher: Bencher) {
     let batch = planned();
-    let records = parquet::records(&batch).expect("columns of the schema");
-    bencher
-        .counter(ItemsCount::new(ROWS))
-        .bench(|| parquet::file(&batch, &records).expect("a file"));
+    bencher.counter(ItemsCount::new(ROWS)).bench(|| parquet::encode(&batch).expect("a file"));
 }
 
 /// All of it: digest, Arrow, Parquet, and a synced file in a lake, with the device's time.

@@ -6,47 +6,12 @@
 use std::borrow::Cow;
 
 use roaring::RoaringTreemap;
-use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::plan::{BatchId, Digest, Plan};
 use crate::dedupe::IdHash;
 use crate::event::{LetterId, Micros, ReplayOrigin, Seq, StreamName, TypedEvent};
 use crate::sequence::PartitionId;
-
-/// A batch's identity: also what makes storing it twice recognisable.
-pub type BatchId = Uuid;
-
-/// XXH3-128 over the positions and payloads of a batch, in order.
-pub type Digest = u128;
-
-/// Microseconds in an hour.
-pub(crate) const HOUR: Micros = 3_600_000_000;
-
-/// What was promised of a batch before it was put: enough to recognise it, and to build it again
-/// from the log.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// The batch's identity.
-    pub id: BatchId,
-    /// Its stream.
-    pub stream: StreamName,
-    /// The log that its positions belong to.
-    pub log_uuid: u128,
-    /// The lowest and the highest partition that its events had when it was planned.
-    pub partitions: (PartitionId, PartitionId),
-    /// Where it goes, in the store's words.
-    pub object: String,
-    /// Its events' exact positions.
-    pub seqs: RoaringTreemap,
-    /// The hashes of its events' message ids, in order; empty in a plan read from the ledger.
-    pub ids: Vec<IdHash>,
-    /// Its content.
-    pub digest: Digest,
-    /// The receipt of its first and last event, in order of time.
-    pub received: (Micros, Micros),
-    /// The ledger's transaction that made it durable; 0 until then.
-    pub ledger_tx: u64,
-}
 
 /// Where a text lies in its event's piece of the batch's text.
 #[derive(Clone, Copy, Debug)]
@@ -266,7 +231,7 @@ impl Batch {
     /// The event of a row. Panics where there is no such row, as indexing a slice does.
     #[must_use]
     pub fn event(&self, row: usize) -> TypedEvent<'_> {
-        let replay = self.replays.binary_search_by_key(&row, |(row, _)| *row).ok();
+        let replay = self.replay(row);
         let text = |text: Text| self.text_of(row, text).map(Cow::Borrowed);
         let row = &self.rows[row];
         TypedEvent {
@@ -289,7 +254,7 @@ impl Batch {
             sent_at: present(row.sent_at),
             received_at: row.received_at,
             skewed: row.skewed,
-            replay: replay.map(|at| self.replays[at].1),
+            replay,
         }
     }
 
@@ -347,6 +312,12 @@ impl Batch {
     /// Each event's partition, in order.
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = PartitionId> {
         self.rows.iter().map(|row| row.partition)
+    }
+
+    /// What a row was replayed from.
+    pub(crate) fn replay(&self, row: usize) -> Option<ReplayOrigin> {
+        let at = self.replays.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(self.replays[at].1)
     }
 
     /// Which rows were replayed, in order, and from what.
@@ -461,12 +432,6 @@ impl Batch {
     }
 }
 
-/// The hour that a time lies in, as a count since the epoch; a batch never spans two.
-#[must_use]
-pub fn hour(received_at: Micros) -> i64 {
-    received_at.div_euclid(HOUR)
-}
-
 /// Where a text lies in the payload, where it borrows from it.
 fn offset(text: &str, payload: &str) -> Option<usize> {
     let offset = (text.as_ptr() as usize).wrapping_sub(payload.as_ptr() as usize);
@@ -495,6 +460,8 @@ fn texts<'e>(event: &'e TypedEvent<'_>) -> [Option<&'e str>; TEXTS] {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn batch() -> Batch {

@@ -14,11 +14,14 @@ pub(crate) mod fuzzing;
 mod lake;
 mod listing;
 mod parquet;
+mod plan;
+mod table;
 
-pub(crate) use batch::HOUR;
-pub use batch::{Batch, BatchId, Digest, Plan, hour};
+pub use batch::Batch;
 pub use lake::Lake;
 pub use listing::{Found, Listing};
+pub(crate) use plan::HOUR;
+pub use plan::{BatchId, Digest, Plan, hour};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -5,13 +5,7 @@
 //! for a dictionary to pay, and ids never do. Bloom filters on `message_id` and `user_id` answer
 //! "is it in this file" without reading the column.
 
-use std::sync::{Arc, LazyLock};
-
-use arrow::array::{
-    ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
-    StringBuilder, TimestampMicrosecondArray, UInt16Array, UInt64Array, new_null_array,
-};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::array::AsArray;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -23,9 +17,9 @@ use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use roaring::RoaringTreemap;
 
-use super::batch::{TEXTS, Text, Times};
+use super::table::Table;
 use super::{Batch, Digest, Found};
-use crate::event::{Micros, ReplayOrigin, Seq};
+use crate::event::Seq;
 use crate::sqlite::Checksum;
 
 /// What a lake file says of itself: the batch, its content's digest, its log and its rows, and a
@@ -45,40 +39,6 @@ const KEY_LEDGER_TX: &str = "eventkit.ledger_tx";
 const KEY_LETTERS: &str = "eventkit.letters";
 const KEY_CRC: &str = "eventkit.crc";
 
-static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-    let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let required = |name: &str| Field::new(name, DataType::Utf8, false);
-    // Readers that take columns from the path (`stream=…`) make a dictionary of it, and some, such
-    // as pyarrow, read no lake where the file says otherwise.
-    let repeated = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    let utc = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    Arc::new(Schema::new(vec![
-        required("message_id"),
-        required("type"),
-        text("event"),
-        text("name"),
-        text("user_id"),
-        text("anonymous_id"),
-        text("group_id"),
-        text("previous_id"),
-        Field::new("timestamp", utc(), false),
-        Field::new("original_timestamp", utc(), true),
-        Field::new("sent_at", utc(), true),
-        Field::new("received_at", utc(), false),
-        Field::new("stream", repeated(), false),
-        Field::new("partition", DataType::UInt16, false),
-        Field::new("log_seq", DataType::UInt64, false),
-        text("write_key_id"),
-        Field::new("replayed_at", utc(), true),
-        Field::new("dead_letter_id", DataType::Int64, true),
-        text("context"),
-        text("properties"),
-        text("traits"),
-        text("integrations"),
-        text("extra"),
-    ]))
-});
-
 /// Columns whose values repeat within a batch.
 const REPEATING: [&str; 6] = ["type", "event", "name", "stream", "partition", "write_key_id"];
 
@@ -92,28 +52,24 @@ const CONSTANT: [&str; 4] = ["type", "stream", "partition", "write_key_id"];
 const UNORDERED: [&str; 7] =
     ["message_id", "anonymous_id", "context", "properties", "traits", "integrations", "extra"];
 
+/// So many rows are made into columns before those are encoded: they stay in the processor's cache.
+const ROWS_AT_ONCE: usize = 2048;
+
 /// The file's bytes.
 pub(super) fn encode(batch: &Batch) -> Result<Vec<u8>, ParquetError> {
-    file(batch, &records(batch)?)
+    let table = Table::new(batch);
+    write(&table, properties(&table)?)
 }
 
-/// The rows as Arrow has them.
-pub(super) fn records(batch: &Batch) -> Result<RecordBatch, ParquetError> {
-    Ok(RecordBatch::try_new(Arc::clone(&SCHEMA), columns(batch))?)
-}
-
-/// The file of a batch's rows, with what it says of itself.
-pub(super) fn file(batch: &Batch, records: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
-    write(records, properties(batch, records)?)
-}
-
-/// The file of some rows.
+/// The file of a table, with such properties.
 pub(super) fn write(
-    records: &RecordBatch,
+    table: &Table<'_>,
     properties: WriterProperties,
 ) -> Result<Vec<u8>, ParquetError> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), records.schema(), Some(properties))?;
-    writer.write(records)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), table.schema(), Some(properties))?;
+    for from in (0..table.len()).step_by(ROWS_AT_ONCE) {
+        writer.write(&table.records(from..table.len().min(from + ROWS_AT_ONCE))?)?;
+    }
     writer.into_inner()
 }
 
@@ -219,11 +175,8 @@ pub(super) fn read_message_ids(file: Bytes) -> Result<Vec<String>, ParquetError>
 
 /// How the file is written: what `benches/parquet_properties` found to cost the least CPU time
 /// where bytes are about the same, with encodings and pages that every reader knows.
-pub(super) fn properties(
-    batch: &Batch,
-    records: &RecordBatch,
-) -> Result<WriterProperties, ParquetError> {
-    let facts = facts(batch)?;
+pub(super) fn properties(table: &Table<'_>) -> Result<WriterProperties, ParquetError> {
+    let facts = facts(table.batch)?;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_dictionary_enabled(false)
@@ -237,95 +190,16 @@ pub(super) fn properties(
     for column in ["message_id", "user_id"] {
         properties = properties
             .set_column_bloom_filter_enabled(column.into(), true)
-            .set_column_bloom_filter_max_ndv(column.into(), batch.len().max(1) as u64);
+            .set_column_bloom_filter_max_ndv(column.into(), table.len().max(1) as u64);
     }
     for column in UNORDERED {
         properties =
             properties.set_column_statistics_enabled(column.into(), EnabledStatistics::None);
     }
-    let schema = records.schema_ref();
-    for (field, column) in schema.fields().iter().zip(records.columns()) {
-        // Each column of each file has a codec's contexts made for it. zstd asks the processor
-        // what it is for each of them, and in a virtual machine that takes tens of microseconds.
-        if column.null_count() == column.len() || CONSTANT.contains(&field.name().as_str()) {
-            let column = field.name().as_str().into();
-            properties = properties.set_column_compression(column, Compression::UNCOMPRESSED);
-        }
+    // Each column of each file has a codec's contexts made for it. zstd asks the processor what it
+    // is for each of them, and in a virtual machine that takes tens of microseconds.
+    for column in table.empty_columns().chain(CONSTANT) {
+        properties = properties.set_column_compression(column.into(), Compression::UNCOMPRESSED);
     }
     Ok(properties.build())
-}
-
-/// The columns in the schema's order, their rows by partition.
-fn columns(batch: &Batch) -> Vec<ArrayRef> {
-    let rows = batch.by_partition();
-    let texts = texts(batch, &rows);
-    let text = |text: Text| Arc::clone(&texts[text as usize]);
-    let time = |of: fn(Times) -> Option<Micros>| time(rows.iter().map(|row| of(batch.times(*row))));
-    let partitions = rows.iter().map(|row| batch.partition(*row));
-    let positions = rows.iter().map(|row| batch.seq(*row));
-    let replay = |of: fn(&ReplayOrigin) -> i64| replays(batch, &rows, of);
-    vec![
-        text(Text::MessageId),
-        text(Text::Kind),
-        text(Text::Event),
-        text(Text::Name),
-        text(Text::UserId),
-        text(Text::AnonymousId),
-        text(Text::GroupId),
-        text(Text::PreviousId),
-        time(|times| Some(times.timestamp)),
-        time(|times| times.original_timestamp),
-        time(|times| times.sent_at),
-        time(|times| Some(times.received_at)),
-        stream(batch),
-        Arc::new(UInt16Array::from_iter_values(partitions)),
-        Arc::new(UInt64Array::from_iter_values(positions)),
-        text(Text::WriteKeyId),
-        self::time(replay(|replay| replay.replayed_at).into_iter()),
-        Arc::new(Int64Array::from(replay(|replay| replay.letter))),
-        text(Text::Context),
-        text(Text::Properties),
-        text(Text::Traits),
-        text(Text::Integrations),
-        text(Text::Extra),
-    ]
-}
-
-/// The columns of text, in the order of [`Text`]. All are built at once: rows by partition lie
-/// all over the batch, and each is fetched once.
-fn texts(batch: &Batch, rows: &[usize]) -> [ArrayRef; TEXTS] {
-    let mut columns = batch
-        .text_bytes()
-        .map(|bytes| bytes.map(|bytes| StringBuilder::with_capacity(batch.len(), bytes)));
-    for row in rows {
-        for (column, value) in columns.iter_mut().zip(batch.texts(*row)) {
-            if let Some(column) = column {
-                column.append_option(value);
-            }
-        }
-    }
-    columns.map(|column| match column {
-        Some(mut column) => Arc::new(column.finish()),
-        None => new_null_array(&DataType::Utf8, batch.len()),
-    })
-}
-
-fn time(times: impl Iterator<Item = Option<Micros>>) -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::from_iter(times).with_timezone("UTC"))
-}
-
-/// A value for each row that was replayed, none for any other.
-fn replays(batch: &Batch, rows: &[usize], of: fn(&ReplayOrigin) -> i64) -> Vec<Option<i64>> {
-    let mut values = vec![None; batch.len()];
-    for (row, replay) in batch.replays() {
-        values[*row] = Some(of(replay));
-    }
-    rows.iter().map(|row| values[*row]).collect()
-}
-
-fn stream(batch: &Batch) -> ArrayRef {
-    let name: ArrayRef = Arc::new(StringArray::from(vec![batch.stream.as_str()]));
-    let keys = Int32Array::from(vec![0; batch.len()]);
-    // Every key is 0, and there is one value.
-    Arc::new(DictionaryArray::new(keys, name))
 }
