@@ -4,11 +4,13 @@
 //! other is created on first use, up to `max_streams`. Whoever processes the streams is told of
 //! each new one before its first event can be acknowledged.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
 
 use crate::config::{Config, StreamConfig, WalConfig};
 use crate::event::{Seq, StreamName};
@@ -73,7 +75,8 @@ type OnNew = Box<dyn Fn(&Arc<Stream>) + Send + Sync>;
 struct Table {
     config: Arc<Config>,
     dir: PathBuf,
-    open: RwLock<HashMap<StreamName, Arc<Stream>>>,
+    /// Asked for by every request, changed hardly ever: whoever reads it waits for nobody.
+    open: ArcSwap<BTreeMap<StreamName, Arc<Stream>>>,
     /// Held while a stream is made, so that two first uses make one log, and take one quota.
     making: Mutex<Quotas>,
     ledger_tx: Arc<AtomicU64>,
@@ -135,7 +138,7 @@ impl Streams {
         let table = Self(Arc::new(Table {
             config,
             dir: dir.clone(),
-            open: RwLock::default(),
+            open: ArcSwap::default(),
             making: Mutex::new(quotas),
             ledger_tx,
             floor: Box::new(floor),
@@ -164,7 +167,7 @@ impl Streams {
         if !config.auto_create {
             return Err(StreamsError::Unknown(name.clone()));
         }
-        if self.0.open.read().unwrap_or_else(PoisonError::into_inner).len() >= config.max_streams {
+        if self.0.open.load().len() >= config.max_streams {
             return Err(StreamsError::TooMany { name: name.clone(), max: config.max_streams });
         }
         let granted = quotas.grant().ok_or_else(|| StreamsError::NoRoom(name.clone()))?;
@@ -176,16 +179,13 @@ impl Streams {
     /// The stream of that name, if there is one.
     #[must_use]
     pub fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
-        self.0.open.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.0.open.load().get(name).cloned()
     }
 
     /// Every stream, by name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Stream>> {
-        let open = self.0.open.read().unwrap_or_else(PoisonError::into_inner);
-        let mut streams: Vec<_> = open.values().cloned().collect();
-        streams.sort_by(|a, b| a.name.cmp(&b.name));
-        streams
+        self.0.open.load().values().cloned().collect()
     }
 
     fn make(&self, name: &StreamName, log: WalConfig) -> Result<Arc<Stream>, WalError> {
@@ -210,8 +210,11 @@ impl Streams {
             recovered,
         });
         (self.0.on_new)(&stream);
-        let mut open = self.0.open.write().unwrap_or_else(PoisonError::into_inner);
-        open.insert(name.clone(), Arc::clone(&stream));
+        self.0.open.rcu(|open| {
+            let mut open = BTreeMap::clone(open);
+            open.insert(name.clone(), Arc::clone(&stream));
+            open
+        });
         Ok(stream)
     }
 }
