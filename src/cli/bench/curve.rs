@@ -2,13 +2,12 @@
 //!
 //! First, single events in a closed loop say what is possible; then they come at a pace, a
 //! fraction of it, on connections that are never short, and an answer's time counts from when its
-//! request was due. Each point has a fresh service, whose first answers are not timed: they say how
-//! it starts, and with the rest of a short run they would be all that the 99th percentile says. A refusal for overload (503) is counted and is
-//! no fault: above what is possible, it may be the right answer.
+//! request was due. Each point has a fresh service, whose first answers are not timed. A refusal
+//! for overload (503) is counted and is no fault: above what is possible, it may be the right
+//! answer.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -26,8 +25,6 @@ use super::watch::{Document, Part, Watch};
 
 /// What is asked for, in percent of what is possible.
 const PERCENTS: [u32; 12] = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100, 110];
-/// A service's first answers are those of so long, or of a quarter of a shorter time.
-const WARM_UP: Duration = Duration::from_millis(500);
 /// A step's share of the time, in parts of a point's.
 mod weight {
     pub const SYNCS: u32 = 1;
@@ -98,7 +95,7 @@ async fn point(
     let time = schedule.step(weight);
     let pace = asked.map(|(_, pace)| pace);
     let load = Load::closed(service.listen, connections, time);
-    let load = Load { pace, warm_up: WARM_UP.min(time / 4), ..load };
+    let load = Load { pace, ..load }.warmed_up();
     let requests = requests::single(&rig.happened).requests;
     let delivered = rig.deliver(&service, load, requests).await?;
     service.remove()?;

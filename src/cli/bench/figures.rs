@@ -185,7 +185,7 @@ pub struct HalfLoad {
     pub asked_per_second: f64,
     /// Requests a second that were answered.
     pub answered_per_second: f64,
-    /// The answers, from when the request was due.
+    /// The answers but the first, from when the request was due.
     pub latency: Latency,
     /// `latency.p99_ms` ÷ the device's.
     pub p99_of_sync: f64,

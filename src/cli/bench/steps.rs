@@ -163,7 +163,8 @@ impl<'r> Steps<'r> {
         self.schedule.service();
         let service = Service::start(&self.rig.dir, "half_load", &Settings::default()).await?;
         let time = self.schedule.step(weight::HALF_LOAD);
-        let load = Load { pace: Some(pace), ..Load::closed(service.listen, CLIENTS, time) };
+        let load = Load::closed(service.listen, CLIENTS, time);
+        let load = Load { pace: Some(pace), ..load }.warmed_up();
         let requests = requests::single(&self.rig.happened).requests;
         let delivered = self.rig.deliver(&service, load, requests).await?;
         let outcome = &delivered.outcome;
