@@ -123,6 +123,26 @@ def test_ratios_are_those_of_the_figures_beside_them(figures):
     agrees(half["asked_per_second"], figures["scenarios"][0]["acknowledged_per_second"], 2)
 
 
+def test_a_steady_stream_is_timed_alone_and_beside_anothers_flood(figures):
+    fairness = figures["fairness"]
+    flood, alone, beside = fairness["flood"], fairness["alone"], fairness["beside"]
+    assert fairness["asked_per_second"] == min(
+        1000, figures["scenarios"][0]["acknowledged_per_second"] * 0.1)
+    for answers in (alone, beside):
+        took = answers["latency"]
+        assert answers["answered_per_second"] > 0, answers
+        assert 0 < took["p50_ms"] <= took["p90_ms"] <= took["p99_ms"] <= took["max_ms"], answers
+    agrees(fairness["p99_of_alone"], beside["latency"]["p99_ms"], alone["latency"]["p99_ms"])
+    assert flood["acknowledged_per_second"] > 0
+    # Each stream has its own account; a refused request's events may be there nonetheless.
+    for of, refused, each in ((fairness, alone["refused"] + beside["refused"], 1),
+                              (flood, flood["refused"], 100)):
+        assert of["faults"] == {} and of["events"]["in_doubt"] == refused * each, of
+        if refused == 0:
+            accounted(of["events"])
+    assert flood["events"]["acknowledged"] % 100 == 0
+
+
 def test_a_machine_that_was_not_quiet_is_told(figures):
     quiet = figures["quiet"]
     changed = {figures["ceilings"][when]["per_second"] for when in ("syncs_before", "syncs_after")}

@@ -46,7 +46,22 @@ pub struct Account {
 impl Account {
     /// Before the lake is read: what generator and service have counted.
     pub fn new(outcome: &Outcome, snapshot: &Snapshot) -> Self {
-        let sum = |of: fn(&StreamStatus) -> u64| snapshot.streams.iter().map(of).sum();
+        let open_letters = snapshot.dead_letters.open;
+        Self { open_letters, ..Self::of_streams(outcome, snapshot, |_| true) }
+    }
+
+    /// The same of one stream, to which everything was sent.
+    pub fn of_stream(outcome: &Outcome, snapshot: &Snapshot, name: &str) -> Self {
+        Self::of_streams(outcome, snapshot, |stream| stream.name.as_str() == name)
+    }
+
+    fn of_streams(
+        outcome: &Outcome,
+        snapshot: &Snapshot,
+        is_one: impl Fn(&StreamStatus) -> bool,
+    ) -> Self {
+        let streams = || snapshot.streams.iter().filter(|stream| is_one(stream));
+        let sum = |of: fn(&StreamStatus) -> u64| streams().map(of).sum();
         Self {
             acknowledged: outcome.acknowledged,
             bad_acknowledged: outcome.bad_acknowledged,
@@ -54,7 +69,7 @@ impl Account {
             received: sum(|stream| stream.received_events),
             stored: sum(|stream| stream.stored_events),
             dead_letters: sum(|stream| stream.rejected_events),
-            open_letters: snapshot.dead_letters.open,
+            open_letters: sum(|stream| stream.dead_open),
             duplicates: sum(|stream| stream.duplicate_events),
             ..Self::default()
         }

@@ -100,18 +100,16 @@ async fn point(
     let delivered = rig.deliver(&service, load, requests).await?;
     service.remove()?;
     let cpu_us_per_event = delivered.cpu_us_per_event();
-    let outcome = delivered.outcome;
-    let (refusals, faults): (BTreeMap<_, _>, _) =
-        outcome.faults.into_iter().partition(|(fault, _)| fault.starts_with("status 503"));
+    let mut outcome = delivered.outcome;
     Ok(Point {
         asked_percent: asked.map(|(percent, _)| percent),
         asked_per_second: asked.map(|(_, pace)| pace),
         answered_per_second: per_second(outcome.requests, outcome.elapsed),
         latency: Latency::new(&outcome.latency_us),
         cpu_us_per_event,
-        refused: refusals.values().sum(),
+        refused: outcome.take_refusals(),
         events: delivered.account,
-        faults,
+        faults: outcome.faults,
     })
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::account::Account;
 use super::ceilings::{OneCore, Syncs};
+use super::fairness::Fairness;
 use super::quiet::Others;
 
 /// Others may take so much of the cores, in percent.
@@ -35,6 +36,8 @@ pub struct Figures {
     pub half_load: HalfLoad,
     /// The service without traffic.
     pub idle: Idle,
+    /// One stream's answers beside another's flood.
+    pub fairness: Fairness,
     /// What others did meanwhile.
     pub quiet: Quiet,
     /// Events that are not accounted for: the figures are worth nothing.

@@ -48,6 +48,8 @@ pub struct Load {
     pub warm_up: Duration,
     /// In a closed loop, no request is sent after so many events.
     pub events_max: u64,
+    /// The first event's number; a stream's earlier loads have those below.
+    pub first_number: u64,
 }
 
 /// What has become of it.
@@ -70,6 +72,27 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// CPU time of the generator itself.
     pub cpu: Duration,
+}
+
+impl Outcome {
+    /// Takes the answers of 503 out of the faults: under too much load they are right. Returns
+    /// how many they are.
+    pub fn take_refusals(&mut self) -> u64 {
+        let refusals = self.faults.extract_if(.., |fault, _| fault.starts_with("status 503"));
+        refusals.map(|(_, times)| times).sum()
+    }
+
+    /// Adds the requests, events and faults of an earlier load of the same stream.
+    pub fn add_earlier(&mut self, earlier: Self) {
+        self.requests += earlier.requests;
+        self.acknowledged += earlier.acknowledged;
+        self.bad_acknowledged += earlier.bad_acknowledged;
+        self.in_doubt += earlier.in_doubt;
+        self.numbers = self.numbers.max(earlier.numbers);
+        for (fault, times) in earlier.faults {
+            *self.faults.entry(fault).or_default() += times;
+        }
+    }
 }
 
 struct Connection {
@@ -135,6 +158,7 @@ impl Load {
             pace: None,
             warm_up: Duration::ZERO,
             events_max: u64::MAX,
+            first_number: 0,
         }
     }
 
@@ -149,7 +173,7 @@ impl Load {
     /// # Errors
     /// What the system said when a connection could not be made.
     pub fn connect(self, requests: Vec<Request>) -> io::Result<Generator> {
-        let connections = self.connections;
+        let (connections, first_number) = (self.connections, self.first_number);
         let mut generator = Generator {
             load: self,
             requests,
@@ -164,7 +188,7 @@ impl Load {
                 acknowledged: 0,
                 bad_acknowledged: 0,
                 in_doubt: 0,
-                numbers: 0,
+                numbers: first_number,
                 faults: BTreeMap::new(),
                 latency_us: histogram()?,
                 elapsed: Duration::ZERO,
@@ -219,15 +243,16 @@ impl Generator {
 
     /// Every connection sends when its answer is there.
     fn closed(&mut self, mut end: Instant, cancel: &AtomicBool) -> io::Result<()> {
+        let numbers_max = self.load.first_number.saturating_add(self.load.events_max);
         loop {
             let now = Instant::now();
             while now < end
-                && self.outcome.numbers < self.load.events_max
+                && self.outcome.numbers < numbers_max
                 && let Some(index) = self.idle.pop_front()
             {
                 self.send(index, Instant::now())?;
             }
-            if self.outcome.numbers >= self.load.events_max {
+            if self.outcome.numbers >= numbers_max {
                 end = end.min(now);
             }
             if self.is_over(now, end, cancel) {
@@ -473,10 +498,13 @@ mod tests {
         let refusal = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 21\r\n\r\n\
                        {\"code\":\"overloaded\"}";
         let (address, server) = server(1, |n| if n == 2 { refusal.to_owned() } else { ok() });
-        let outcome = run(address, 30, None);
+        let mut outcome = run(address, 30, None);
         let served = server.join().unwrap();
         assert_eq!(outcome.faults, BTreeMap::from([("status 503 overloaded".to_owned(), 1)]));
         assert_eq!((outcome.acknowledged, outcome.in_doubt), (served - 1, 1));
+        outcome.faults.insert("status 500".to_owned(), 2);
+        assert_eq!(outcome.take_refusals(), 1);
+        assert_eq!(outcome.faults, BTreeMap::from([("status 500".to_owned(), 2)]));
     }
 
     #[test]
@@ -536,5 +564,20 @@ mod tests {
         let load = Load::closed(address, 1, Duration::from_secs(3600));
         let outcome = send(Load { events_max: 7, ..load }, &Arc::default());
         assert_eq!((server.join().unwrap(), outcome.acknowledged), (7, 7));
+    }
+
+    #[test]
+    fn a_streams_second_load_goes_on_with_the_numbers_and_both_have_one_account() {
+        let (address, server) = server(3, |n| if n == 2 { String::new() } else { ok() });
+        let load = |events_max, first_number| {
+            let load = Load::closed(address, 1, Duration::from_secs(3600));
+            send(Load { events_max, first_number, ..load }, &Arc::default())
+        };
+        let first = load(2, 0);
+        let mut both = load(3, first.numbers);
+        both.add_earlier(first);
+        assert_eq!(server.join().unwrap(), 5);
+        assert_eq!((both.requests, both.acknowledged, both.in_doubt), (4, 4, 1));
+        assert_eq!((both.numbers, both.faults.values().sum::<u64>()), (5, 1));
     }
 }

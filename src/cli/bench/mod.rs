@@ -12,6 +12,7 @@ mod account;
 mod answer;
 mod ceilings;
 mod curve;
+mod fairness;
 mod figures;
 mod load;
 mod quiet;

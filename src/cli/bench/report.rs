@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::super::print::{safe, size};
 use super::ceilings::{OneCore, Syncs};
+use super::fairness;
 use super::figures::{Ceilings, Figures, Floor, HalfLoad, Latency, Machine, Measured, Quiet};
 
 /// All of it.
@@ -24,6 +25,7 @@ fn write_all(out: &mut String, figures: &Figures) -> fmt::Result {
     write_half_load(out, figures)?;
     let idle = &figures.idle;
     writeln!(out, "idle: {:.2} % of a core over {:.1} s", idle.cpu_percent, idle.seconds)?;
+    fairness::write(out, &figures.fairness)?;
     write_verdict(out, &figures.quiet, &figures.distrust, &figures.problems)
 }
 
@@ -171,7 +173,8 @@ pub fn list(faults: &BTreeMap<String, u64>) -> String {
     faults.collect::<Vec<_>>().join(", ")
 }
 
-fn latency(of: &Latency) -> String {
+/// Quantiles in a line.
+pub fn latency(of: &Latency) -> String {
     format!(
         "p50 {} p90 {} p99 {} max {} ms",
         short(of.p50_ms),
@@ -207,6 +210,7 @@ pub fn count(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::account::Account;
+    use super::super::fairness::Fairness;
     use super::super::figures::{Idle, Ratios, ratio};
     use super::*;
 
@@ -261,6 +265,7 @@ mod tests {
                 faults: BTreeMap::new(),
             },
             idle: Idle { cpu_percent: 0.2, seconds: 3.0 },
+            fairness: Fairness::default(),
             quiet: Quiet::default(),
             problems: Vec::new(),
             distrust: Vec::new(),
@@ -270,7 +275,7 @@ mod tests {
     #[test]
     fn the_figures_are_in_the_table() {
         let table = table(&figures());
-        for text in ["26,123", "2.35", "80.0 MiB", "0.52", "0.20 %"] {
+        for text in ["26,123", "2.35", "80.0 MiB", "0.52", "0.20 %", "fairness: "] {
             assert!(table.contains(text), "{text} is not in\n{table}");
         }
         assert!(!table.contains("WRONG") && !table.contains("NOT TO BE TRUSTED"), "{table}");

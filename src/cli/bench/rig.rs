@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use eventkit::status::Snapshot;
+
 use super::super::{Failure, IO, print};
 use super::account::{self, Account};
 use super::ceilings::{self, Syncs};
@@ -152,12 +154,9 @@ impl Rig {
         outcome: Outcome,
         since: Since,
     ) -> Result<Delivered, Failure> {
-        let unfinished = service.flush().await?;
+        store(service).await?;
         let elapsed = since.began.elapsed();
         let cpu = service.child.cpu()?.saturating_sub(since.cpu);
-        if let Some(first) = unfinished.first() {
-            return Err(Failure::new(1, format!("not everything could be stored: {first}")));
-        }
         let account = |snapshot: &_| {
             let mut account = Account::new(&outcome, snapshot);
             account.add_earlier(&since.earlier);
@@ -182,12 +181,39 @@ impl Rig {
         })
     }
 
+    /// Has everything stored, and looks what has become of what each of those streams was sent.
+    pub async fn settle_each<const N: usize>(
+        &self,
+        service: &Service,
+        sent: [(&str, &Outcome); N],
+    ) -> Result<[Account; N], Failure> {
+        store(service).await?;
+        let accounts = |snapshot: &Snapshot| {
+            sent.map(|(stream, outcome)| Account::of_stream(outcome, snapshot, stream))
+        };
+        let agree = |snapshot: &_| accounts(snapshot).iter().all(Account::counters_agree);
+        let mut accounts = accounts(&service.snapshot(COUNTERS_MAX, agree).await?);
+        for (account, (stream, outcome)) in accounts.iter_mut().zip(sent) {
+            let files = service.lake().join(format!("stream={stream}"));
+            account.read_lake(&files, outcome.numbers).await?;
+        }
+        Ok(accounts)
+    }
+
     /// What a service has counted, once that is every acknowledged event.
     pub async fn received(&self, service: &Service, outcome: &Outcome) -> Result<Account, Failure> {
         let snapshot = service.snapshot(COUNTERS_MAX, |snapshot| {
             Account::new(outcome, snapshot).received >= outcome.acknowledged
         });
         Ok(Account::new(outcome, &snapshot.await?))
+    }
+}
+
+/// Stores everything.
+async fn store(service: &Service) -> Result<(), Failure> {
+    match service.flush().await?.first() {
+        None => Ok(()),
+        Some(first) => Err(Failure::new(1, format!("not everything could be stored: {first}"))),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Failure, IO};
 use super::ceilings;
+use super::fairness::{self, Fairness};
 use super::figures::{
     Ceilings, Figures, Floor, HalfLoad, Idle, Latency, Measured, Ratios, per_second, ratio, us_each,
 };
@@ -17,8 +18,8 @@ use super::watch::{Part, Watch};
 
 /// Connections of every scenario.
 pub const CONNECTIONS: usize = 64;
-/// Services that a run starts: one a scenario, and one for half load.
-const SERVICES: u32 = 6;
+/// Services that a run starts: one a scenario, one for half load, one for fairness.
+const SERVICES: u32 = 7;
 /// Connections at half load: there are more clients than a server can serve at once, and none
 /// waits for another's answer.
 pub const CLIENTS: usize = 256;
@@ -43,7 +44,8 @@ mod weight {
         + PARQUET
         + SCENARIOS * SCENARIO
         + HALF_LOAD
-        + IDLE;
+        + IDLE
+        + super::fairness::WEIGHT;
 }
 
 /// A run.
@@ -70,6 +72,7 @@ impl<'r> Steps<'r> {
         }
         let single = scenarios.first().map_or(0.0, |single| single.acknowledged_per_second);
         let (mut half_load, idle) = self.half_load_and_idle(single / 2.0).await?;
+        let fairness = fairness::measure(self.rig, &mut self.schedule, single).await?;
         let watched = watch.end(self.rig, self.schedule.step(weight::SYNCS)).await?;
         let (syncs_before, syncs_after) = (watched.syncs_before, watched.syncs_after);
         let ceilings =
@@ -80,7 +83,7 @@ impl<'r> Steps<'r> {
             measured.ratios = Ratios::new(measured, floor, &ceilings);
         }
         half_load.p99_of_sync = ratio(half_load.latency.p99_ms, ceilings.sync_p99_ms());
-        let (problems, distrust) = watched.judge(&parts(&scenarios, &half_load));
+        let (problems, distrust) = watched.judge(&parts(&scenarios, &half_load, &fairness));
         Ok(Figures {
             version: env!("CARGO_PKG_VERSION"),
             machine: watched.machine,
@@ -88,6 +91,7 @@ impl<'r> Steps<'r> {
             scenarios,
             half_load,
             idle,
+            fairness,
             quiet: watched.quiet,
             problems,
             distrust,
@@ -194,7 +198,12 @@ async fn idle(child: &Child, time: Duration) -> Result<Idle, Failure> {
 }
 
 /// The parts of a run that have an account.
-fn parts<'a>(scenarios: &'a [Measured], half_load: &'a HalfLoad) -> Vec<Part<'a>> {
+fn parts<'a>(
+    scenarios: &'a [Measured],
+    half_load: &'a HalfLoad,
+    fairness: &'a Fairness,
+) -> Vec<Part<'a>> {
     let parts = scenarios.iter().map(|of| (of.name.to_owned(), &of.events, &of.faults));
-    parts.chain([("half load".to_owned(), &half_load.events, &half_load.faults)]).collect()
+    let half_load = ("half load".to_owned(), &half_load.events, &half_load.faults);
+    parts.chain([half_load]).chain(fairness.parts()).collect()
 }
