@@ -27,7 +27,7 @@ use super::requests::Request;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Whoever wants the load to end is heard this often.
 const TICK: Duration = Duration::from_millis(50);
-/// After so many faults nothing is measured any more.
+/// After so many faults nothing is measured any more; a refusal is an answer, and a load goes on.
 const FAULTS_MAX: u64 = 1000;
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// A service's first answers are those of so long, or of a quarter of a shorter time.
@@ -78,7 +78,7 @@ impl Outcome {
     /// Takes the answers of 503 out of the faults: under too much load they are right. Returns
     /// how many they are.
     pub fn take_refusals(&mut self) -> u64 {
-        let refusals = self.faults.extract_if(.., |fault, _| fault.starts_with("status 503"));
+        let refusals = self.faults.extract_if(.., |fault, _| is_refusal(fault));
         refusals.map(|(_, times)| times).sum()
     }
 
@@ -292,7 +292,8 @@ impl Generator {
     }
 
     fn is_over(&self, now: Instant, end: Instant, cancel: &AtomicBool) -> bool {
-        let faults: u64 = self.outcome.faults.values().sum();
+        let faults = self.outcome.faults.iter().filter(|(fault, _)| !is_refusal(fault));
+        let faults: u64 = faults.map(|(_, times)| times).sum();
         let is_answered = now >= end && self.in_flight == 0;
         is_answered || now >= end + PATIENCE || cancel.load(Relaxed) || faults > FAULTS_MAX
     }
@@ -427,6 +428,10 @@ impl Generator {
         }
         self.outcome
     }
+}
+
+fn is_refusal(fault: &str) -> bool {
+    fault.starts_with("status 503")
 }
 
 fn is_later(error: &io::Error) -> bool {
@@ -564,6 +569,18 @@ mod tests {
         let load = Load::closed(address, 1, Duration::from_secs(3600));
         let outcome = send(Load { events_max: 7, ..load }, &Arc::default());
         assert_eq!((server.join().unwrap(), outcome.acknowledged), (7, 7));
+    }
+
+    #[test]
+    fn a_load_that_is_refused_goes_on_and_one_that_fails_does_not() {
+        for (status, is_ended) in [("503 Service Unavailable", false), ("500 Error", true)] {
+            let refusal = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\n{{}}");
+            let (address, server) = server(1, move |_| refusal.clone());
+            let load = Load::closed(address, 1, Duration::from_secs(3600));
+            let outcome = send(Load { events_max: FAULTS_MAX * 2, ..load }, &Arc::default());
+            assert_eq!(outcome.in_doubt, server.join().unwrap());
+            assert_eq!(outcome.in_doubt < FAULTS_MAX * 2, is_ended, "{}", outcome.in_doubt);
+        }
     }
 
     #[test]
