@@ -4,7 +4,8 @@
 //! passed before, within the window. The index is exact (a keyed hash of 128 bits an id, no
 //! filter that may be wrong), bounded in memory over all streams, and rebuilt after a restart
 //! from what the ledger keeps of stored batches; what is not stored yet is read from the log
-//! again, in the same order. When memory is short a stream forgets its own oldest ids.
+//! again, in the same order. When memory is short a stream forgets its own oldest ids; a share of it
+//! is every stream's own, so that none that floods takes it from the others.
 //!
 //! Dead letters are not remembered (and what the store refuses is forgotten again), so that a
 //! mended event keeps its id and still lands; a replay of what is stored already does not.
@@ -29,6 +30,9 @@ pub type IdHash = u128;
 
 /// Bytes of memory for one id: its hash in the queue, and its place at the lowest load.
 const BYTES_PER_ID: usize = size_of::<IdHash>() + places::BYTES_PER_NUMBER;
+
+/// Every stream may have one of so many parts of the memory, whatever the others have.
+const SHARES: usize = 64;
 
 /// The secret that ids are hashed with: without it a client could make two ids collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,14 +144,27 @@ impl Dedupe {
             }
             _ => self.added.push_back((now, 1)),
         }
-        if self.memory.used.fetch_add(1, Relaxed) >= self.memory.max {
-            self.forget_oldest();
+        self.memory.used.fetch_add(1, Relaxed);
+        // One for the new one, and one of those that others were given beyond what there is.
+        for _ in 0..2 {
+            if self.holds_too_much() {
+                self.forget_oldest();
+            }
         }
         true
     }
 
-    /// Forgets what the window has passed.
+    /// Whether memory is used up, and this stream has more than every stream may have.
+    fn holds_too_much(&self) -> bool {
+        let Memory { used, max } = &*self.memory;
+        used.load(Relaxed) > *max && self.order.len() > (max / SHARES).max(1)
+    }
+
+    /// Forgets what the window has passed, and what others need.
     pub fn expire(&mut self, now: Instant) {
+        while self.holds_too_much() {
+            self.forget_oldest();
+        }
         while let Some(&(at, count)) = self.added.front() {
             if now.saturating_duration_since(at) <= self.window {
                 return;
@@ -250,6 +267,23 @@ mod tests {
         dedupe.expire(start + Duration::from_secs(61));
         let now = start + Duration::from_secs(61);
         assert!(dedupe.insert(KEY.hash("old"), now) && !dedupe.insert(KEY.hash("young"), now));
+    }
+
+    #[test]
+    fn a_stream_has_its_share_whatever_another_has_taken() {
+        let (memory, now) = (Memory::new(6_400 * BYTES_PER_ID), Instant::now());
+        let new = || Dedupe::new(KEY, Duration::from_secs(60), Arc::clone(&memory));
+        let (mut flood, mut quiet) = (new(), new());
+        let insert = |dedupe: &mut Dedupe, id: usize| dedupe.insert(KEY.hash(&id.to_string()), now);
+        (0..10_000).for_each(|id| assert!(insert(&mut flood, id)));
+        assert_eq!(flood.len(), 6_400);
+        (0..100).for_each(|id| assert!(insert(&mut quiet, id)));
+        assert!((0..100).all(|id| !insert(&mut quiet, id)), "its own share is kept");
+        (100..200).for_each(|id| assert!(insert(&mut quiet, id)));
+        assert_eq!(quiet.len(), 100);
+        // What it was given is taken from whoever has most.
+        (10_000..10_100).for_each(|id| assert!(insert(&mut flood, id)));
+        assert_eq!(memory.used.load(Relaxed), 6_400);
     }
 
     #[test]
