@@ -42,6 +42,7 @@ mod scan;
 mod serve;
 mod sort;
 mod split;
+mod stall;
 
 use std::net::IpAddr;
 use std::sync::Arc;

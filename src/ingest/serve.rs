@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::bell::{Glances, Seat};
 use super::lane::Lanes;
+use super::stall::Impatient;
 use super::{Edge, answer};
 use crate::stats::{Count, EdgeStats};
 
@@ -130,7 +131,8 @@ async fn connection(
     let service = service_fn(|request: hyper::Request<Incoming>| async move {
         Ok::<_, Infallible>(answer(edge, source, request).await)
     });
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(http.serve_connection(TokioIo::new(Impatient::new(stream)), service));
     tokio::select! {
         biased;
         () = seat.stopped() => {}
