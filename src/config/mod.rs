@@ -135,7 +135,7 @@ pub struct DedupeConfig {
 pub struct LoadConfig {
     /// Events in a batch.
     pub events_max: usize,
-    /// Payload bytes in a batch.
+    /// Bytes of memory that a batch takes.
     pub bytes_max: usize,
     /// Age of a batch's oldest event.
     pub age_max: Duration,

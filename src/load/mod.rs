@@ -70,6 +70,8 @@ pub struct EventLoader {
     delivery: Delivery,
     /// By hour of receipt, which is `None` where that is not believed.
     open: BTreeMap<Option<i64>, Open>,
+    /// Buffers that hold as much as they may, in the order in which they were filled.
+    full: Vec<Batch>,
     dating: Dating,
     resumed: Vec<Resumed>,
     resumed_seqs: RoaringTreemap,
@@ -120,6 +122,7 @@ impl EventLoader {
             share,
             delivery,
             open: BTreeMap::new(),
+            full: Vec::new(),
             dating: Dating::default(),
             resumed: Vec::new(),
             resumed_seqs: RoaringTreemap::new(),
@@ -196,10 +199,14 @@ impl EventLoader {
         });
         let before = open.batch.bytes();
         let added = open.batch.push(raw.seq, partition, id, raw.payload, event);
+        let (rows, bytes) = (open.batch.len(), open.batch.bytes());
         // Mostly none: a buffer grows by pieces.
-        match open.batch.bytes() - before {
+        match bytes - before {
             0 => {}
             grown => self.share.take(grown),
+        }
+        if rows >= self.policy.events_max || bytes >= self.policy.bytes_max {
+            self.full.extend(self.open.remove(&hour).map(|open| open.batch));
         }
         if let Some(count) = self.added.get_mut(usize::from(partition)) {
             *count += u64::from(added);
@@ -224,26 +231,18 @@ impl EventLoader {
     /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
     /// (then the largest first, until it is not).
     pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Batch> {
-        let mut due: Vec<Option<i64>> = self
-            .open
-            .iter()
-            .filter(|(_, open)| all || self.is_due(open, now))
-            .map(|(key, _)| *key)
-            .collect();
-        if due.is_empty() && self.share.is_short() {
+        let is_old = |open: &Open| now.saturating_duration_since(open.since) >= self.policy.age_max;
+        let mut due: Vec<Option<i64>> =
+            self.open.iter().filter(|(_, open)| all || is_old(open)).map(|(key, _)| *key).collect();
+        if due.is_empty() && self.full.is_empty() && self.share.is_short() {
             let mut by_size: Vec<_> = self.open.iter().collect();
             by_size.sort_unstable_by_key(|(_, open)| Reverse(open.batch.bytes()));
             let free = UNDER_WAY.saturating_sub(self.flying.len());
             due.extend(by_size.iter().take(free).map(|(key, _)| **key));
         }
-        let taken: Vec<Open> = due.iter().filter_map(|key| self.open.remove(key)).collect();
-        taken.into_iter().map(|open| open.batch).collect()
-    }
-
-    fn is_due(&self, open: &Open, now: Instant) -> bool {
-        open.batch.len() >= self.policy.events_max
-            || open.batch.bytes() >= self.policy.bytes_max
-            || now.saturating_duration_since(open.since) >= self.policy.age_max
+        let mut taken = std::mem::take(&mut self.full);
+        taken.extend(due.iter().filter_map(|key| self.open.remove(key)).map(|open| open.batch));
+        taken
     }
 
     /// Takes the plans of an earlier process whose last event was read.

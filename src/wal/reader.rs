@@ -20,7 +20,7 @@ use super::{Extent, Shared, record, segment};
 use crate::event::{Receipt, Seq};
 
 /// How much is read ahead: the backlog stays on disk.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 512 << 10;
 
 /// A consumer's place in the log. It never sees a record that is not durable.
 pub struct Reader {
