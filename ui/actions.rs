@@ -69,10 +69,10 @@ fn move_in_table(model: &mut Model, action: Action) {
         Tab::Partitions => {
             let rows = view::partitions::profile(model, snapshot).len();
             let order = view::partitions::order(model, snapshot);
-            let at = |id| order.iter().position(|other| *other == id).unwrap_or(0);
-            let to = moved(action, at(model.cursors.partition), rows, page);
+            let line = view::partitions::line(model, &order);
+            let to = moved(action, line, rows, page);
             if let Some(id) = to.and_then(|to| order.get(to)) {
-                model.cursors.partition = *id;
+                model.cursors.partition = Some(*id);
             }
         }
         _ => {
@@ -127,7 +127,7 @@ fn choose_profile(model: &mut Model, next: bool) {
     let at = at.map_or(0, |i| i + 1);
     let to = if next { (at + 1) % places } else { (at + places - 1) % places };
     model.cursors.profile = to.checked_sub(1).map(|i| names[i].clone());
-    model.cursors.partition = 0;
+    model.cursors.partition = None;
 }
 
 fn dead_letters_of(model: &mut Model, effects: &mut Vec<Effect>) {

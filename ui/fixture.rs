@@ -6,8 +6,8 @@ use std::time::Duration;
 use eventkit::errors::{Attempt, Counts, Group, Letter, LetterSummary, Page, Status};
 use eventkit::event::{Kind, LetterId, Micros, Phase, Receipt, Rejection, StreamName};
 use eventkit::status::{
-    API_VERSION, Capacity, Change, Damage, Finding, PartitionStatus, Severity, Sink, Snapshot,
-    Stage, State, StreamStatus, View, WalStatus,
+    API_VERSION, Capacity, Change, Damage, Finding, Level, PartitionStatus, Severity, Sink,
+    Snapshot, Stage, State, StreamStatus, View, WalStatus,
 };
 
 use super::Options;
@@ -205,13 +205,13 @@ pub fn snapshot() -> Snapshot {
             wal_bytes: 412 << 20,
             wal_bytes_max: 16 << 30,
             disk_free_bytes: 11 << 30,
+            disk_level: Level::Low,
             disk_bytes: 80 << 30,
             memory_bytes: 1_288_490_188,
             memory_bytes_max: 4 << 30,
             cpu_cores: 1.04,
             cpu_cores_max: 4,
             errors_bytes: 38 << 20,
-            ..Capacity::default()
         },
         damage: Damage::default(),
         changes: [

@@ -159,8 +159,8 @@ pub struct Cursors {
     pub stream: Option<StreamName>,
     /// View 3: the stream whose profile is shown; none for all together.
     pub profile: Option<StreamName>,
-    /// View 3: the partition under the cursor.
-    pub partition: usize,
+    /// View 3: the partition under the cursor; the fullest until another is chosen.
+    pub partition: Option<usize>,
 }
 
 /// What makes two findings of successive snapshots the same one.

@@ -15,11 +15,12 @@ pub use prometheus::Prometheus;
 pub use sampler::{Changes, Reached, Sampler, Sources};
 pub use skew::Skew;
 
+pub use crate::space::Level;
+
 use serde::{Deserialize, Serialize};
 
 use crate::errors::Counts;
 use crate::event::{Micros, Seq, StreamName};
-use crate::space::Level;
 
 /// The version of the snapshot and of the admin routes; a console of another version only looks.
 pub const API_VERSION: u32 = 1;

@@ -1,7 +1,7 @@
 //! Where batches go, and what is used of what there is: as panes of the wide Overview, and as
 //! single lines of the compact one.
 
-use eventkit::status::{Severity, Sink, Snapshot};
+use eventkit::status::{Level, Severity, Sink, Snapshot};
 use ratatui::layout::Rect;
 
 use crate::ui::format;
@@ -94,7 +94,15 @@ pub fn capacity(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         let x = inner.x + 1;
         p.text(x, y, 10, label, p.theme.normal());
         p.bar(x + 11, y, 16, *part, *whole);
-        let severity = fullness(*part, *whole);
+        let severity = match *label {
+            // How much of it is enough is configured.
+            "disk" => match snapshot.capacity.disk_level {
+                Level::Ok => None,
+                Level::Low => Some(Severity::Warning),
+                Level::Full => Some(Severity::Critical),
+            },
+            _ => fullness(*part, *whole),
+        };
         p.right(x + 33, y, 5, &share(*part, *whole), p.theme.severity(severity));
         p.text(x + 34, y, 2, mark(severity), p.theme.severity(severity));
         p.text(x + 37, y, inner.width.saturating_sub(38), text, p.theme.normal());

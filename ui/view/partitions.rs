@@ -77,7 +77,7 @@ fn partitions(
     p.right(x + 16 + bar_cells + 12, inner.y, 12, "events", heading);
     p.right(x + 16 + bar_cells + 24, inner.y, 12, "waiting", heading);
     let ids = fullest_first(profile);
-    let line = ids.iter().position(|id| *id == model.cursors.partition).unwrap_or(0);
+    let line = line(model, &ids);
     let height = usize::from(inner.height - 1);
     let first = first_row(line, ids.len(), height);
     let ratio = |id: usize| skew.ratio(profile[id].events);
@@ -98,6 +98,12 @@ fn partitions(
             p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
+}
+
+/// The line under the cursor, of the partitions in the order of the table.
+pub fn line(model: &Model, order: &[usize]) -> usize {
+    let chosen = model.cursors.partition;
+    chosen.and_then(|id| order.iter().position(|other| *other == id)).unwrap_or(0)
 }
 
 fn chart(p: &mut Painter, area: Rect, (profile, skew): (&[PartitionStatus], &Skew), name: &str) {
