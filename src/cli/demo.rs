@@ -10,7 +10,7 @@ use eventkit::config::Config;
 use eventkit::event::{Seq, StreamName};
 use eventkit::store::{AnyStore, Batch, EventStore, Lake, Listing, Plan, StoreError, Stored};
 
-use super::service::{self, Stop};
+use super::service::{self, Hangup, Stop};
 use super::traffic::{self, Sent};
 use super::{Done, Failure, Options, log, print};
 
@@ -112,7 +112,7 @@ impl Demo {
         let socket = config.admin_socket.clone();
         let service = service::start(config, store).await?;
         let stop = Stop::new();
-        stop.on_signals()?;
+        stop.on_signals(Hangup::Stops)?;
         let traffic = tokio::spawn(traffic::send(service.listen(), self.rate, stop.clone()));
         if let Some(time) = self.time {
             let stop = stop.clone();

@@ -1,6 +1,6 @@
 //! `eventkit run`: the service.
 
-use super::service::{self, Stop};
+use super::service::{self, Hangup, Stop};
 use super::{Done, Options, log};
 
 /// Run the service
@@ -27,7 +27,7 @@ impl Run {
             let socket = config.admin_socket.clone();
             return runtime.block_on(async {
                 let service = service::start(config.clone(), service::store(&config)).await?;
-                stop.on_signals()?;
+                stop.on_signals(Hangup::IsTold)?;
                 super::console::beside(service, &stop, socket).await
             });
         }
@@ -35,7 +35,7 @@ impl Run {
         runtime.block_on(async {
             let service = service::start(config.clone(), service::store(&config)).await?;
             let stop = Stop::new();
-            stop.on_signals()?;
+            stop.on_signals(Hangup::IsTold)?;
             service::run(service, &stop).await
         })
     }

@@ -58,6 +58,15 @@ fn large_files() -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the loss of the terminal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// A service goes on, and says that it read nothing anew.
+    IsTold,
+    /// What somebody looks at ends with him.
+    Stops,
+}
+
 /// Says `true` once somebody wants the service to stop.
 #[derive(Clone)]
 pub struct Stop(Arc<watch::Sender<bool>>);
@@ -81,18 +90,21 @@ impl Stop {
     }
 
     /// Stops on SIGTERM and SIGINT; a second one ends the process at once, which loses nothing.
-    pub fn on_signals(&self) -> Result<(), Failure> {
+    /// SIGHUP is the caller's to judge.
+    pub fn on_signals(&self, hangup: Hangup) -> Result<(), Failure> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let mut hung_up = signal(SignalKind::hangup())?;
         let stop = self.clone();
         tokio::spawn(async move {
             let mut asked: Option<Instant> = None;
             loop {
                 tokio::select! {
-                    _ = hangup.recv() => {
-                        tracing::warn!("SIGHUP: the configuration is read at start only");
-                        continue;
+                    _ = hung_up.recv() => {
+                        if hangup == Hangup::IsTold {
+                            tracing::warn!("SIGHUP: the configuration is read at start only");
+                            continue;
+                        }
                     }
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::print::{self, Form};
-use super::service::Stop;
+use super::service::{Hangup, Stop};
 use super::{Done, Failure, IO, Options, USAGE};
 use curve::Curve;
 use figures::Figures;
@@ -127,6 +127,7 @@ impl Bench {
         let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
         let at = |error| Failure::new(IO, format!("{}: {error}", parent.display()));
         let parent = std::path::absolute(&parent).map_err(at)?;
+        std::fs::metadata(&parent).map_err(at)?;
         let free = eventkit::space::disk_bytes(&parent).0;
         let needed = BYTES_PER_SECOND * self.time().as_secs();
         if free < needed {
@@ -151,7 +152,7 @@ impl Bench {
     fn check(&self, options: &Options) -> Done {
         if !(TIME_MIN..=TIME_MAX).contains(&self.time()) {
             let sentence =
-                format!("--for {:?}: between {TIME_MIN:?} and {TIME_MAX:?} it can be", self.time());
+                format!("--for {:?}: it can be between {TIME_MIN:?} and {TIME_MAX:?}", self.time());
             return Err(Failure::new(USAGE, sentence));
         }
         let Options { config, data_dir, listen, metrics_listen, admin_socket } = options;
@@ -172,7 +173,7 @@ impl Bench {
         cancel: &Arc<AtomicBool>,
     ) -> Result<Found, Failure> {
         let stop = Stop::new();
-        stop.on_signals()?;
+        stop.on_signals(Hangup::Stops)?;
         let rig = Rig::new(dir, parent, self.time(), cancel, std::io::stderr().is_terminal());
         let found = async {
             Ok(match (self.curve, self.scale) {
