@@ -240,7 +240,8 @@ mod tests {
     fn a_file_of_a_newer_eventkit_is_refused_and_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.db");
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+        let newer = "PRAGMA user_version = 7; PRAGMA application_id = 0x454B0007";
+        Connection::open(&path).unwrap().execute_batch(newer).unwrap();
         let before = std::fs::read(&path).unwrap();
         let error = Sqlite::open(&path, MIGRATIONS, |_| Ok(())).err().unwrap();
         assert!(matches!(error, SqliteError::NewerFormat { found: 7, known: 1, .. }), "{error}");

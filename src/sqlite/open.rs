@@ -46,8 +46,8 @@ pub(crate) fn look(
         return Ok(());
     }
     let sqlite = |error| SqliteError::at_open(path, error);
-    let (connection, found) = open(path)?;
     let known = migrations.len() as i64;
+    let (connection, found) = open(path, known)?;
     if found > known {
         return Err(SqliteError::NewerFormat { path: path.to_owned(), found, known });
     }
@@ -56,7 +56,7 @@ pub(crate) fn look(
 }
 
 /// Opens a file, and reads its format.
-fn open(path: &Path) -> Result<(Connection, i64), SqliteError> {
+fn open(path: &Path, known: i64) -> Result<(Connection, i64), SqliteError> {
     let sqlite = |error| SqliteError::at_open(path, error);
     let connection = Connection::open(path).map_err(sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
@@ -68,7 +68,8 @@ fn open(path: &Path) -> Result<(Connection, i64), SqliteError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let found = number("user_version").map_err(sqlite)?;
     let tag = number("application_id").map_err(sqlite)?;
-    if tag != 0 && tag != TAG + found {
+    // The first eventkits wrote none; a newer one that does not either is none.
+    if tag != TAG + found && (tag != 0 || found > known) {
         return Err(sqlite(corrupt("its format contradicts its tag")));
     }
     Ok((connection, found))
@@ -78,7 +79,7 @@ fn prepare(path: &Path, migrations: &[M<'static>]) -> Result<Connection, SqliteE
     // One migration, one format.
     let known = migrations.len() as i64;
     let sqlite = |error| SqliteError::at_open(path, error);
-    let (mut connection, found) = open(path)?;
+    let (mut connection, found) = open(path, known)?;
     if found > known {
         return Err(SqliteError::NewerFormat { path: path.to_owned(), found, known });
     }
@@ -155,9 +156,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.db");
         let migrations = [M::up("CREATE TABLE t (n INTEGER)")];
-        connect(&path, &migrations).unwrap().pragma_update(None, "user_version", 9).unwrap();
-        let error = connect(&path, &migrations).err().unwrap();
-        assert!(error.is_corrupt(), "{error}");
+        for has_tag in [true, false] {
+            let connection = connect(&path, &migrations).unwrap();
+            connection.pragma_update(None, "user_version", 9).unwrap();
+            if !has_tag {
+                connection.pragma_update(None, "application_id", 0).unwrap();
+            }
+            drop(connection);
+            let error = connect(&path, &migrations).err().unwrap();
+            assert!(error.is_corrupt(), "{error}");
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]
