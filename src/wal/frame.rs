@@ -127,11 +127,13 @@ impl Written {
 }
 
 /// The newest frames, in order and without a gap, as long as there is room for them: a reader
-/// that keeps up is spared the disk. Each is handed out once.
+/// that keeps up is spared the disk. Each is handed out once. For one that is behind nothing is
+/// kept: it would be held for long, by every log that has a backlog.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     frames: VecDeque<Arc<Written>>,
     bytes: usize,
+    is_behind: bool,
 }
 
 impl Tail {
@@ -142,7 +144,7 @@ impl Tail {
                 last.end_seq() == frame.first_seq
                     && self.bytes + frame.memory.capacity() <= TAIL_BYTES_MAX
             }
-            None => true,
+            None => !self.is_behind,
         };
         if follows {
             self.bytes += frame.memory.capacity();
@@ -150,10 +152,14 @@ impl Tail {
         }
     }
 
-    /// The frame that holds that position; those before it are let go.
-    pub(super) fn take(&mut self, next: Seq) -> Option<Arc<Written>> {
+    /// The frame that holds that position, of a log that is durable up to `durable`; those before
+    /// it are let go, and all where the reader is behind them.
+    pub(super) fn take(&mut self, next: Seq, durable: Seq) -> Option<Arc<Written>> {
         self.pass(next);
-        if self.frames.front()?.first_seq > next {
+        if self.frames.front().is_none_or(|first| first.first_seq > next) {
+            self.is_behind = next < durable;
+            self.frames.clear();
+            self.bytes = 0;
             return None;
         }
         let first = self.frames.pop_front()?;
@@ -180,7 +186,8 @@ mod tests {
     }
 
     fn taken(tail: &mut Tail, next: Seq) -> Option<Seq> {
-        tail.take(next).map(|frame| frame.first_seq)
+        let durable = tail.frames.back().map_or(next, |frame| frame.end_seq());
+        tail.take(next, durable).map(|frame| frame.first_seq)
     }
 
     #[test]
@@ -197,11 +204,22 @@ mod tests {
         tail.push(written(5, 100));
         tail.push(written(6, 100));
         tail.push(written(8, 100));
-        assert_eq!((taken(&mut tail, 4), taken(&mut tail, 6)), (None, Some(6)));
-        assert_eq!(taken(&mut tail, 6), None);
+        assert_eq!((taken(&mut tail, 6), taken(&mut tail, 6)), (Some(6), None));
         tail.push(written(9, 3 << 20));
         tail.push(written(10, 8));
         assert_eq!((taken(&mut tail, 9), taken(&mut tail, 10)), (Some(9), None));
         assert_eq!(tail.bytes, 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_reader_that_is_behind_until_it_has_read_all() {
+        let mut tail = Tail::default();
+        tail.push(written(5, 100));
+        assert!(tail.take(4, 6).is_none() && tail.frames.is_empty(), "4 is not here any more");
+        tail.push(written(6, 100));
+        assert!(tail.take(5, 7).is_none() && tail.bytes == 0);
+        assert!(tail.take(7, 7).is_none());
+        tail.push(written(7, 100));
+        assert_eq!(taken(&mut tail, 7), Some(7));
     }
 }

@@ -156,8 +156,12 @@ impl Reader {
                     return Ok(Step::Found(found));
                 }
             }
-            if let Some(frame) = self.shared.state().tail.take(self.next) {
-                return Ok(Step::Near(frame));
+            {
+                let mut state = self.shared.state();
+                let durable = state.durable;
+                if let Some(frame) = state.tail.take(self.next, durable) {
+                    return Ok(Step::Near(frame));
+                }
             }
             let extent = match self.extent() {
                 Ok(extent) => extent,
