@@ -60,7 +60,7 @@ impl Default for Config {
                 events_max: 10_000,
                 bytes_max: 8 << 20,
                 age_max: Duration::from_secs(30),
-                memory_bytes_max: 24 << 20,
+                memory_bytes_max: 64 << 20,
             },
             store: StoreConfig::Lake { path: data_dir.join("lake"), prefix: String::new() },
             errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 16 << 20 },

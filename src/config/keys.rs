@@ -131,7 +131,7 @@ pub const KEYS: &[Key] = &[
         |c| Slot::Size(&mut c.load.bytes_max, KIB)),
     service("load.age_max", "\"30s\"", "Age of a batch's oldest event.",
         |c| Slot::Duration(&mut c.load.age_max, Duration::from_millis(10), Duration::from_secs(86_400))),
-    service("load.memory_bytes_max", "\"24 MiB\"", "Bytes that all open and unfinished batches may hold together.",
+    service("load.memory_bytes_max", "\"64 MiB\"", "Bytes that all open and unfinished batches may hold together.",
         |c| Slot::Size(&mut c.load.memory_bytes_max, MIB)),
     service("store.kind", "\"lake\"", "Where batches go: lake, Parquet files in a local directory.",
         |c| Slot::Store(&mut c.store)),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
 
+use super::Sealed;
 use crate::ambient;
 use crate::stats::StreamStats;
 use crate::store::{AnyStore, Batch, BatchId, Retry, RowRejection, StoreError, Stored};
@@ -80,12 +81,13 @@ impl Delivery {
         self.shared.store.object(batch)
     }
 
-    /// Starts one.
-    pub fn start(&self, batch: Arc<Batch>) {
+    /// Starts one. Whoever waits for its store to work holds back nobody: `sealed` is given up
+    /// when the first attempt ends.
+    pub fn start(&self, batch: Arc<Batch>, sealed: Sealed) {
         self.shared.started().insert(batch.id, ambient::now());
         let shared = Arc::clone(&self.shared);
         self.runtime.spawn(async move {
-            let outcome = shared.deliver(&batch).await;
+            let outcome = shared.deliver(&batch, sealed).await;
             let started = shared.started().remove(&batch.id);
             let took =
                 started.map_or(0, |at| ambient::now().saturating_duration_since(at).as_millis());
@@ -111,7 +113,8 @@ impl Shared {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn deliver(&self, batch: &Arc<Batch>) -> Outcome {
+    async fn deliver(&self, batch: &Arc<Batch>, sealed: Sealed) -> Outcome {
+        let mut sealed = Some(sealed);
         let mut backoff = BACKOFF_FIRST;
         loop {
             let tried = {
@@ -132,6 +135,7 @@ impl Shared {
                 (Retry::Never, error) => return Outcome::Refused(error.to_string()),
                 (Retry::After(wish), error) => {
                     self.failed(&error);
+                    drop(sealed.take());
                     // A random part, so that streams that failed together don't return together
                     // (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
                     let wait = wish.unwrap_or_else(|| ambient::part_of(backoff));

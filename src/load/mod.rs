@@ -14,24 +14,25 @@ mod breaker;
 mod budget;
 mod dating;
 mod deliver;
+mod settlement;
 
-pub use budget::{Budget, Share};
+pub use budget::{Budget, Sealed, Share};
 pub use deliver::{Delivered, Delivery, Outcome};
+pub use settlement::{Refused, Settlement};
 
 use breaker::{Breaker, Verdict};
 use dating::Dating;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use roaring::RoaringTreemap;
 
 use crate::ambient;
 use crate::config::LoadConfig;
 use crate::dedupe::IdHash;
-use crate::event::{LetterId, RawEvent, Rejection, Seq, TypedEvent};
+use crate::event::{LetterId, RawEvent, Seq, TypedEvent};
 use crate::ledger::Commit;
 use crate::mutant::{self, Mutant};
 use crate::sequence::PartitionId;
@@ -40,6 +41,8 @@ use crate::streams::Stream;
 
 /// So many batches of a stream on their way to the store keep it busy.
 const UNDER_WAY: usize = 3;
+/// Where memory is short, a buffer that is so old is closed, however small.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An open buffer.
 struct Open {
@@ -72,6 +75,8 @@ pub struct EventLoader {
     open: BTreeMap<Option<i64>, Open>,
     /// Buffers that hold as much as they may, in the order in which they were filled.
     full: Vec<Batch>,
+    /// What was taken and is not delivered yet.
+    taken: Vec<Sealed>,
     dating: Dating,
     resumed: Vec<Resumed>,
     resumed_seqs: RoaringTreemap,
@@ -89,28 +94,6 @@ pub struct EventLoader {
     waiting: Vec<u64>,
 }
 
-/// What a stream's worker has to make durable, in this order, before [`EventLoader::finish`].
-#[derive(Debug, Default)]
-pub struct Settlement {
-    /// Refused rows: dead letters first.
-    pub refused: Vec<Refused>,
-    /// Then plans that are replaced by what is left of them.
-    pub replaced: Vec<(BatchId, Vec<Batch>)>,
-    /// Then commits.
-    pub commits: Vec<Commit>,
-    /// Positions that are done once all of this is durable.
-    pub done: RoaringTreemap,
-}
-
-/// A row that the store will never take.
-#[derive(Debug)]
-pub struct Refused {
-    /// The batch it stood in.
-    pub batch: Arc<Batch>,
-    /// Its row there, and why.
-    pub row: RowRejection,
-}
-
 impl EventLoader {
     /// A loader that has read nothing yet.
     #[must_use]
@@ -123,6 +106,7 @@ impl EventLoader {
             delivery,
             open: BTreeMap::new(),
             full: Vec::new(),
+            taken: Vec::new(),
             dating: Dating::default(),
             resumed: Vec::new(),
             resumed_seqs: RoaringTreemap::new(),
@@ -228,20 +212,33 @@ impl EventLoader {
         !self.resumed.is_empty() || self.share.has_room(self.stream.stats.is_store_in_trouble())
     }
 
-    /// Takes the batches that are due: full, old, or all where `all` is set or memory is short
-    /// (then the largest first, until it is not).
+    /// Whether there is no room because others have it: nobody tells when they give it back.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        !self.has_room() && !self.stream.stats.is_store_in_trouble()
+    }
+
+    /// Takes the batches that are due: full, old, or all where `all` is set; where memory is
+    /// short, those too that should make room.
     pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Batch> {
         let is_old = |open: &Open| now.saturating_duration_since(open.since) >= self.policy.age_max;
         let mut due: Vec<Option<i64>> =
             self.open.iter().filter(|(_, open)| all || is_old(open)).map(|(key, _)| *key).collect();
-        if due.is_empty() && self.full.is_empty() && self.share.is_short() {
-            let mut by_size: Vec<_> = self.open.iter().collect();
-            by_size.sort_unstable_by_key(|(_, open)| Reverse(open.batch.bytes()));
-            let free = UNDER_WAY.saturating_sub(self.flying.len());
-            due.extend(by_size.iter().take(free).map(|(key, _)| **key));
+        if due.is_empty()
+            && self.full.is_empty()
+            && self.share.is_short()
+            && self.flying.len() < UNDER_WAY
+        {
+            let largest = self.open.iter().max_by_key(|(_, open)| open.batch.bytes());
+            let is_due = |open: &Open| {
+                self.share.makes_room(open.batch.bytes())
+                    || now.saturating_duration_since(open.since) >= PATIENCE
+            };
+            due.extend(largest.filter(|(_, open)| is_due(open)).map(|(key, _)| *key));
         }
         let mut taken = std::mem::take(&mut self.full);
         taken.extend(due.iter().filter_map(|key| self.open.remove(key)).map(|open| open.batch));
+        self.taken.extend(taken.iter().map(|batch| self.share.seal(batch.bytes())));
         taken
     }
 
@@ -283,21 +280,28 @@ impl EventLoader {
             self.flying.insert(batch.id, Arc::clone(&batch));
             match self.breaker.is_open() {
                 true => self.held.push_back(batch),
-                false => self.delivery.start(batch),
+                false => self.start(batch),
             }
         }
+        self.taken.clear();
+    }
+
+    fn start(&self, batch: Arc<Batch>) {
+        let sealed = self.share.seal(batch.bytes());
+        self.delivery.start(batch, sealed);
     }
 
     /// Sends what is held: all where the store works again, one where it is time to try, of those
     /// that were not refused if there are any.
     pub fn send_held(&mut self, now: Instant) {
         if !self.breaker.is_open() {
-            self.held.drain(..).for_each(|batch| self.delivery.start(batch));
+            let held = std::mem::take(&mut self.held);
+            held.into_iter().for_each(|batch| self.start(batch));
         } else if self.breaker.may_try(now)
             && let Some(batch) = self.held.pop_back()
         {
             self.breaker.tries(batch.id);
-            self.delivery.start(batch);
+            self.start(batch);
         }
     }
 
@@ -445,35 +449,5 @@ fn waits_no_more(waiting: &mut [u64], batch: &Batch) {
         if let Some(count) = waiting.get_mut(usize::from(partition)) {
             *count = count.saturating_sub(1);
         }
-    }
-}
-
-impl Settlement {
-    fn refuse(&mut self, batch: &Arc<Batch>, rows: impl IntoIterator<Item = RowRejection>) {
-        for row in rows {
-            self.done.insert(batch.seq(row.row));
-            self.refused.push(Refused { batch: Arc::clone(batch), row });
-        }
-    }
-
-    /// The store refuses a batch and does not say which row: halve it, down to a single one.
-    fn bisect(&mut self, batch: &Arc<Batch>, message: &str) {
-        if batch.len() < 2 {
-            let rejection = Rejection {
-                phase: crate::event::Phase::Store,
-                reason: "refused".to_owned(),
-                path: String::new(),
-                message: message.to_owned(),
-            };
-            self.refuse(batch, [RowRejection { row: 0, rejection }]);
-            self.replaced.push((batch.id, vec![]));
-            return;
-        }
-        let middle = batch.len() / 2;
-        let halves = [
-            batch.part(ambient::new_id(), |row| row < middle),
-            batch.part(ambient::new_id(), |row| row >= middle),
-        ];
-        self.replaced.push((batch.id, halves.into()));
     }
 }

@@ -33,6 +33,8 @@ use crate::wal::{Damage, Reader};
 /// Between two readings of the log: what became durable meanwhile is taken together, so that the
 /// work a turn costs is shared by many events.
 const GATHER: Duration = Duration::from_millis(5);
+/// Where other streams have the memory, one looks this often whether there is some again.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(10);
 /// Chunks that are read before messages are looked at again.
 const CHUNKS_MAX: usize = 16;
 /// The cursor is saved this often where no commit saves it.
@@ -146,6 +148,9 @@ impl Running {
         let now = ambient::now();
         if self.is_reading() {
             return if self.flushes.is_empty() { self.read_at } else { now };
+        }
+        if self.worker.loader.waits_for_room() {
+            return now + LOOK_FOR_ROOM;
         }
         let due = self.worker.loader.next_deadline();
         due.map_or(now + IDLE, |at| at.min(now + IDLE))
