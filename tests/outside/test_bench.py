@@ -120,6 +120,7 @@ def test_ratios_are_those_of_the_figures_beside_them(figures):
         assert measured["log_bytes_per_event"] > 100, "an event alone is longer"
     half = figures["half_load"]
     agrees(half["p99_of_sync"], half["latency"]["p99_ms"], sync_p99_ms)
+    assert 0 < half["axum_latency"]["p50_ms"] <= half["axum_latency"]["p99_ms"]
     agrees(half["asked_per_second"], figures["scenarios"][0]["acknowledged_per_second"], 2)
 
 

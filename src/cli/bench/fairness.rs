@@ -4,11 +4,14 @@
 //! alone, then while the other is sent batches as fast as it takes them. Told are the answers to
 //! the single events, from when each was due. The load generators have their share of the same
 //! cores: on two, much of what the flood costs the other stream is the machine's, not the
-//! service's. Each stream has its own account, so that what one lost can't hide in what the other
+//! service's. How much, the bare handler shows, whose answers to the same single events are timed
+//! beside the same batches at the pace that the service took them. Each stream has its own account, so that what one lost can't hide in what the other
 //! is in doubt about. A refusal (503) is counted, and is no fault.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -20,7 +23,7 @@ use super::report::{count, latency, short};
 use super::requests;
 use super::rig::{self, Rig};
 use super::schedule::Schedule;
-use super::server::{Service, Settings};
+use super::server::{Bare, Service, Settings};
 use super::steps::{CLIENTS, CONNECTIONS};
 use super::watch::Part;
 
@@ -32,8 +35,9 @@ const STEADY: &str = "events";
 /// Shares of the time.
 const ALONE: u32 = 6;
 const BESIDE: u32 = 12;
-/// Both together.
-pub const WEIGHT: u32 = ALONE + BESIDE;
+const BARE: u32 = 6;
+/// All together.
+pub const WEIGHT: u32 = ALONE + BESIDE + BARE;
 
 /// A steady stream's answers, alone and beside a flood.
 #[derive(Debug, Default, Serialize)]
@@ -44,6 +48,8 @@ pub struct Fairness {
     alone: Answers,
     /// Beside it.
     beside: Answers,
+    /// The bare handler's answers beside a flood of that pace.
+    axum_beside: Latency,
     /// `beside.latency.p99_ms` ÷ `alone.latency.p99_ms`.
     p99_of_alone: f64,
     /// What has become of every event of the steady stream.
@@ -81,6 +87,7 @@ struct Flood {
 pub async fn measure(
     rig: &Rig,
     schedule: &mut Schedule,
+    bare: &Bare,
     possible_per_second: f64,
 ) -> Result<Fairness, Failure> {
     rig.tell("one stream beside another's flood");
@@ -89,10 +96,7 @@ pub async fn measure(
     let settings = Settings { streams: 1, ..Settings::default() };
     let service = Service::start(&rig.dir, "fairness", &settings).await?;
     let pace = PACE.min(possible_per_second * SHARE_MAX);
-    let steady = |time, first_number| {
-        let load = Load::closed(service.listen, CLIENTS, time);
-        Load { pace: Some(pace), first_number, ..load }.warmed_up()
-    };
+    let steady = |time, number| steady(service.listen, time, pace, number);
     let single = || requests::single(&rig.happened).requests;
 
     let alone = rig.connect(steady(schedule.step(ALONE), 0), single()).await?;
@@ -108,13 +112,18 @@ pub async fn measure(
     let refused = flood.take_refusals();
     beside.add_earlier(alone);
     let sent = [(STEADY, &beside), (&requests::stream(0), &flood)];
+    let flooded_per_second = per_second(flood.requests, flood.elapsed);
     let [events, flood_events] = rig.settle_each(&service, sent).await?;
     service.remove()?;
+
+    let time = schedule.step(BARE);
+    let axum_beside = axum_beside(rig, bare, time, pace, flooded_per_second).await?;
     Ok(Fairness {
         asked_per_second: pace,
         p99_of_alone: ratio(beside_answers.latency.p99_ms, alone_answers.latency.p99_ms),
         alone: alone_answers,
         beside: beside_answers,
+        axum_beside,
         events,
         faults: beside.faults,
         flood: Flood {
@@ -124,6 +133,31 @@ pub async fn measure(
             faults: flood.faults,
         },
     })
+}
+
+fn steady(listen: SocketAddr, time: Duration, pace: f64, first_number: u64) -> Load {
+    let load = Load::closed(listen, CLIENTS, time);
+    Load { pace: Some(pace), first_number, ..load }.warmed_up()
+}
+
+/// The same by the bare handler, which is sent so many batches a second beside.
+async fn axum_beside(
+    rig: &Rig,
+    bare: &Bare,
+    time: Duration,
+    pace: f64,
+    batches_per_second: f64,
+) -> Result<Latency, Failure> {
+    rig.tell("the same by bare axum");
+    let flood = Load::closed(bare.listen, CONNECTIONS, time);
+    let flood = Load { pace: Some(batches_per_second), ..flood };
+    let flood = rig.connect(flood, requests::batches(&rig.happened).requests).await?;
+    let single = requests::single(&rig.happened).requests;
+    let single = rig.connect(steady(bare.listen, time, pace, 0), single).await?;
+    let (flood, single) = tokio::try_join!(rig.send(flood), rig.send(single))?;
+    bare.judge(&flood)?;
+    bare.judge(&single)?;
+    Ok(Latency::new(&single.latency_us))
 }
 
 impl Answers {
@@ -157,12 +191,14 @@ pub fn write(out: &mut String, of: &Fairness) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "  beside another's {} events/s ({} refused) {}, {} refused; p99 {} × alone",
+        "  beside another's {} events/s ({} refused) {}, {} refused; p99 {} × alone; \
+         bare axum beside as many p99 {} ms",
         count(of.flood.acknowledged_per_second),
         of.flood.refused,
         latency(&of.beside.latency),
         of.beside.refused,
-        short(of.p99_of_alone)
+        short(of.p99_of_alone),
+        short(of.axum_beside.p99_ms)
     )
 }
 

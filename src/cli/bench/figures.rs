@@ -190,6 +190,8 @@ pub struct HalfLoad {
     pub answered_per_second: f64,
     /// The answers but the first, from when the request was due.
     pub latency: Latency,
+    /// The bare handler's answers at the same pace, by the same generator on the same cores.
+    pub axum_latency: Latency,
     /// `latency.p99_ms` ÷ the device's.
     pub p99_of_sync: f64,
     /// The service's CPU time, until everything was stored.

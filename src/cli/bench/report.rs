@@ -156,14 +156,16 @@ fn write_ratios(out: &mut String, scenarios: &[Measured]) -> fmt::Result {
 }
 
 fn write_half_load(out: &mut String, figures: &Figures) -> fmt::Result {
-    let HalfLoad { asked_per_second, answered_per_second, latency: took, p99_of_sync, .. } =
-        &figures.half_load;
+    let of = &figures.half_load;
+    let HalfLoad { asked_per_second, answered_per_second, latency: took, p99_of_sync, .. } = of;
     writeln!(
         out,
-        "\nhalf load: {}/s asked for, {}/s answered, {}, p99 {p99_of_sync:.1} × the device's",
+        "\nhalf load: {}/s asked for, {}/s answered, {}, p99 {p99_of_sync:.1} × the device's; bare \
+         axum at that pace p99 {} ms",
         count(*asked_per_second),
         count(*answered_per_second),
-        latency(took)
+        latency(took),
+        short(of.axum_latency.p99_ms)
     )
 }
 
@@ -259,6 +261,7 @@ mod tests {
                 asked_per_second: 13_000.0,
                 answered_per_second: 12_999.0,
                 latency: Latency::default(),
+                axum_latency: Latency { p99_ms: 1.25, ..Latency::default() },
                 p99_of_sync: 2.0,
                 cpu_us_per_event: 30.0,
                 events: Account::default(),
@@ -275,7 +278,7 @@ mod tests {
     #[test]
     fn the_figures_are_in_the_table() {
         let table = table(&figures());
-        for text in ["26,123", "2.35", "80.0 MiB", "0.52", "0.20 %", "fairness: "] {
+        for text in ["26,123", "2.35", "80.0 MiB", "0.52", "0.20 %", "p99 1.25 ms", "fairness: "] {
             assert!(table.contains(text), "{text} is not in\n{table}");
         }
         assert!(!table.contains("WRONG") && !table.contains("NOT TO BE TRUSTED"), "{table}");

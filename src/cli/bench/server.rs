@@ -21,6 +21,8 @@ use eventkit::status::Snapshot;
 
 use super::super::run::Run;
 use super::super::{Done, Failure, IO, Options};
+use super::load::Outcome;
+use super::report;
 use super::requests;
 
 /// How long a child may take to be there.
@@ -192,6 +194,15 @@ impl Bare {
         let listen = line.trim().parse();
         let listen = listen.map_err(|_| Failure::new(IO, "the bare handler did not start"))?;
         Ok(Self { child, listen })
+    }
+
+    /// Fails where it gave an answer that was none: then it is no measure.
+    pub fn judge(&self, outcome: &Outcome) -> Result<(), Failure> {
+        if outcome.faults.is_empty() {
+            return Ok(());
+        }
+        let faults = report::list(&outcome.faults);
+        Err(Failure::new(IO, format!("the bare handler fails: {faults}")))
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Failure, IO};
+use super::super::Failure;
 use super::ceilings;
 use super::fairness::{self, Fairness};
 use super::figures::{
     Ceilings, Figures, Floor, HalfLoad, Idle, Latency, Measured, Ratios, per_second, ratio, us_each,
 };
 use super::load::Load;
-use super::report;
 use super::requests::{self, Scenario};
 use super::rig::{self, Rig, aside};
 use super::schedule::Schedule;
@@ -35,6 +34,7 @@ mod weight {
     pub const PARQUET: u32 = 4;
     pub const SCENARIO: u32 = 12;
     pub const SCENARIOS: u32 = 5;
+    pub const AXUM_HALF: u32 = 5;
     pub const HALF_LOAD: u32 = 10;
     pub const IDLE: u32 = 10;
     pub const ALL: u32 = 2 * SYNCS
@@ -43,6 +43,7 @@ mod weight {
         + PARSE
         + PARQUET
         + SCENARIOS * SCENARIO
+        + AXUM_HALF
         + HALF_LOAD
         + IDLE
         + super::fairness::WEIGHT;
@@ -71,8 +72,8 @@ impl<'r> Steps<'r> {
             scenarios.push(self.scenario(scenario).await?);
         }
         let single = scenarios.first().map_or(0.0, |single| single.acknowledged_per_second);
-        let (mut half_load, idle) = self.half_load_and_idle(single / 2.0).await?;
-        let fairness = fairness::measure(self.rig, &mut self.schedule, single).await?;
+        let (mut half_load, idle) = self.half_load_and_idle(&watch.bare, single / 2.0).await?;
+        let fairness = fairness::measure(self.rig, &mut self.schedule, &watch.bare, single).await?;
         let watched = watch.end(self.rig, self.schedule.step(weight::SYNCS)).await?;
         let (syncs_before, syncs_after) = (watched.syncs_before, watched.syncs_after);
         let ceilings =
@@ -124,10 +125,7 @@ impl<'r> Steps<'r> {
         let cpu = bare.child.cpu()?;
         let outcome = self.rig.send(generator).await?;
         let cpu = bare.child.cpu()?.saturating_sub(cpu);
-        if !outcome.faults.is_empty() {
-            let faults = report::list(&outcome.faults);
-            return Err(Failure::new(IO, format!("the bare handler fails: {faults}")));
-        }
+        bare.judge(&outcome)?;
         Ok(Floor {
             events_per_second: per_second(outcome.acknowledged, outcome.elapsed),
             cpu_us_per_event: us_each(cpu, outcome.acknowledged),
@@ -162,20 +160,32 @@ impl<'r> Steps<'r> {
         })
     }
 
-    async fn half_load_and_idle(&mut self, pace: f64) -> Result<(HalfLoad, Idle), Failure> {
+    async fn half_load_and_idle(
+        &mut self,
+        bare: &Bare,
+        pace: f64,
+    ) -> Result<(HalfLoad, Idle), Failure> {
+        let requests = || requests::single(&self.rig.happened).requests;
+        let at_pace = |listen, time| {
+            Load { pace: Some(pace), ..Load::closed(listen, CLIENTS, time) }.warmed_up()
+        };
+        self.rig.tell("bare axum, half load");
+        let time = self.schedule.step(weight::AXUM_HALF);
+        let generator = self.rig.connect(at_pace(bare.listen, time), requests()).await?;
+        let floor = self.rig.send(generator).await?;
+        bare.judge(&floor)?;
         self.rig.tell("half load");
         self.schedule.service();
         let service = Service::start(&self.rig.dir, "half_load", &Settings::default()).await?;
         let time = self.schedule.step(weight::HALF_LOAD);
-        let load = Load::closed(service.listen, CLIENTS, time);
-        let load = Load { pace: Some(pace), ..load }.warmed_up();
-        let requests = requests::single(&self.rig.happened).requests;
-        let delivered = self.rig.deliver(&service, load, requests).await?;
+        let load = at_pace(service.listen, time);
+        let delivered = self.rig.deliver(&service, load, requests()).await?;
         let outcome = &delivered.outcome;
         let half_load = HalfLoad {
             asked_per_second: pace,
             answered_per_second: per_second(outcome.requests, outcome.elapsed),
             latency: Latency::new(&outcome.latency_us),
+            axum_latency: Latency::new(&floor.latency_us),
             p99_of_sync: 0.0,
             cpu_us_per_event: delivered.cpu_us_per_event(),
             events: delivered.account,
