@@ -45,6 +45,9 @@ pub mod dedupe;
 pub mod sequence;
 /// Per-partition buffers that become batches: plan, put, commit.
 pub mod load;
+/// What Google's services are asked with.
+#[cfg(feature = "google")]
+pub mod google;
 /// Where batches rest: the `EventStore` trait and the Parquet lake.
 pub mod store;
 /// What was planned, stored and replayed, so that a crash at any instant doubles nothing.

@@ -26,14 +26,14 @@ impl Run {
             let stop = Stop::new();
             let socket = config.admin_socket.clone();
             return runtime.block_on(async {
-                let service = service::start(config.clone(), service::store(&config)).await?;
+                let service = service::start(config.clone(), service::store(&config)?).await?;
                 stop.on_signals(Hangup::IsTold)?;
                 super::console::beside(service, &stop, socket).await
             });
         }
         log::to_stderr(&config.log)?;
         runtime.block_on(async {
-            let service = service::start(config.clone(), service::store(&config)).await?;
+            let service = service::start(config.clone(), service::store(&config)?).await?;
             let stop = Stop::new();
             stop.on_signals(Hangup::IsTold)?;
             service::run(service, &stop).await

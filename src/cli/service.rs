@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventkit::config::{Config, StoreConfig};
+use eventkit::config::{Config, StoreKind};
 use eventkit::pipeline::Service;
 use eventkit::store::{AnyStore, Lake};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,12 +11,16 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::Failure;
+use super::{CONFIGURATION, Failure};
 
 /// The store that the configuration names.
-pub fn store(config: &Config) -> Arc<AnyStore> {
-    match &config.store {
-        StoreConfig::Lake { path, prefix } => Arc::new(Lake::local(path, prefix)),
+pub fn store(config: &Config) -> Result<Arc<AnyStore>, Failure> {
+    match config.store.kind {
+        StoreKind::Lake => {
+            let lake = Lake::open(&config.store, &config.google);
+            let lake = lake.map_err(|e| Failure::new(CONFIGURATION, e))?;
+            Ok(Arc::new(lake))
+        }
     }
 }
 
@@ -153,6 +157,6 @@ async fn feed_watchdog() {
 
 /// Whether the store that the configuration names could be written to now.
 pub fn reach_store(config: &Config) -> Result<(), Failure> {
-    let store = store(config);
+    let store = store(config)?;
     super::block_on(async move { store.check().await.map_err(|e| Failure::new(super::IO, e)) })
 }

@@ -3,6 +3,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use super::BucketService;
 use super::draft::Draft;
 use super::streams::AdapterName;
 use super::value::show_size;
@@ -16,6 +17,7 @@ pub(super) fn check(draft: &mut Draft) {
     sizes(draft);
     disk(draft);
     socket(draft);
+    store(draft);
     streams(draft);
 }
 
@@ -106,6 +108,29 @@ fn socket(draft: &mut Draft) {
         );
         draft.mistake(draft.place("admin_socket"), "admin_socket", sentence);
     }
+}
+
+/// What only a bucket has.
+fn store(draft: &mut Draft) {
+    let store = &draft.config.store;
+    let service = store.bucket.as_ref().map(|bucket| bucket.service);
+    let of_s3 = service == Some(BucketService::S3);
+    let mistaken = [
+        ("store.endpoint", store.endpoint.is_some() && service.is_none(), "a store.bucket"),
+        ("store.region", store.region.is_some() && !of_s3, "a store.bucket of s3://"),
+    ];
+    for (path, is_mistaken, needs) in mistaken {
+        if is_mistaken {
+            draft.mistake(draft.place(path), path, format!("it needs {needs}"));
+        }
+    }
+    let not_built = match service {
+        Some(BucketService::Gcs) if !cfg!(feature = "gcs") => "gcs",
+        Some(BucketService::S3) if !cfg!(feature = "s3") => "s3",
+        _ => return,
+    };
+    let sentence = format!("this eventkit was built without the feature `{not_built}`");
+    draft.mistake(draft.place("store.bucket"), "store.bucket", sentence);
 }
 
 fn streams(draft: &mut Draft) {

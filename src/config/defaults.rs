@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Config, DedupeConfig, DiskConfig, ErrorsConfig, IngestConfig, LoadConfig, LogConfig, LogFormat,
-    StoreConfig, StreamConfig, WalConfig,
+    Config, DedupeConfig, DiskConfig, ErrorsConfig, GoogleConfig, IngestConfig, LoadConfig,
+    LogConfig, LogFormat, StoreConfig, StoreKind, StreamConfig, WalConfig,
 };
 use crate::adapt::StreamRules;
 use crate::event::StreamName;
@@ -62,7 +62,8 @@ impl Default for Config {
                 age_max: Duration::from_secs(30),
                 memory_bytes_max: 64 << 20,
             },
-            store: StoreConfig::Lake { path: data_dir.join("lake"), prefix: String::new() },
+            store: StoreConfig::in_directory(data_dir.join("lake")),
+            google: GoogleConfig::default(),
             errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 16 << 20 },
             log: LogConfig {
                 level: "info".to_owned(),
@@ -87,9 +88,18 @@ impl Config {
         Self {
             data_dir: data_dir.to_owned(),
             admin_socket: data_dir.join("admin.sock"),
-            store: StoreConfig::Lake { path: data_dir.join("lake"), prefix: String::new() },
+            store: StoreConfig::in_directory(data_dir.join("lake")),
             ..Self::default()
         }
+    }
+}
+
+impl StoreConfig {
+    /// A lake in that directory.
+    #[must_use]
+    pub fn in_directory(path: PathBuf) -> Self {
+        let (bucket, prefix, endpoint, region) = Default::default();
+        Self { kind: StoreKind::Lake, path, bucket, prefix, endpoint, region }
     }
 }
 

@@ -7,7 +7,7 @@ use super::defaults::ALWAYS_DECLARED;
 use super::keys::{At, Key};
 use super::streams::StreamDraft;
 use super::value::Given;
-use super::{Config, Mistake, Mistakes, Place, StoreConfig, Warning, checks, env, file};
+use super::{Bucket, BucketService, Config, Mistake, Mistakes, Place, Warning, checks, env, file};
 use crate::event::StreamName;
 
 /// Where settings come from.
@@ -43,7 +43,11 @@ pub fn load(sources: Sources) -> Result<(Config, Vec<Warning>), Mistakes> {
             None => draft.mistake(place, key, "there is no such key".to_owned()),
         }
     }
-    draft.follow_directories(variable("STATE_DIRECTORY"), variable("RUNTIME_DIRECTORY"));
+    draft.follow_surroundings(
+        variable("STATE_DIRECTORY"),
+        variable("RUNTIME_DIRECTORY"),
+        variable("STORAGE_EMULATOR_HOST"),
+    );
     draft.build()
 }
 
@@ -111,8 +115,14 @@ impl Draft {
         }
     }
 
-    /// The paths whose defaults follow others: systemd's directories, and the data directory.
-    fn follow_directories(&mut self, state: Option<&str>, runtime: Option<&str>) {
+    /// The settings whose defaults follow others: systemd's directories, the data directory, and
+    /// where Google's own programs look for an emulator.
+    fn follow_surroundings(
+        &mut self,
+        state: Option<&str>,
+        runtime: Option<&str>,
+        emulator: Option<&str>,
+    ) {
         // systemd lists several directories with colons between them; the first is ours.
         let first = |list: &str| list.split(':').next().unwrap_or(list).to_owned();
         if let Some(state) = state.filter(|_| !self.is_set("data_dir")) {
@@ -129,10 +139,24 @@ impl Draft {
             };
             self.config.admin_socket = directory.join("admin.sock");
         }
+        if let Some(host) = emulator.filter(|_| !self.is_set("store.endpoint")) {
+            self.follow_emulator(host);
+        }
         if !self.is_set("store.path") {
-            let lake = self.config.data_dir.join("lake");
-            let StoreConfig::Lake { path, .. } = &mut self.config.store;
-            *path = lake;
+            self.config.store.path = self.config.data_dir.join("lake");
+        }
+    }
+
+    /// A bucket of Google's in an emulator, whose address may come without a scheme.
+    fn follow_emulator(&mut self, host: &str) {
+        let of_gcs = |bucket: &Bucket| bucket.service == BucketService::Gcs;
+        if !self.config.store.bucket.as_ref().is_some_and(of_gcs) {
+            return;
+        }
+        let url = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
+        if let Some(key) = Key::find("store.endpoint") {
+            let place = Place::Variable("STORAGE_EMULATOR_HOST".to_owned());
+            self.set(key, None, &Given::Word(&url), place);
         }
     }
 

@@ -20,14 +20,13 @@ const RING_EVENT_BYTES: u64 = 1024;
 const KNOWN: [&str; 1] = ["EVENTKIT_CONFIG"];
 
 /// Older names that have no effect, and why.
-const WITHOUT_EFFECT: [(&str, &str); 6] = [
+const WITHOUT_EFFECT: [(&str, &str); 5] = [
     ("EVENTKIT_ASYNC_WORKERS", "each stream has a worker of its own"),
     (
         "EVENTKIT_RING_BUFFER_RETENTION_HOURS",
         "a log keeps an event until it is stored, however long that takes",
     ),
     ("EVENTKIT_WAREHOUSE_ENABLED", "there is no warehouse loader"),
-    ("GCP_GCS_BUCKET", "the lake is a local directory"),
     ("GCP_BIGQUERY_DATASET", "there is no warehouse loader"),
     ("GCP_BIGQUERY_TABLE", "there is no warehouse loader"),
 ];
@@ -111,16 +110,22 @@ fn read_older(draft: &mut Draft, name: &str, value: &str) {
     }
     match name {
         "EVENTKIT_EVENT_STORE" => {
-            if let Some(key) = Key::find("store.kind") {
-                draft.set(key, None, &Given::Word(value), place);
-            }
+            set_older(draft, "store.kind", value, place);
         }
         "EVENTKIT_QUEUE_MODE" if !["async", "local"].contains(&value) => {
             let sentence = format!("{value:?} is not \"async\": it is the only queue there is");
             draft.mistake(place, "", sentence);
         }
         "EVENTKIT_RING_BUFFER_MAX_SIZE" => ring_buffer(draft, place, value),
+        "GCP_PROJECT_ID" => set_older(draft, "google.project", value, place),
+        "GCP_GCS_BUCKET" => set_older(draft, "store.bucket", &format!("gs://{value}"), place),
         _ => {}
+    }
+}
+
+fn set_older(draft: &mut Draft, path: &str, value: &str, place: Place) {
+    if let Some(key) = Key::find(path) {
+        draft.set(key, None, &Given::Word(value), place);
     }
 }
 

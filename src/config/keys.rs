@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::streams::StreamDraft;
 use super::value::Slot;
-use super::{Config, Place, StoreConfig};
+use super::{Config, Place};
 use crate::event::StreamName;
 
 const MIB: u64 = 1 << 20;
@@ -133,12 +133,22 @@ pub const KEYS: &[Key] = &[
         |c| Slot::Duration(&mut c.load.age_max, Duration::from_millis(10), Duration::from_secs(86_400))),
     service("load.memory_bytes_max", "\"64 MiB\"", "Bytes that all open and unfinished batches may hold together.",
         |c| Slot::Size(&mut c.load.memory_bytes_max, MIB)),
-    service("store.kind", "\"lake\"", "Where batches go: lake, Parquet files in a local directory.",
-        |c| Slot::Store(&mut c.store)),
-    service("store.path", "\"DATA_DIR/lake\"", "The lake's directory; created if missing.",
-        |c| match &mut c.store { StoreConfig::Lake { path, .. } => Slot::Path(path) }),
+    service("store.kind", "\"lake\"", "What batches become: lake, Parquet files in a directory or a bucket.",
+        |c| Slot::Store(&mut c.store.kind)),
+    service("store.path", "\"DATA_DIR/lake\"", "The lake's directory, where it has no bucket; created if missing.",
+        |c| Slot::Path(&mut c.store.path)),
+    service("store.bucket", "\"\"", "The lake's bucket instead: gs://NAME of Google Cloud Storage, s3://NAME of Amazon S3 or what speaks as it does.",
+        |c| Slot::Bucket(&mut c.store.bucket)),
     service("store.prefix", "\"\"", "Put before every object's key.",
-        |c| match &mut c.store { StoreConfig::Lake { prefix, .. } => Slot::Prefix(prefix) }),
+        |c| Slot::Prefix(&mut c.store.prefix)),
+    service("store.endpoint", "\"\"", "Another address of the object storage, such as http://127.0.0.1:4443; one of plain http is asked without Google credentials.",
+        |c| Slot::Url(&mut c.store.endpoint)),
+    service("store.region", "\"\"", "The S3 bucket's region, where AWS_REGION does not name it. Its credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's.",
+        |c| Slot::Region(&mut c.store.region)),
+    service("google.project", "\"\"", "The Google Cloud project that things are in and that is billed.",
+        |c| Slot::Project(&mut c.google.project)),
+    service("google.credentials", "\"\"", "A file with Google credentials, where neither GOOGLE_APPLICATION_CREDENTIALS nor the machine has any.",
+        |c| Slot::OptionalPath(&mut c.google.credentials)),
     service("errors.malformed_max", "1000", "Malformed bodies kept; the oldest goes first.",
         |c| Slot::Count(&mut c.errors.malformed_max, 0, MANY)),
     service("errors.malformed_bytes_max", "\"16 MiB\"", "Bytes of malformed bodies kept; the oldest goes first.",

@@ -61,6 +61,8 @@ pub struct Config {
     pub load: LoadConfig,
     /// Where batches go.
     pub store: StoreConfig,
+    /// What Google's services are asked with.
+    pub google: GoogleConfig,
     /// The error store.
     pub errors: ErrorsConfig,
     /// The service's own log output.
@@ -145,14 +147,81 @@ pub struct LoadConfig {
 
 /// Where batches go.
 #[derive(Clone, Debug)]
-pub enum StoreConfig {
-    /// Parquet files below a local directory.
-    Lake {
-        /// The directory; created if missing.
-        path: PathBuf,
-        /// Put before every object's key; empty for none.
-        prefix: String,
-    },
+pub struct StoreConfig {
+    /// What they become.
+    pub kind: StoreKind,
+    /// The lake's directory, where it has no bucket; created if missing.
+    pub path: PathBuf,
+    /// The lake's bucket.
+    pub bucket: Option<Bucket>,
+    /// Put before every object's key; empty for none.
+    pub prefix: String,
+    /// Another address of the object storage than its own. One of plain `http` is asked without
+    /// credentials.
+    pub endpoint: Option<String>,
+    /// The region of an S3 bucket, where the environment does not name it.
+    pub region: Option<String>,
+}
+
+/// What all of Google's services are asked with.
+#[derive(Clone, Debug, Default)]
+pub struct GoogleConfig {
+    /// The project that things are in and that is billed.
+    pub project: Option<String>,
+    /// A file with credentials, where neither the environment nor the machine has any.
+    pub credentials: Option<PathBuf>,
+}
+
+/// What batches become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Parquet files, in a directory or in a bucket.
+    Lake,
+}
+
+/// A bucket of an object storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Which storage.
+    pub service: BucketService,
+    /// Its name.
+    pub name: String,
+}
+
+/// Who has a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketService {
+    /// Google Cloud Storage.
+    Gcs,
+    /// Amazon S3, or whatever speaks as it does.
+    S3,
+}
+
+impl Bucket {
+    /// The bucket of a URL: `gs://name` or `s3://name`.
+    #[must_use]
+    pub fn parse(url: &str) -> Option<Self> {
+        let (scheme, name) = url.split_once("://")?;
+        let service = match scheme {
+            "gs" => BucketService::Gcs,
+            "s3" => BucketService::S3,
+            _ => return None,
+        };
+        // <https://cloud.google.com/storage/docs/buckets#naming>; S3's rules are stricter.
+        let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+        let right = (1..=222).contains(&name.len()) && name.bytes().all(is_name);
+        right.then(|| Self { service, name: name.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = match self.service {
+            BucketService::Gcs => "gs",
+            BucketService::S3 => "s3",
+        };
+        write!(f, "{scheme}://{}", self.name)
+    }
 }
 
 /// Limits of the error store.

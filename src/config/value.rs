@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::streams::{self, AdapterName};
-use super::{LogFormat, StoreConfig};
+use super::{Bucket, LogFormat, StoreKind};
 use crate::adapt::JsonType;
 
 /// What somebody wrote.
@@ -49,6 +49,7 @@ impl Given<'_> {
 /// The setting that a key stands for, with its bounds.
 pub(super) enum Slot<'a> {
     Path(&'a mut PathBuf),
+    OptionalPath(&'a mut Option<PathBuf>),
     Address(&'a mut SocketAddr),
     Count(&'a mut usize, usize, usize),
     Partitions(&'a mut u16),
@@ -61,7 +62,11 @@ pub(super) enum Slot<'a> {
     Prefix(&'a mut String),
     Level(&'a mut String),
     Format(&'a mut LogFormat),
-    Store(&'a mut StoreConfig),
+    Store(&'a mut StoreKind),
+    Bucket(&'a mut Option<Bucket>),
+    Url(&'a mut Option<String>),
+    Region(&'a mut Option<String>),
+    Project(&'a mut Option<String>),
     Adapter(&'a mut Option<AdapterName>),
     Pointer(&'a mut Option<String>),
     Pointers(&'a mut Option<Vec<String>>),
@@ -79,7 +84,7 @@ impl Slot<'_> {
     /// What a value must be, as a phrase.
     pub(super) fn expects(&self) -> &'static str {
         match self {
-            Self::Path(_) => "a path",
+            Self::Path(_) | Self::OptionalPath(_) => "a path",
             Self::Address(_) => "an address such as \"127.0.0.1:8000\"",
             Self::Count(..) | Self::Partitions(_) | Self::StreamPartitions(_) => "an integer",
             Self::Flag(_) => "true or false",
@@ -90,6 +95,10 @@ impl Slot<'_> {
             Self::Level(_) => "a filter such as \"info\" or \"info,eventkit=debug\"",
             Self::Format(_) => "\"text\" or \"json\"",
             Self::Store(_) => "\"lake\"",
+            Self::Bucket(_) => "a bucket such as \"gs://events\" or \"s3://events\"",
+            Self::Url(_) => "a URL such as \"http://127.0.0.1:4443\"",
+            Self::Region(_) => "a region such as \"eu-central-1\"",
+            Self::Project(_) => "a project's id such as \"my-project-1\"",
             Self::Adapter(_) => "\"segment\" or \"json\"",
             Self::Pointer(_) => "a field such as \"user.id\" or \"/user/id\"",
             Self::Pointers(_) => "a list of fields such as [\"timestamp\"]",
@@ -106,6 +115,13 @@ impl Slot<'_> {
         let expects = self.expects();
         match self {
             Self::Path(path) => *path = filled(given, expects)?.into(),
+            Self::OptionalPath(path) => {
+                let text = text(given, expects)?;
+                if text.contains('\0') {
+                    return Err(format!("{text:?} is not {expects}"));
+                }
+                *path = (!text.is_empty()).then(|| text.into());
+            }
             Self::Address(address) => *address = parsed(given, expects, |text| text.parse().ok())?,
             Self::Count(count, min, max) => *count = integer(given, expects, min, max)?,
             Self::Partitions(count) => *count = partitions(given, expects)?,
@@ -138,6 +154,10 @@ impl Slot<'_> {
                 parsed(given, expects, |text| (text == "lake").then_some(()))
                     .map_err(|sentence| format!("{sentence}: it is the only store there is"))?;
             }
+            Self::Bucket(bucket) => *bucket = optional(given, expects, Bucket::parse)?,
+            Self::Url(url) => *url = optional(given, expects, parse_url)?,
+            Self::Region(region) => *region = optional(given, expects, parse_region)?,
+            Self::Project(project) => *project = optional(given, expects, parse_project)?,
             Self::Adapter(adapter) => *adapter = Some(parsed(given, expects, AdapterName::new)?),
             Self::Pointer(pointer) => *pointer = Some(streams::pointer(text(given, expects)?)?),
             Self::Pointers(pointers) => *pointers = Some(streams::pointers(given, expects)?),
@@ -152,6 +172,9 @@ impl Slot<'_> {
         let quoted = |text: &str| format!("{text:?}");
         match self {
             Self::Path(path) => quoted(&path.display().to_string()),
+            Self::OptionalPath(path) => {
+                quoted(&path.as_ref().map_or(String::new(), |path| path.display().to_string()))
+            }
             Self::Address(address) => quoted(&address.to_string()),
             Self::Count(count, ..) => count.to_string(),
             Self::Partitions(count) => count.to_string(),
@@ -164,7 +187,13 @@ impl Slot<'_> {
             Self::Prefix(text) | Self::Level(text) => quoted(text),
             Self::Format(LogFormat::Text) => quoted("text"),
             Self::Format(LogFormat::Json) => quoted("json"),
-            Self::Store(StoreConfig::Lake { .. }) => quoted("lake"),
+            Self::Store(StoreKind::Lake) => quoted("lake"),
+            Self::Bucket(bucket) => {
+                quoted(&bucket.as_ref().map_or(String::new(), ToString::to_string))
+            }
+            Self::Url(text) | Self::Region(text) | Self::Project(text) => {
+                quoted(text.as_deref().unwrap_or_default())
+            }
             Self::Adapter(adapter) => adapter.map_or(String::new(), |name| quoted(name.as_str())),
             Self::Pointer(pointer) => pointer.as_deref().map_or(String::new(), quoted),
             Self::Pointers(pointers) => streams::show_list(pointers.iter().flatten().cloned()),
@@ -199,6 +228,18 @@ fn parsed<T>(
 ) -> Result<T, String> {
     let text = text(given, expects)?;
     parse(text).ok_or_else(|| format!("{text:?} is not {expects}"))
+}
+
+/// What an empty text takes away.
+fn optional<T>(
+    given: &Given<'_>,
+    expects: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, String> {
+    parsed(given, expects, |text| match text {
+        "" => Some(None),
+        text => parse(text).map(Some),
+    })
 }
 
 fn boolean(given: &Given<'_>, expects: &str) -> Result<bool, String> {
@@ -274,6 +315,25 @@ fn parse_prefix(text: &str) -> Option<String> {
     let is_key = text.is_empty() || text.trim_end_matches('/').split('/').all(is_plain);
     let is_safe = !text.contains(|c: char| c.is_control() || c == '\\');
     (is_key && is_safe).then(|| text.trim_end_matches('/').to_owned())
+}
+
+/// A scheme and a host, with or without port and path.
+fn parse_url(text: &str) -> Option<String> {
+    let uri: axum::http::Uri = text.parse().ok()?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let right = is_http && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none();
+    right.then(|| text.trim_end_matches('/').to_owned())
+}
+
+fn parse_region(text: &str) -> Option<String> {
+    let right = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    right.then(|| text.to_owned())
+}
+
+/// With the domain before it that older ones have, as `example.com:my-project`.
+fn parse_project(text: &str) -> Option<String> {
+    let is_in_id = |b: u8| b.is_ascii_alphanumeric() || b"-.:_".contains(&b);
+    (text.len() <= 100 && text.bytes().all(is_in_id)).then(|| text.to_owned())
 }
 
 /// `8MiB`, `4 GiB`, `10 MB`, or bytes.

@@ -3,59 +3,60 @@
 //! Keys are `{prefix}/stream={s}/date={YYYY-MM-DD}/hour={HH}/{log}-{first}-{last}-{batch}.parquet`,
 //! from the hour of receipt (`date=unknown/hour=unknown` where the clock was not believed), and
 //! follow from the batch alone. A file is put only if it is absent:
-//! one that is there is compared by the digest in its footer. The local directory is written
-//! through a temporary file, synced with its directory, and linked into place, so that a reader
-//! never sees a part of a file.
+//! one that is there is compared by the digest in its metadata or its footer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::bucket::{self, BucketError};
 use super::encoders::Encoders;
 use super::listing::Name;
+use super::objects::{Objects, unavailable};
 use super::parquet::{encode, read_facts, read_message_ids};
-
 use super::{Batch, Digest, EventStore, HOUR, Listing, Plan, StoreError, Stored, hour};
+use crate::config::{GoogleConfig, StoreConfig};
 use crate::event::{Micros, Seq, StreamName};
 use crate::time::date_hour;
 
 /// A footer is mostly smaller than this.
 const FOOTER_BYTES: u64 = 32 << 10;
 
-/// A lake in a local directory.
+/// A lake.
 pub struct Lake {
-    /// Opened with the first use: a directory that can't be had now must not keep events from
-    /// being acknowledged.
-    objects: OnceLock<LocalFileSystem>,
-    root: PathBuf,
+    objects: Objects,
     prefix: String,
-    /// Made with the first use too.
+    /// Made with the first use.
     encoders: OnceLock<Encoders>,
 }
 
 impl Lake {
+    /// The lake that is configured: in a bucket, or in a directory.
+    ///
+    /// # Errors
+    /// The bucket can't be used as it is configured; nothing was asked yet.
+    pub fn open(config: &StoreConfig, google: &GoogleConfig) -> Result<Self, BucketError> {
+        let Some(bucket) = &config.bucket else {
+            return Ok(Self::local(&config.path, &config.prefix));
+        };
+        let storage = bucket::open(bucket, config, google)?;
+        Ok(Self::new(Objects::bucket(bucket.to_string(), storage), &config.prefix))
+    }
+
     /// The lake in that directory, which is created when it is first used.
     #[must_use]
     pub fn local(root: &Path, prefix: &str) -> Self {
-        let prefix = prefix.trim_matches('/').to_owned();
-        let (objects, encoders) = (OnceLock::new(), OnceLock::new());
-        Self { objects, root: root.to_owned(), prefix, encoders }
+        Self::new(Objects::directory(root), prefix)
     }
 
-    fn objects(&self) -> Result<&LocalFileSystem, StoreError> {
-        if let Some(objects) = self.objects.get() {
-            return Ok(objects);
-        }
-        std::fs::create_dir_all(&self.root).map_err(|e| unavailable(&self.root, &e))?;
-        let objects = LocalFileSystem::new_with_prefix(&self.root)
-            .map_err(|e| unavailable(&self.root, &e))?;
-        Ok(self.objects.get_or_init(|| objects.with_fsync(true)))
+    fn new(objects: Objects, prefix: &str) -> Self {
+        let prefix = prefix.trim_matches('/').to_owned();
+        Self { objects, prefix, encoders: OnceLock::new() }
     }
 
     fn encoders(&self) -> Result<&Encoders, StoreError> {
@@ -73,42 +74,23 @@ impl Lake {
         file: Bytes,
         batch: &Batch,
     ) -> Result<Option<Stored>, StoreError> {
-        let key = Key::from(object);
         let stored = |bytes| Some(Stored { object: object.to_owned(), bytes });
         let bytes = file.len() as u64;
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.objects()?.put_opts(&key, PutPayload::from(file), options).await {
-            Ok(_) => Ok(stored(bytes)),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                let found = self.digest(&key).await?;
-                let same = found.filter(|&(digest, _)| digest == batch.digest());
-                Ok(same.and_then(|(_, bytes)| stored(bytes)))
-            }
-            Err(error) => Err(unavailable(object, &error)),
+        if self.objects.put_new(object, file, batch).await? {
+            return Ok(stored(bytes));
         }
-    }
-
-    /// Removes what an earlier process left when it was killed while it put this object: a file
-    /// beside it whose name goes on with `#`. Readers never take one for an object.
-    fn remove_staged(&self, object: &str) {
-        let object = self.root.join(object);
-        let (Some(dir), Some(name)) = (object.parent(), object.file_name()) else { return };
-        let Ok(entries) = std::fs::read_dir(dir) else { return };
-        let staged = [name.as_encoded_bytes(), b"#"].concat();
-        for entry in entries.flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(&staged) {
-                // One that stays costs nothing but its bytes.
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        let found = self.digest(&Key::from(object)).await?;
+        let same = found.filter(|&(digest, _)| digest == batch.digest());
+        Ok(same.and_then(|(_, bytes)| stored(bytes)))
     }
 
     /// The content's digest and the bytes of what stands there.
     async fn digest(&self, key: &Key) -> Result<Option<(Digest, u64)>, StoreError> {
-        let bytes = match self.objects()?.head(key).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            other => other.map_err(|e| unavailable(key, &e))?.size,
-        };
+        let Some(standing) = self.objects.standing(key).await? else { return Ok(None) };
+        let bytes = standing.bytes;
+        if let Some(digest) = standing.digest {
+            return Ok(Some((digest, bytes)));
+        }
         // A file that has no readable footer is not the one that was planned.
         let facts = self.footer(key, bytes).await?.and_then(|f| read_facts(&f, "", bytes));
         Ok(Some((facts.map_or(0, |(_, found)| found.digest), bytes)))
@@ -122,8 +104,8 @@ impl Lake {
         }
         let mut tail_bytes = FOOTER_BYTES.min(bytes);
         loop {
-            let tail = self.objects()?.get_range(key, bytes - tail_bytes..bytes).await;
-            let tail = tail.map_err(|e| unavailable(key, &e))?;
+            let tail = self.objects.storage()?.get_range(key, bytes - tail_bytes..bytes).await;
+            let tail = tail.map_err(|e| self.objects.failed(key.as_ref(), &e))?;
             let mut reader = ParquetMetaDataReader::new();
             match reader.try_parse_sized(&tail, bytes) {
                 Ok(()) => return Ok(reader.finish().ok()),
@@ -153,28 +135,16 @@ impl Lake {
     /// The last parts of what stands directly below a directory: directories, then files with
     /// their sizes.
     async fn entries(&self, dir: &str) -> Result<(Vec<String>, Vec<(String, u64)>), StoreError> {
-        let listed = match self.objects()?.list_with_delimiter(Some(&Key::from(dir))).await {
+        let dir = Key::from(dir);
+        let listed = match self.objects.storage()?.list_with_delimiter(Some(&dir)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(Default::default()),
-            other => other.map_err(|e| unavailable(dir, &e))?,
+            other => other.map_err(|e| self.objects.failed(dir.as_ref(), &e))?,
         };
         let last = |key: &Key| key.filename().unwrap_or_default().to_owned();
         let dirs = listed.common_prefixes.iter().map(last).collect();
         let files = listed.objects.iter().map(|o| (last(&o.location), o.size)).collect();
         Ok((dirs, files))
     }
-}
-
-fn unavailable(
-    place: &(impl std::fmt::Debug + ?Sized),
-    error: &dyn std::error::Error,
-) -> StoreError {
-    // The system's own word stands at the end of the chain.
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    // The cause first: what is cut at a narrow screen's edge is the place.
-    StoreError::Unavailable { message: format!("{cause}: {place:?}"), after: None }
 }
 
 impl EventStore for Lake {
@@ -211,7 +181,7 @@ impl EventStore for Lake {
     }
 
     async fn find(&self, plan: &Plan) -> Result<Option<Stored>, StoreError> {
-        self.remove_staged(&plan.object);
+        self.objects.remove_staged(&plan.object).await;
         let found = self.digest(&Key::from(plan.object.as_str())).await?;
         Ok(found
             .filter(|&(digest, _)| digest == plan.digest)
@@ -219,16 +189,7 @@ impl EventStore for Lake {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.objects()?;
-        let root = self.root.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            tempfile::Builder::new().prefix(".check").tempfile_in(&root).map(drop)
-        });
-        match checked.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(unavailable(&self.root, &error)),
-            Err(error) => Err(unavailable(&self.root, &error)),
-        }
+        self.objects.check().await
     }
 
     async fn list(
@@ -280,11 +241,12 @@ impl EventStore for Lake {
     }
 
     async fn message_ids(&self, object: &str) -> Result<Option<Vec<String>>, StoreError> {
-        let file = match self.objects()?.get(&Key::from(object)).await {
+        let failed = |error| self.objects.failed(object, &error);
+        let file = match self.objects.storage()?.get(&Key::from(object)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            other => other.map_err(|e| unavailable(object, &e))?,
+            other => other.map_err(failed)?,
         };
-        let file = file.bytes().await.map_err(|e| unavailable(object, &e))?;
+        let file = file.bytes().await.map_err(failed)?;
         Ok(read_message_ids(file).ok())
     }
 }

@@ -8,16 +8,19 @@
 //! back in time from storing anything twice.
 
 mod batch;
+mod bucket;
 mod encoders;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod lake;
 mod listing;
+mod objects;
 mod parquet;
 mod plan;
 mod table;
 
 pub use batch::Batch;
+pub use bucket::BucketError;
 pub use lake::Lake;
 pub use listing::{Found, Listing};
 pub(crate) use plan::HOUR;
