@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import disks
+import emulators
 from service import Service
 
 FIGURES = pytest.StashKey[list]()
@@ -24,7 +25,15 @@ def lacking(need):
     """Why this machine has not what a test needs; None where it has it."""
     if need in disks.MAKERS:
         return disks.unusable(need)
+    if need in emulators.NEEDS:
+        return emulators.lacking(need)
     return None if shutil.which(need) else f"there is no {need} here"
+
+
+def needs(item):
+    """What a test says it needs, and the emulators that it uses."""
+    said = [need for mark in item.iter_markers("needs") for need in mark.args]
+    return said + [name for name in emulators.NEEDS if name in item.fixturenames]
 
 
 def pytest_configure(config):
@@ -33,13 +42,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    reasons = {item: [lacking(need) for mark in item.iter_markers("needs") for need in mark.args]
-               for item in items}
+    reasons = {item: [lacking(need) for need in needs(item)] for item in items}
     left_out = [item for item in items if any(reasons[item])]
     config.stash[NOT_RUN] = [
         f"NOT RUN: {item.nodeid} because {next(filter(None, reasons[item]))}" for item in left_out
     ]
-    if left_out and os.environ.get("EVENTKIT_NOT_RUN") == "fail":
+    strict = os.environ.get("EVENTKIT_NOT_RUN") == "fail" or os.environ.get("CI") == "true"
+    if left_out and strict:
         raise pytest.UsageError("\n".join(config.stash[NOT_RUN]))
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
@@ -108,6 +117,36 @@ def shim(tmp_path_factory):
     source = Path(__file__).with_name("shim.c")
     disks.command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", source, "-o", library)
     return {"LD_PRELOAD": str(library)}
+
+
+@pytest.fixture(scope="module")
+def gcs(tmp_path_factory):
+    with emulators.gcs(tmp_path_factory.mktemp("gcs")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    with emulators.s3(tmp_path_factory.mktemp("s3")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def bigquery(tmp_path_factory, gcs):
+    with emulators.bigquery(tmp_path_factory.mktemp("bigquery"), gcs.root) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def firestore(tmp_path_factory):
+    with emulators.firestore(tmp_path_factory.mktemp("firestore")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def pubsub(tmp_path_factory):
+    with emulators.pubsub(tmp_path_factory.mktemp("pubsub")) as service:
+        yield service
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ import requests
 BINARY = Path(os.environ["EVENTKIT_BIN"])
 # A machine's proxy is none of the tests' business.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+# Google's clients ask a machine of theirs who they are: here nobody answers, and at once.
+GUARD = dict.fromkeys(
+    ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"), "127.0.0.1:9"
+)
+os.environ.update(GUARD)
 
 DEADLINE_S = 60
 
@@ -46,7 +51,10 @@ def free_port():
 
 def clean_environment():
     """The environment without anything that would configure the service."""
-    configures = ("EVENTKIT_", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET")
+    configures = (
+        "EVENTKIT_", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "AWS_", "GCP_",
+        "GOOGLE_", "STORAGE_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST",
+    )
     return {key: value for key, value in os.environ.items() if not key.startswith(configures)}
 
 
@@ -165,7 +173,7 @@ class Service:
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=clean_environment(),
+            env=clean_environment() | self.environment,
             **more,
         )
 

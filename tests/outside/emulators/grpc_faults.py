@@ -1,0 +1,149 @@
+"""A gRPC proxy that fails on demand. It needs grpcio.
+
+    grpc_faults.py --port P --to 127.0.0.1:Q --control C
+
+It also turns a client's lost connection into a cancelled call: Google's emulator of Pub/Sub
+(0.8.20) notices a cancelled pull, but keeps for ever the ordering keys of one whose connection was
+lost.
+
+POST /_faults on C: {"method": regex on "/google.pubsub.v1.Publisher/Publish", "action": ...,
+"code": "UNAVAILABLE", "message": text, "seconds": s, "count": n (-1: for ever), "skip": n}
+    "status"      answers with `code`; nothing is done
+    "stall"       waits `seconds`, then goes on
+    "drop-reply"  does it, then answers with `code`
+    "late-reply"  does it, waits `seconds`, then answers
+    "cut"         ends a stream with `code` after its first answer
+POST /_cut ends every running stream with UNAVAILABLE; GET /_requests counts by method.
+"""
+
+import argparse
+import threading
+import time
+from concurrent import futures
+
+import grpc
+
+from faults import Faults, Handler, Server
+
+THREADS = 256
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+# What the channel to the service sends by itself.
+OWN_METADATA = ("user-agent", "te", "content-type")
+
+
+class Proxy(grpc.GenericRpcHandler):
+    """Every call is a call to the service, message by message, not looked into."""
+
+    def __init__(self, to, faults):
+        self.channel = grpc.insecure_channel(to, options=UNLIMITED)
+        self.faults = faults
+        self.lock, self.calls = threading.Lock(), set()
+
+    def service(self, details):
+        return grpc.stream_stream_rpc_method_handler(
+            lambda requests, context: self.forward(details.method, requests, context)
+        )
+
+    def cut(self):
+        with self.lock:
+            for call in self.calls:
+                call.cancel()
+
+    def forward(self, method, requests, context):
+        rule = self.faults.take(method, method, b"")
+        code = getattr(grpc.StatusCode, rule.get("code", "UNAVAILABLE"))
+        if rule["action"] == "status":
+            next(iter(requests), None)
+            self.faults.note(method, code.name, 0, 0, f"{method} {code.name}")
+            context.abort(code, rule.get("message", "injected"))
+        if rule["action"] == "stall":
+            time.sleep(rule["seconds"])
+        bytes_each_way = [0, 0]
+        call = self.call(method, requests, context, bytes_each_way)
+        status = "OK"
+        try:
+            for answer in call:
+                bytes_each_way[1] += len(answer)
+                if rule["action"] == "late-reply":
+                    time.sleep(rule["seconds"])
+                if rule["action"] != "drop-reply":
+                    yield answer
+                if rule["action"] == "cut":
+                    break
+            if rule["action"] in ("drop-reply", "cut"):
+                call.cancel()
+                status = f"{code.name} ({rule['action']})"
+                context.abort(code, rule.get("message", "injected"))
+        except grpc.RpcError as error:
+            status = error.code().name
+            if status == "CANCELLED" and context.is_active():
+                context.abort(grpc.StatusCode.UNAVAILABLE, "injected: the stream was cut")
+            trailing = error.trailing_metadata() or ()
+            context.set_trailing_metadata(
+                tuple((k, v) for k, v in trailing if not k.startswith("grpc-message"))
+            )
+            context.abort(error.code(), error.details())
+        finally:
+            with self.lock:
+                self.calls.discard(call)
+            self.faults.note(method, status, *bytes_each_way, f"{method} {status}")
+
+    def call(self, method, requests, context, bytes_each_way):
+        """The call to the service, cancelled with the client's."""
+
+        def counted():
+            try:
+                for request in requests:
+                    bytes_each_way[0] += len(request)
+                    yield request
+            except Exception:  # the client has gone away: grpcio raises this very class
+                return
+
+        metadata = [
+            (k, v)
+            for k, v in context.invocation_metadata()
+            if not k.startswith(("grpc-", ":")) and k not in OWN_METADATA
+        ]
+        left_s = context.time_remaining()
+        timeout_s = left_s if left_s and 0 < left_s < 1e6 else None
+        start = self.channel.stream_stream(method)
+        call = start(counted(), timeout=timeout_s, metadata=metadata)
+        context.add_callback(call.cancel)
+        with self.lock:
+            self.calls.add(call)
+        return call
+
+
+def control(proxy):
+    class Control(Handler):
+        def handle_any(self):
+            body = self.read_body()
+            if self.path.startswith("/_cut"):
+                proxy.cut()
+                return self.reply(200, {}, b"")
+            return self.reply(200, {}, proxy.faults.asked(self.command, self.path, body))
+
+        do_GET = do_POST = do_DELETE = handle_any
+
+    return Control
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--to", required=True)
+    parser.add_argument("--control", type=int, required=True)
+    options = parser.parse_args()
+    proxy = Proxy(options.to, Faults())
+    server = grpc.server(
+        futures.ThreadPoolExecutor(THREADS),
+        handlers=[proxy],
+        options=[*UNLIMITED, ("grpc.so_reuseport", 0)],
+    )
+    server.add_insecure_port(f"127.0.0.1:{options.port}")
+    server.start()
+    Server(options.control, control(proxy)).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
