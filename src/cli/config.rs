@@ -65,8 +65,8 @@ pub fn check(options: &Options, form: &Form) -> Done {
                     checked.findings.push(error.to_string());
                 }
             }
-            // Nothing is made that is not there yet.
-            if config.data_dir.exists()
+            // No directory is made that is not there yet.
+            if (config.data_dir.exists() || config.store.bucket.is_some())
                 && let Err(failure) = service::reach_store(&config)
             {
                 code = code.max(failure.code);

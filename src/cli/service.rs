@@ -157,6 +157,6 @@ async fn feed_watchdog() {
 
 /// Whether the store that the configuration names could be written to now.
 pub fn reach_store(config: &Config) -> Result<(), Failure> {
-    let store = store(config)?;
-    super::block_on(async move { store.check().await.map_err(|e| Failure::new(super::IO, e)) })
+    // Within the runtime: credentials keep themselves fresh on it.
+    super::block_on(async { store(config)?.check().await.map_err(|e| Failure::new(super::IO, e)) })
 }

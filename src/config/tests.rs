@@ -345,10 +345,62 @@ fn systemds_directories_are_the_defaults_under_systemd() {
     let (config, _) = load_text("", &env, &[]).unwrap();
     assert_eq!(config.data_dir, Path::new("/var/lib/e"));
     assert_eq!(config.admin_socket, Path::new("/run/e/admin.sock"));
-    let StoreConfig::Lake { path, .. } = &config.store;
-    assert_eq!(path, Path::new("/var/lib/e/lake"));
+    assert_eq!(config.store.path, Path::new("/var/lib/e/lake"));
     let (config, _) = load_text("data_dir = \"/d\"", &env[..1], &[]).unwrap();
     assert_eq!(config.admin_socket, Path::new("/d/admin.sock"));
+}
+
+#[test]
+fn googles_older_names_mean_the_bucket_and_the_project() {
+    let env = [
+        ("GCP_PROJECT_ID", "my-project-1"),
+        ("GCP_GCS_BUCKET", "events-lake"),
+        ("STORAGE_EMULATOR_HOST", "127.0.0.1:4443"),
+    ];
+    let (config, warnings) = load_text("", &env, &[]).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(config.google.project.as_deref(), Some("my-project-1"));
+    assert_eq!(config.store.bucket, Bucket::parse("gs://events-lake"));
+    assert_eq!(value(&config, "store.bucket").1, "GCP_GCS_BUCKET");
+    let endpoint = ("\"http://127.0.0.1:4443\"".to_owned(), "STORAGE_EMULATOR_HOST".to_owned());
+    assert_eq!(value(&config, "store.endpoint"), endpoint);
+    assert_eq!(
+        mistakes("", &[("GCP_GCS_BUCKET", "Events"), ("GCP_PROJECT_ID", "my project")], &[]),
+        [
+            "GCP_GCS_BUCKET: store.bucket: \"gs://Events\" is not a bucket such as \"gs://events\" or \"s3://events\"",
+            "GCP_PROJECT_ID: google.project: \"my project\" is not a project's id such as \"my-project-1\"",
+        ]
+    );
+}
+
+#[test]
+fn what_the_configuration_says_of_a_bucket_goes_before_the_older_names() {
+    let text = "[store]\nbucket = \"gs://one\"\nendpoint = \"https://storage.example\"\n";
+    let env = [("EVENTKIT_STORE_BUCKET", "gs://two"), ("GCP_GCS_BUCKET", "three")];
+    let emulator = ("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1");
+    let (config, _) = load_text(text, &[env[0], env[1], emulator], &[]).unwrap();
+    assert_eq!(config.store.bucket, Bucket::parse("gs://two"));
+    assert_eq!(config.store.endpoint.as_deref(), Some("https://storage.example"));
+    let (config, _) = load_text("[store]\nbucket = \"gs://one\"\n", &env[1..], &[]).unwrap();
+    assert_eq!(config.store.bucket, Bucket::parse("gs://three"), "a variable beats the file");
+    for text in ["", "[store]\nbucket = \"s3://b\"\n"] {
+        let (config, _) = load_text(text, &[emulator], &[]).unwrap();
+        assert_eq!(config.store.endpoint, None, "an emulator of Google's is not for {text:?}");
+    }
+}
+
+#[test]
+fn a_buckets_keys_need_a_bucket_of_their_kind() {
+    let text = "[store]\nendpoint = \"http://127.0.0.1:1\"\n";
+    assert_eq!(mistakes(text, &[], &[]), ["e.toml:2: store.endpoint: it needs a store.bucket"]);
+    let text = "[store]\nbucket = \"gs://b\"\nregion = \"eu-central-1\"\n";
+    let sentence = "e.toml:3: store.region: it needs a store.bucket of s3://";
+    assert_eq!(mistakes(text, &[], &[]), [sentence]);
+    for url in ["b", "http://b", "gs://", "gs://a/b", "az://b", "s3://B"] {
+        let text = format!("[store]\nbucket = {url:?}\n");
+        let told = mistakes(&text, &[], &[]);
+        assert!(told.len() == 1 && told[0].contains(url), "{told:?}");
+    }
 }
 
 #[test]

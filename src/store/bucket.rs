@@ -8,7 +8,7 @@ use crate::config::{Bucket, BucketService, GoogleConfig, StoreConfig};
 
 /// A bucket that can't be used as it is configured.
 #[derive(Debug, thiserror::Error)]
-#[error("{bucket} can't be used: {why}")]
+#[error("{bucket}: {why}")]
 pub struct BucketError {
     bucket: Bucket,
     why: String,
@@ -64,6 +64,8 @@ mod lent {
     use object_store::gcp::GcpCredential;
     use object_store::{CredentialProvider, Error, Result};
 
+    use crate::store::answer::cause;
+
     #[derive(Debug)]
     pub struct Lent(pub AccessTokenCredentials);
 
@@ -78,8 +80,9 @@ mod lent {
             Self: 'f,
         {
             Box::pin(async {
-                let token = self.0.access_token().await.map_err(|error| {
-                    Error::Unauthenticated { path: String::new(), source: Box::new(error) }
+                let token = self.0.access_token().await.map_err(|error| Error::Generic {
+                    store: "GCS",
+                    source: format!("no access token: {}", cause(&error)).into(),
                 })?;
                 Ok(Arc::new(GcpCredential { bearer: token.token }))
             })
@@ -109,7 +112,7 @@ fn s3(bucket: &Bucket, config: &StoreConfig) -> Result<Arc<dyn ObjectStore>, Str
 fn built<S: ObjectStore>(built: object_store::Result<S>) -> Result<Arc<dyn ObjectStore>, String> {
     match built {
         Ok(storage) => Ok(Arc::new(storage)),
-        Err(error) => Err(super::objects::cause(&error)),
+        Err(error) => Err(super::answer::cause(&error)),
     }
 }
 

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
@@ -45,7 +45,11 @@ impl Lake {
             return Ok(Self::local(&config.path, &config.prefix));
         };
         let storage = bucket::open(bucket, config, google)?;
-        Ok(Self::new(Objects::bucket(bucket.to_string(), storage), &config.prefix))
+        let name = match &config.endpoint {
+            Some(endpoint) => format!("{bucket} at {endpoint}"),
+            None => bucket.to_string(),
+        };
+        Ok(Self::new(Objects::bucket(name, storage), &config.prefix))
     }
 
     /// The lake in that directory, which is created when it is first used.
@@ -74,14 +78,17 @@ impl Lake {
         file: Bytes,
         batch: &Batch,
     ) -> Result<Option<Stored>, StoreError> {
-        let stored = |bytes| Some(Stored { object: object.to_owned(), bytes });
+        let stored = |bytes| Stored { object: object.to_owned(), bytes };
         let bytes = file.len() as u64;
         if self.objects.put_new(object, file, batch).await? {
-            return Ok(stored(bytes));
+            return Ok(Some(stored(bytes)));
         }
-        let found = self.digest(&Key::from(object)).await?;
-        let same = found.filter(|&(digest, _)| digest == batch.digest());
-        Ok(same.and_then(|(_, bytes)| stored(bytes)))
+        let Some((digest, bytes)) = self.digest(&Key::from(object)).await? else {
+            // Something else is being done to it: whether it will stand there is not known yet.
+            let gone = std::io::Error::other("it was there a moment ago, and is not");
+            return Err(unavailable(object, &gone));
+        };
+        Ok((digest == batch.digest()).then(|| stored(bytes)))
     }
 
     /// The content's digest and the bytes of what stands there.
@@ -250,3 +257,6 @@ impl EventStore for Lake {
         Ok(read_message_ids(file).ok())
     }
 }
+
+#[cfg(test)]
+mod tests;

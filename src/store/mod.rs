@@ -7,6 +7,7 @@
 //! A store that can [list](EventStore::list) what it has keeps a ledger that was lost or has gone
 //! back in time from storing anything twice.
 
+mod answer;
 mod batch;
 mod bucket;
 mod encoders;

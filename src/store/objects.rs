@@ -5,6 +5,7 @@
 //! file; in a bucket the storage itself sees to that, by a precondition.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -15,19 +16,18 @@ use object_store::{
     PutPayload,
 };
 
+use super::answer::{cause, sentence};
 use super::{Batch, Digest, StoreError};
 
 /// An object's metadata: what it was planned to hold, so that its footer need not be read.
 const DIGEST: &str = "eventkit-digest";
 const SEQS: &str = "eventkit-seqs";
-/// What is written once to see whether a bucket can be, and looked at later.
+/// What is put to see whether a bucket can be written to.
 const CHECK: &str = "_eventkit/check";
 /// A larger object goes in several parts, so that what was lost on the way is not sent whole again.
 const PART_BYTES: usize = 8 << 20;
-/// Where such an object is made; readers of the lake do not look there.
+/// Where such an object is made.
 const STAGED: &str = "_eventkit/staged";
-/// What is said of an answer at most.
-const ANSWER_CHARS_MAX: usize = 300;
 
 /// A place for objects.
 pub(super) struct Objects {
@@ -42,11 +42,11 @@ enum Place {
         opened: OnceLock<LocalFileSystem>,
     },
     Bucket {
-        /// Its URL, for messages.
-        url: String,
+        /// Its URL, and its endpoint where that is not the storage's own: for messages.
+        name: String,
         storage: Arc<dyn ObjectStore>,
         /// Whether it could be written to once.
-        was_written: OnceLock<()>,
+        was_written: AtomicBool,
     },
 }
 
@@ -65,8 +65,8 @@ impl Objects {
     }
 
     /// A bucket.
-    pub fn bucket(url: String, storage: Arc<dyn ObjectStore>) -> Self {
-        Self { place: Place::Bucket { url, storage, was_written: OnceLock::new() } }
+    pub fn bucket(name: String, storage: Arc<dyn ObjectStore>) -> Self {
+        Self { place: Place::Bucket { name, storage, was_written: AtomicBool::new(false) } }
     }
 
     /// What reads them.
@@ -82,14 +82,6 @@ impl Objects {
         let directory =
             LocalFileSystem::new_with_prefix(root).map_err(|e| unavailable(root, &e))?;
         Ok(opened.get_or_init(|| directory.with_fsync(true)))
-    }
-
-    /// An object's place for people and for other programs.
-    pub fn display(&self, object: &str) -> String {
-        match &self.place {
-            Place::Directory { root, .. } => root.join(object).display().to_string(),
-            Place::Bucket { url, .. } => format!("{url}/{object}"),
-        }
     }
 
     /// Puts a batch's file where nothing stands; false where something does: perhaps itself, put
@@ -108,8 +100,8 @@ impl Objects {
                 let attributes = self.attributes(batch);
                 let options =
                     PutOptions { mode: PutMode::Create, attributes, ..Default::default() };
-                let put = self.storage()?.put_opts(&Key::from(object), file.into(), options);
-                put.await.map(drop)
+                let key = Key::from(object);
+                self.storage()?.put_opts(&key, file.into(), options).await.map(drop)
             }
         };
         match tried {
@@ -150,8 +142,9 @@ impl Objects {
         }
     }
 
-    /// Whether it can be written to: a bucket is written to until that has worked once, then it is
-    /// looked at, which costs a tenth.
+    /// Whether it can be written to. A bucket is written to once, and then looked at, which costs
+    /// a tenth. What is there already is not written over: permission to create is asked for first,
+    /// and is all that the lake needs.
     pub async fn check(&self) -> Result<(), StoreError> {
         match &self.place {
             Place::Directory { root, .. } => {
@@ -168,15 +161,19 @@ impl Objects {
             }
             Place::Bucket { storage, was_written, .. } => {
                 let key = Key::from(CHECK);
-                if was_written.get().is_some() {
-                    return match storage.head(&key).await {
-                        Ok(_) => Ok(()),
-                        Err(error) => Err(self.failed(CHECK, &error)),
-                    };
+                if was_written.load(Ordering::Relaxed) {
+                    match storage.head(&key).await {
+                        Err(Error::NotFound { .. }) => {}
+                        other => return other.map(drop).map_err(|e| self.failed(CHECK, &e)),
+                    }
                 }
-                let put = storage.put(&key, PutPayload::from_static(b"eventkit can write here\n"));
-                put.await.map_err(|error| self.failed(CHECK, &error))?;
-                let _ = was_written.set(());
+                let options = PutOptions::from(PutMode::Create);
+                let note = PutPayload::from_static(b"eventkit can write here\n");
+                match storage.put_opts(&key, note, options).await {
+                    Ok(_) | Err(Error::AlreadyExists { .. }) => {}
+                    Err(error) => return Err(self.failed(CHECK, &error)),
+                }
+                was_written.store(true, Ordering::Relaxed);
                 Ok(())
             }
         }
@@ -186,9 +183,8 @@ impl Objects {
     pub fn failed(&self, object: &str, error: &Error) -> StoreError {
         match &self.place {
             Place::Directory { .. } => unavailable(object, error),
-            Place::Bucket { url, .. } => {
-                let message = sentence(url, error);
-                StoreError::Unavailable { message, after: None }
+            Place::Bucket { name, .. } => {
+                StoreError::Unavailable { message: sentence(name, error), after: None }
             }
         }
     }
@@ -203,8 +199,10 @@ fn attributes(batch: &Batch) -> Attributes {
     ])
 }
 
+/// Its name does not end as a file of the lake's does: whoever asks for all of those is not given
+/// one that is being made.
 fn staged(object: &str) -> Key {
-    Key::from(format!("{STAGED}/{}", object.replace('/', "_")))
+    Key::from(format!("{STAGED}/{}.part", object.replace('/', "_")))
 }
 
 /// An upload in parts has no precondition: it goes to a place of its own, and is copied from there
@@ -254,33 +252,84 @@ pub(super) fn unavailable(
     StoreError::Unavailable { message, after: None }
 }
 
-/// The system's own word stands at the end of the chain.
-pub(super) fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
 
-/// What the storage answered, without its XML, and what can be done about it.
-fn sentence(url: &str, error: &Error) -> String {
-    let cause = cause(error);
-    let element = |name: &str| {
-        let (_, rest) = cause.split_once(&format!("<{name}>"))?;
-        rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
-    };
-    let answer = match (element("Message"), element("Details")) {
-        (Some(message), Some(details)) => format!("{message} {details}"),
-        (Some(message), None) => message.to_owned(),
-        _ => cause.split('<').next().unwrap_or_default().trim_end_matches([':', ' ']).to_owned(),
-    };
-    let answer: String = answer.chars().take(ANSWER_CHARS_MAX).collect();
-    let what = match error {
-        Error::PermissionDenied { .. } => "the credentials have no permission for",
-        Error::Unauthenticated { .. } => "the credentials are not accepted by",
-        Error::NotFound { .. } if element("Code") == Some("NoSuchBucket") => "there is no bucket",
-        _ => "no answer that helps from",
-    };
-    format!("{what} {url}: {answer}")
+    use super::*;
+    use crate::event::{StreamName, TypedEvent};
+
+    const OBJECT: &str = "stream=events/a.parquet";
+
+    fn batch(payload: &str) -> Batch {
+        let stream = StreamName::new("events").unwrap();
+        let mut batch = Batch::new(uuid::Uuid::nil(), stream, 7);
+        assert!(batch.push(4, 0, 0, payload.as_bytes(), &TypedEvent::default()));
+        batch
+    }
+
+    fn bucket() -> (Objects, Arc<InMemory>) {
+        let storage = Arc::new(InMemory::new());
+        (Objects::bucket("gs://b".to_owned(), Arc::clone(&storage) as _), storage)
+    }
+
+    async fn content(storage: &InMemory, key: &Key) -> Option<Bytes> {
+        storage.get(key).await.ok()?.bytes().await.ok()
+    }
+
+    /// Larger than one part, and not a multiple of it.
+    fn large(byte: u8) -> Bytes {
+        vec![byte; 2 * PART_BYTES + 1].into()
+    }
+
+    #[tokio::test]
+    async fn an_object_is_put_once_and_says_what_it_holds() {
+        let (objects, storage) = bucket();
+        let batch = batch("{}");
+        assert!(objects.put_new(OBJECT, "one".into(), &batch).await.unwrap());
+        assert!(!objects.put_new(OBJECT, "two".into(), &batch).await.unwrap());
+        assert_eq!(content(&storage, &Key::from(OBJECT)).await.unwrap(), "one");
+        let standing = objects.standing(&Key::from(OBJECT)).await.unwrap().unwrap();
+        assert_eq!((standing.bytes, standing.digest), (3, Some(batch.digest())));
+    }
+
+    #[tokio::test]
+    async fn a_large_object_arrives_whole_and_leaves_nothing_staged() {
+        let (objects, storage) = bucket();
+        assert!(objects.put_new(OBJECT, large(1), &batch("{}")).await.unwrap());
+        assert_eq!(content(&storage, &Key::from(OBJECT)).await, Some(large(1)));
+        assert_eq!(content(&storage, &staged(OBJECT)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_large_object_does_not_take_the_place_of_another() {
+        let (objects, storage) = bucket();
+        assert!(objects.put_new(OBJECT, "one".into(), &batch("1")).await.unwrap());
+        assert!(!objects.put_new(OBJECT, large(2), &batch("2")).await.unwrap());
+        assert_eq!(content(&storage, &Key::from(OBJECT)).await.unwrap(), "one");
+        assert_eq!(content(&storage, &staged(OBJECT)).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_process_staged_is_removed_with_its_object_only() {
+        let (objects, storage) = bucket();
+        for object in [OBJECT, "stream=events/b.parquet"] {
+            storage.put(&staged(object), "a part".into()).await.unwrap();
+        }
+        objects.remove_staged(OBJECT).await;
+        assert_eq!(content(&storage, &staged(OBJECT)).await, None);
+        assert!(content(&storage, &staged("stream=events/b.parquet")).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_check_writes_over_nothing_and_writes_again_what_was_removed() {
+        let (objects, storage) = bucket();
+        let key = Key::from(CHECK);
+        storage.put(&key, "another's".into()).await.unwrap();
+        objects.check().await.unwrap();
+        assert_eq!(content(&storage, &key).await.unwrap(), "another's");
+        storage.delete(&key).await.unwrap();
+        objects.check().await.unwrap();
+        assert!(content(&storage, &key).await.is_some());
+    }
 }

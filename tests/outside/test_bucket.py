@@ -1,0 +1,350 @@
+"""The lake in a bucket: exactly once through kills and whatever a storage answers, and one clear
+sentence where it can't be used."""
+
+import json
+import os
+import random
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import requests
+
+from load import Load, check, check_once, check_order
+from service import free_port, lake_files, query, read_lake, until
+
+EVENTS = int(os.environ.get("EVENTKIT_BUCKET_EVENTS") or 20_000)
+KILLS = 12
+# Small batches, so that a kill or a fault meets every step from plan to commit.
+SMALL = '[load]\nevents_max = 150\nage_max = "100ms"\n'
+
+
+def answer(code, message, details=""):
+    """XML as Google's storage answers it."""
+    details = f"<Details>{details}</Details>" if details else ""
+    head = "<?xml version='1.0' encoding='UTF-8'?>"
+    return f"{head}<Error><Code>{code}</Code><Message>{message}</Message>{details}</Error>"
+
+
+HELD = "At least one of the pre-conditions you specified did not hold."
+# What a storage does in bad moments; `count` and `skip` are diced.
+FAULTS = [
+    {"method": "PUT", "action": "drop-reply"},
+    {"method": "PUT", "action": "drop-before"},
+    {"method": "PUT", "action": "late-reply", "seconds": 0.5},
+    {"method": "PUT", "action": "stall", "seconds": 0.5},
+    {"method": "PUT", "action": "status", "status": 503},
+    {"method": "PUT", "action": "status", "status": 500},
+    {"method": "PUT", "action": "status", "status": 429, "reply": answer("SlowDown", "Slow down.")},
+    {"method": "PUT", "action": "status", "status": 412,
+     "reply": answer("PreconditionFailed", HELD)},
+    {"method": "PUT", "action": "status", "status": 408},
+    {"method": "HEAD|GET", "action": "drop-before"},
+    {"method": "HEAD|GET", "action": "status", "status": 503},
+    {"method": "GET", "action": "cut-reply"},
+]
+
+
+@pytest.fixture
+def in_gcs(service, gcs, request):
+    """A service whose lake is in Cloud Storage, below a prefix of its own."""
+    gcs.heal()
+    in_bucket(service, f"gs://{gcs.bucket}", gcs.endpoint, request.node.name)
+    service.lake = gcs.directory / service.prefix
+    service.configure(service.settings)
+    yield service
+    gcs.heal()
+
+
+def in_bucket(service, bucket, endpoint, prefix):
+    service.prefix = prefix.split("[")[0]
+    service.settings = (
+        f'[store]\nbucket = "{bucket}"\nendpoint = "{endpoint}"\nprefix = "{service.prefix}"\n'
+    )
+
+
+def send(service, count, stream="events", first=0, **more):
+    events = [
+        {"type": "track", "event": "e", "userId": "u", "messageId": f"{stream}{n}", **more}
+        for n in range(first, first + count)
+    ]
+    service.collect(events, stream)
+
+
+def landed(service):
+    return sorted(row["message_id"] for row in read_lake(service.lake).to_pylist())
+
+
+def ids(stream, count):
+    return sorted(f"{stream}{n}" for n in range(count))
+
+
+def crash(service, storage, load, dice, events):
+    """Kills at random moments under faults, until so many events were acknowledged."""
+    for kill in range(KILLS):
+        for rule in dice.sample(FAULTS, 3):
+            storage.fault(**rule, count=dice.randrange(1, 6), skip=dice.randrange(4))
+        service.spawn()
+        wanted = events * (kill + 1) // KILLS
+        until("enough is acknowledged", lambda n=wanted: len(load.acknowledged()) >= n, 180)
+        time.sleep(dice.random() / 2)  # no wait: the moment of the kill
+        assert service.process.poll() is None, service.log()[-3000:]
+        service.kill()
+
+
+def judge(service, load):
+    rows, letters = read_lake(service.lake).to_pylist(), service.letters()
+    found, dead = check(load, rows, letters)
+    check_once(found, dead)
+    check_order(rows)
+    files = lake_files(service.lake)
+    assert query(files, "select count(*), count(distinct message_id) from lake") == [
+        (len(rows), len(rows))
+    ]
+    return len(found), len(files)
+
+
+def test_kills_and_bad_answers_leave_every_event_once_in_cloud_storage(in_gcs, gcs, dice, tell):
+    in_gcs.configure(SMALL + in_gcs.settings)
+    with Load(in_gcs, dice) as load:
+        crash(in_gcs, gcs, load, dice, EVENTS)
+    rules = gcs.heal()
+    in_gcs.start().flush()
+    rows, files = judge(in_gcs, load)
+    hits = Counter(rule["action"] for rule in rules for _ in range(rule["hits"]))
+    assert hits, "no fault was met"
+    tell(f"{rows} rows in {files} objects, {KILLS} kills, faults met: {dict(hits)}")
+
+
+def test_kills_and_bad_answers_leave_every_event_once_in_s3(service, s3, dice, tell, tmp_path):
+    in_bucket(service, f"s3://{s3.bucket}", s3.endpoint, "crashes")
+    service.environment = s3.keys
+    service.configure(SMALL + service.settings)
+    with Load(service, dice) as load:
+        crash(service, s3, load, dice, EVENTS)
+    rules = s3.heal()
+    service.start().flush()
+    s3.download(tmp_path / "all")
+    service.lake = tmp_path / "all/crashes"
+    rows, files = judge(service, load)
+    hits = Counter(rule["action"] for rule in rules for _ in range(rule["hits"]))
+    assert hits, "no fault was met"
+    tell(f"{rows} rows in {files} objects, {KILLS} kills, faults met: {dict(hits)}")
+
+
+def test_a_batch_that_was_put_before_the_kill_is_not_put_again(in_gcs, gcs):
+    in_gcs.configure(SMALL + in_gcs.settings)
+    in_gcs.start()
+    gcs.fault(method="PUT", path="parquet", action="late-reply", seconds=60, count=-1)
+    send(in_gcs, 100)
+    until("the object is there", lambda: lake_files(in_gcs.lake))
+    in_gcs.kill()
+    gcs.heal()
+    gcs.forget()
+    in_gcs.start().flush()
+    assert landed(in_gcs) == ids("events", 100)
+    assert [line for line in gcs.last() if "PUT" in line and "parquet" in line] == []
+
+
+@pytest.mark.parametrize("action", ["drop-reply", "drop-before", "late-reply"])
+def test_a_lost_answer_to_a_put_is_cleared_up_by_asking(in_gcs, gcs, action):
+    in_gcs.start()
+    gcs.fault(method="PUT", path="parquet", action=action, seconds=1)
+    send(in_gcs, 100)
+    in_gcs.flush()
+    assert [rule["hits"] for rule in gcs.heal()] == [1]
+    assert landed(in_gcs) == ids("events", 100)
+    assert len(lake_files(in_gcs.lake)) == 1
+
+
+def test_a_ledger_that_was_deleted_doubles_nothing(in_gcs):
+    in_gcs.configure(SMALL + in_gcs.settings)
+    in_gcs.start()
+    for stream in "ab":
+        send(in_gcs, 400, stream)
+    in_gcs.flush()
+    files = lake_files(in_gcs.lake)
+    assert len(files) >= 4
+    in_gcs.kill()
+    for file in in_gcs.data.glob("ledger.db*"):
+        file.unlink()
+    in_gcs.start()
+    send(in_gcs, 10, "a", first=400)
+    in_gcs.flush()
+    assert landed(in_gcs) == sorted(ids("a", 410) + ids("b", 400))
+    assert set(files) < set(lake_files(in_gcs.lake))
+
+
+def large_events(seed):
+    """Some 20 MB that nothing makes smaller."""
+    noise = random.Random(seed)
+    return [
+        {"type": "track", "event": "e", "userId": "u", "messageId": f"large{n}",
+         "properties": {"noise": noise.randbytes(300_000).hex()}}
+        for n in range(60)
+    ]
+
+
+LARGE = '[load]\nage_max = "10m"\nbytes_max = "128 MiB"\nmemory_bytes_max = "256 MiB"\n'
+
+
+def test_a_large_file_goes_to_cloud_storage_in_parts_through_lost_answers(in_gcs, gcs):
+    in_gcs.configure(LARGE + in_gcs.settings)
+    in_gcs.start()
+    gcs.forget()
+    for event in large_events(1):
+        in_gcs.collect(event, "large")
+    for path in ("partNumber=2", "uploadId=[^&]*$", "stream.*parquet$"):
+        gcs.fault(method="PUT|POST", path=path, action="drop-reply")
+    in_gcs.flush()
+    assert [rule["hits"] for rule in gcs.heal()] == [1, 1, 1]
+    assert landed(in_gcs) == ids("large", 60)
+    [file] = lake_files(in_gcs.lake)
+    assert file.stat().st_size > 16 << 20
+    asked = gcs.asked()
+    assert asked["A part"]["count"] >= 3 and asked["A copy"]["count"] >= 2, asked
+    assert list(gcs.directory.glob("_eventkit/staged/*")) == []
+
+
+def test_a_large_file_goes_to_s3_in_parts(service, s3, tmp_path):
+    in_bucket(service, f"s3://{s3.bucket}", s3.endpoint, "large")
+    service.environment = s3.keys
+    service.configure(LARGE + service.settings)
+    service.start()
+    for event in large_events(2):
+        service.collect(event, "large")
+    service.flush()
+    s3.download(tmp_path / "all")
+    service.lake = tmp_path / "all/large"
+    assert landed(service) == ids("large", 60)
+    [file] = lake_files(service.lake)
+    assert file.stat().st_size > 16 << 20
+    assert list((tmp_path / "all").glob("_eventkit/staged/*")) == []
+
+
+# What can't be used, and what is said of it everywhere.
+
+DENIED = answer(
+    "AccessDenied", "Access denied.",
+    "e@p.iam.gserviceaccount.com does not have storage.objects.create access to the Google Cloud"
+    " Storage object. Permission &apos;storage.objects.create&apos; denied on resource (or it may"
+    " not exist).",
+)
+WRONG = {
+    "forbidden": (
+        {"action": "status", "status": 403, "reply": DENIED},
+        "no permission for {place}: Access denied. e@p.iam.gserviceaccount.com does not have"
+        " storage.objects.create access to the Google Cloud Storage object. Permission"
+        " 'storage.objects.create' denied on resource (or it may not exist).",
+    ),
+    "unauthenticated": (
+        {"action": "status", "status": 401,
+         "reply": answer("AuthenticationRequired", "Authentication required.")},
+        "{place} refuses the credentials: Authentication required.",
+    ),
+    "failing": (
+        {"action": "status", "status": 503},
+        "{place} answered: 503 Service Unavailable",
+    ),
+    "no bucket": (None, "there is no bucket {place}"),
+    "nobody there": (None, "{place} can't be reached: Connection refused (os error 111)"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_bucket_that_can_not_be_used_is_told_in_one_sentence_everywhere(service, gcs, wrong):
+    gcs.heal()
+    rule, sentence = WRONG[wrong]
+    bucket = "gs://no-such-bucket" if wrong == "no bucket" else f"gs://{gcs.bucket}"
+    endpoint = gcs.endpoint
+    if wrong == "nobody there":
+        endpoint = f"http://127.0.0.1:{free_port()}"
+    sentence = sentence.format(place=f"{bucket} at {endpoint}")
+    if rule:
+        gcs.fault(path="", **rule, count=-1)
+    in_bucket(service, bucket, endpoint, "wrong")
+    service.configure(SMALL + service.settings)
+    checked = service.run("check")
+    assert checked.returncode == 74
+    assert f"finding: {sentence}\n" in checked.stdout
+    service.spawn()
+    until("it answers", lambda: reachable(service))
+    send(service, 10)
+    detail = until("/ready says it", lambda: not_ready(service), every=0.2)
+    assert detail == sentence
+    finding = until("a finding says it", lambda: store_finding(service), every=0.2)
+    assert sentence in finding
+    assert sentence in service.log()
+    gcs.heal()
+
+
+def reachable(service):
+    assert service.process.poll() is None, service.log()
+    try:
+        return requests.get(f"{service.url}/health", timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+def not_ready(service):
+    """What /ready says of the store, once that was asked."""
+    answered = requests.get(f"{service.url}/ready", timeout=5)
+    assert answered.status_code == 503
+    [store] = [d for d in answered.json()["dependencies"] if d["name"] == "lake"]
+    return None if store["detail"] == "not asked yet" else store["detail"]
+
+
+def store_finding(service):
+    return next((f["text"] for f in service.status()["findings"] if f["stream"] == "events"), None)
+
+
+def test_what_can_not_be_a_bucket_keeps_the_service_from_starting(service):
+    key = service.home / "key.json"
+    service.home.mkdir(exist_ok=True)
+    key.write_text("{")
+    for text, sentence in {
+        '[store]\nbucket = "http://b"\n': 'store.bucket: "http://b" is not a bucket such as'
+        ' "gs://events" or "s3://events"',
+        f'[store]\nbucket = "gs://b"\n[google]\ncredentials = "{key}"\n': f"gs://b: {key} can't be"
+        " used as Google credentials: EOF while parsing an object at line 1 column 1",
+    }.items():
+        service.configure(text)
+        for command in ("check", "run"):
+            done = service.run(command)
+            assert done.returncode == 78
+            assert sentence in done.stdout + done.stderr, (done.stdout, done.stderr)
+
+
+def test_a_machine_without_credentials_is_told_so(service):
+    service.environment = {"HOME": str(service.home)}
+    service.configure('[store]\nbucket = "gs://b"\n')
+    checked = service.run("check")
+    assert checked.returncode == 74
+    [finding] = [line for line in checked.stdout.splitlines() if line.startswith("finding: ")]
+    assert "gs://b" in finding and "no access token" in finding, finding
+
+
+@pytest.mark.needs("openssl")
+def test_a_key_file_signs_its_own_tokens(service, tmp_path):
+    made = subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )
+    key = Path(tmp_path / "key.json")
+    key.write_text(json.dumps({
+        "type": "service_account", "project_id": "p", "private_key_id": "1",
+        "private_key": made.stdout, "client_email": "e@p.iam.gserviceaccount.com",
+        "token_uri": "https://127.0.0.1:9/token",
+    }))
+    endpoint = f"https://127.0.0.1:{free_port()}"
+    service.configure(
+        f'[store]\nbucket = "gs://b"\nendpoint = "{endpoint}"\n'
+        f'[google]\ncredentials = "{key}"\n'
+    )
+    checked = service.run("check")
+    assert (checked.returncode, checked.stdout) == (
+        74,
+        f"finding: gs://b at {endpoint} can't be reached: Connection refused (os error 111)\n",
+    )
