@@ -147,7 +147,7 @@ pub const KEYS: &[Key] = &[
         |c| Slot::Region(&mut c.store.region)),
     service("google.project", "\"\"", "The Google Cloud project that things are in and that is billed.",
         |c| Slot::Project(&mut c.google.project)),
-    service("google.credentials", "\"\"", "A file with Google credentials, where neither GOOGLE_APPLICATION_CREDENTIALS nor the machine has any.",
+    service("google.credentials", "\"\"", "A file with Google credentials; unless given, GOOGLE_APPLICATION_CREDENTIALS, then gcloud's own, then the machine's.",
         |c| Slot::OptionalPath(&mut c.google.credentials)),
     service("errors.malformed_max", "1000", "Malformed bodies kept; the oldest goes first.",
         |c| Slot::Count(&mut c.errors.malformed_max, 0, MANY)),

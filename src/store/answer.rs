@@ -21,6 +21,12 @@ const ENTITIES: [(&str, &str); 6] = [
     ("&amp;", "&"),
 ];
 
+/// There is nothing to show to a storage.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+#[cfg_attr(not(feature = "gcs"), expect(dead_code, reason = "only Google's tokens are lent"))]
+pub(super) struct NoToken(pub String);
+
 /// What the error means for that bucket.
 pub(super) fn sentence(bucket: &str, error: &Error) -> String {
     let cause = cause(error);
@@ -28,6 +34,9 @@ pub(super) fn sentence(bucket: &str, error: &Error) -> String {
         return format!("there is no bucket {bucket}");
     }
     let answer = words(&cause);
+    if find::<NoToken>(error).is_some() {
+        return format!("no access token for {bucket}: {answer}");
+    }
     match error {
         Error::PermissionDenied { .. } => format!("no permission for {bucket}: {answer}"),
         Error::Unauthenticated { .. } => format!("{bucket} refuses the credentials: {answer}"),
@@ -49,8 +58,20 @@ pub(super) fn cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// The error of that kind in the chain.
+fn find<E: std::error::Error + 'static>(error: &Error) -> Option<&E> {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = at {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        at = error.source();
+    }
+    None
+}
+
 /// What became of the connection, where there is no answer because of it.
-#[cfg_attr(not(any(feature = "gcs", feature = "s3")), expect(dead_code))]
+#[cfg_attr(not(any(feature = "gcs", feature = "s3")), expect(dead_code, reason = "no client"))]
 enum Connection {
     NotMade,
     TimedOut,
@@ -61,18 +82,11 @@ enum Connection {
 fn connection(error: &Error) -> Option<Connection> {
     use object_store::client::{HttpError, HttpErrorKind};
 
-    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = at {
-        if let Some(http) = error.downcast_ref::<HttpError>() {
-            return Some(match http.kind() {
-                HttpErrorKind::Connect => Connection::NotMade,
-                HttpErrorKind::Timeout => Connection::TimedOut,
-                _ => Connection::Broken,
-            });
-        }
-        at = error.source();
-    }
-    None
+    Some(match find::<HttpError>(error)?.kind() {
+        HttpErrorKind::Connect => Connection::NotMade,
+        HttpErrorKind::Timeout => Connection::TimedOut,
+        _ => Connection::Broken,
+    })
 }
 
 /// Without a client nothing is connected to.
@@ -169,6 +183,15 @@ mod tests {
         let error = Error::Generic { store: "GCS", source: answered(&text) };
         let said = sentence(BUCKET, &error);
         assert!(said.len() < 400 && !said.contains('\n'), "{said}");
+    }
+
+    #[test]
+    fn a_missing_token_is_not_called_an_answer() {
+        let source = Box::new(NoToken("connection refused".to_owned()));
+        assert_eq!(
+            sentence(BUCKET, &Error::Generic { store: "GCS", source }),
+            "no access token for gs://b: connection refused"
+        );
     }
 
     #[cfg(any(feature = "gcs", feature = "s3"))]

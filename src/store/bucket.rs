@@ -64,7 +64,7 @@ mod lent {
     use object_store::gcp::GcpCredential;
     use object_store::{CredentialProvider, Error, Result};
 
-    use crate::store::answer::cause;
+    use crate::store::answer::{NoToken, cause};
 
     #[derive(Debug)]
     pub struct Lent(pub AccessTokenCredentials);
@@ -82,7 +82,7 @@ mod lent {
             Box::pin(async {
                 let token = self.0.access_token().await.map_err(|error| Error::Generic {
                     store: "GCS",
-                    source: format!("no access token: {}", cause(&error)).into(),
+                    source: Box::new(NoToken(cause(&error))),
                 })?;
                 Ok(Arc::new(GcpCredential { bearer: token.token }))
             })

@@ -2,7 +2,8 @@
 //!
 //! An object is put only if it is absent. In a directory it is written through a temporary file,
 //! synced with its directory, and linked into place, so that a reader never sees a part of a
-//! file; in a bucket the storage itself sees to that, by a precondition.
+//! file; in a bucket the storage itself sees to that, by a precondition. What a bucket's object is
+//! planned to hold stands in its metadata.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -142,9 +143,8 @@ impl Objects {
         }
     }
 
-    /// Whether it can be written to. A bucket is written to once, and then looked at, which costs
-    /// a tenth. What is there already is not written over: permission to create is asked for first,
-    /// and is all that the lake needs.
+    /// Whether it can be written to. A bucket is written to once, without writing over what is
+    /// there, and then looked at, which costs a tenth.
     pub async fn check(&self) -> Result<(), StoreError> {
         match &self.place {
             Place::Directory { root, .. } => {

@@ -59,7 +59,7 @@ def in_gcs(service, gcs, request):
 
 
 def in_bucket(service, bucket, endpoint, prefix):
-    service.prefix = prefix.split("[")[0]
+    service.prefix = prefix.translate(str.maketrans("[", "-", "]"))
     service.settings = (
         f'[store]\nbucket = "{bucket}"\nendpoint = "{endpoint}"\nprefix = "{service.prefix}"\n'
     )
@@ -348,3 +348,77 @@ def test_a_key_file_signs_its_own_tokens(service, tmp_path):
         74,
         f"finding: gs://b at {endpoint} can't be reached: Connection refused (os error 111)\n",
     )
+
+
+# What it costs.
+
+COST_EVENTS = 100_000
+MARK = "<!-- measured by tests/outside/test_bucket.py -->"
+
+
+def traffic(noise, numbers):
+    """Events such as a shop sends, some 600 bytes each, with their stream."""
+    for n in numbers:
+        kind, stream = noise.choice([("track", "events")] * 7 + [("page", "pages")] * 3)
+        yield stream, {
+            "type": kind, "event": "Product Viewed", "name": "Product",
+            "messageId": f"{noise.getrandbits(128):032x}", "userId": f"user-{noise.randrange(5000)}",
+            "timestamp": f"2026-11-23T10:{n // 60 % 60:02}:{n % 60:02}.{noise.randrange(1000):03}Z",
+            "context": {
+                "ip": f"10.{noise.randrange(256)}.{noise.randrange(256)}.1", "locale": "de-DE",
+                "library": {"name": "analytics.js", "version": "2.1.0"},
+                "page": {"path": f"/product/{noise.randrange(900)}", "referrer": "https://a.example"},
+                "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+            },
+            "properties": {
+                "product_id": noise.randrange(900), "price": noise.randrange(10_000) / 100,
+                "currency": "EUR", "session": f"{noise.getrandbits(64):016x}",
+            },
+        }
+
+
+def send_traffic(service, events):
+    """The bytes that were sent."""
+    waiting, sent = {}, 0
+    for stream, event in events:
+        waiting.setdefault(stream, []).append(event)
+        if len(waiting[stream]) == 500:
+            sent += len(json.dumps(waiting[stream]))
+            service.collect(waiting.pop(stream), stream)
+    for stream, rest in waiting.items():
+        sent += len(json.dumps(rest))
+        service.collect(rest, stream)
+    return sent
+
+
+def test_what_a_million_events_cost_is_what_the_readme_says(in_gcs, gcs, tell):
+    in_gcs.start()
+    noise = random.Random(1)
+    send_traffic(in_gcs, traffic(noise, range(100)))
+    in_gcs.flush()  # what is asked once, when a stream is new, is not counted
+    gcs.forget()
+    sent = send_traffic(in_gcs, traffic(noise, range(COST_EVENTS)))
+    in_gcs.flush()
+    asked = gcs.asked()
+    total = 1_000_000 / COST_EVENTS
+    writes = sum(kind["count"] for name, kind in asked.items() if name.startswith("A "))
+    up = sum(kind["bytes_in"] for kind in asked.values())
+    # The probe looks at the bucket as time goes by, not as events come.
+    probes = asked.pop("B head", {"count": 0})["count"]
+    reads = sum(kind["count"] for name, kind in asked.items() if name.startswith("B "))
+    found = {
+        "sent to eventkit": round(sent * total / 1e6),
+        "class A operations": round(writes * total),
+        "class B operations": round(reads * total),
+        "written to the bucket": round(up * total / 1e6),
+    }
+    tell(f"per million events: {found}, and {probes} probes; {asked}")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    table = readme.split(MARK)[1].split("\n\n")[0]
+    said = {
+        cells[1].strip(): int(cells[2].split()[0])
+        for cells in (line.split("|") for line in table.strip().splitlines()[2:])
+    }
+    assert said.keys() == found.keys()
+    for name, value in found.items():
+        assert abs(said[name] - value) <= 0.25 * value, (name, said[name], value)

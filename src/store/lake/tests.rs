@@ -1,7 +1,7 @@
 //! The lake in a bucket, which is in memory.
 
 use object_store::memory::InMemory;
-use object_store::{Attribute, Attributes, PutOptions};
+use object_store::{Attribute, Attributes, ObjectStore, PutOptions};
 use uuid::Uuid;
 
 use super::*;
