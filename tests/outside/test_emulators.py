@@ -1,7 +1,11 @@
 """The stand-ins behave as the services do, in what the other tests rely on."""
 
+import subprocess
+
 import pytest
 import requests
+
+import emulators
 
 ONLY_NEW = {"x-goog-if-generation-match": "0"}
 OWNER = {"Authorization": "Bearer owner"}
@@ -58,3 +62,39 @@ def test_pubsub_has_topics(pubsub):
     url = f"http://{pubsub.host}/v1/projects/{pubsub.project}/topics/events"
     assert requests.put(url, json={}, timeout=30).status_code == 200
     assert requests.put(url, json={}, timeout=30).status_code == 409
+
+
+# A call of gRPC with Google's own library, which is not among the tests' packages: the bytes are
+# a ListTopicsRequest.
+CALL = """
+import grpc, sys
+host, project = sys.argv[1:]
+call = grpc.insecure_channel(host).unary_unary("/google.pubsub.v1.Publisher/ListTopics")
+name = f"projects/{project}".encode()
+try:
+    print(call(bytes([10, len(name)]) + name, timeout=20))
+except grpc.RpcError as error:
+    print(error.code().name)
+"""
+
+
+def list_topics(pubsub):
+    python = emulators.VENV / "bin/python"
+    done = subprocess.run([python, "-c", CALL, pubsub.host, pubsub.project], capture_output=True,
+                          text=True, timeout=60, check=True)
+    return done.stdout.strip()
+
+
+def test_a_call_of_grpc_fails_as_it_is_told_to(pubsub):
+    url = f"http://{pubsub.host}/v1/projects/{pubsub.project}/topics/called"
+    assert requests.put(url, json={}, timeout=30).status_code == 200
+    assert "topics/called" in list_topics(pubsub)
+    pubsub.fault(method="ListTopics", action="status", code="RESOURCE_EXHAUSTED")
+    assert list_topics(pubsub) == "RESOURCE_EXHAUSTED"
+    assert [rule["hits"] for rule in pubsub.heal()] == [1]
+    assert "topics/called" in list_topics(pubsub)
+    pubsub.connections("refuse")
+    assert list_topics(pubsub) == "UNAVAILABLE"
+    pubsub.connections("pass")
+    assert "topics/called" in list_topics(pubsub)
+    assert pubsub.asked()["/google.pubsub.v1.Publisher/ListTopics"]["count"] == 4
