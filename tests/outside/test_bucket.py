@@ -257,14 +257,15 @@ WRONG = {
 def test_a_bucket_that_can_not_be_used_is_told_in_one_sentence_everywhere(service, gcs, wrong):
     gcs.heal()
     rule, sentence = WRONG[wrong]
-    bucket = "gs://no-such-bucket" if wrong == "no bucket" else f"gs://{gcs.bucket}"
+    name = "no-such-bucket" if wrong == "no bucket" else gcs.bucket
+    bucket = f"gs://{name}"
     endpoint = gcs.endpoint
     if wrong == "nobody there":
         endpoint = f"http://127.0.0.1:{free_port()}"
     sentence = sentence.format(place=f"{bucket} at {endpoint}")
     if rule:
         gcs.fault(path="", **rule, count=-1)
-    in_bucket(service, bucket, endpoint, "wrong")
+    in_bucket(service, bucket, endpoint, wrong)
     service.configure(SMALL + service.settings)
     checked = service.run("check")
     assert checked.returncode == 74
@@ -278,6 +279,15 @@ def test_a_bucket_that_can_not_be_used_is_told_in_one_sentence_everywhere(servic
     assert sentence in finding
     assert sentence in service.log()
     gcs.heal()
+    if wrong == "nobody there":
+        return
+    # Once it can be used, all goes on by itself.
+    requests.put(f"{gcs.endpoint}/{name}", timeout=10)
+    service.flush()
+    service.lake = gcs.root / name / service.prefix
+    assert landed(service) == ids("events", 10)
+    until("/ready says so", service.is_ready)
+    assert until("no finding is left", lambda: store_finding(service) is None)
 
 
 def reachable(service):
@@ -353,6 +363,7 @@ def test_a_key_file_signs_its_own_tokens(service, tmp_path):
 # What it costs.
 
 COST_EVENTS = 100_000
+AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 MARK = "<!-- measured by tests/outside/test_bucket.py -->"
 
 
@@ -362,13 +373,16 @@ def traffic(noise, numbers):
         kind, stream = noise.choice([("track", "events")] * 7 + [("page", "pages")] * 3)
         yield stream, {
             "type": kind, "event": "Product Viewed", "name": "Product",
-            "messageId": f"{noise.getrandbits(128):032x}", "userId": f"user-{noise.randrange(5000)}",
+            "messageId": f"{noise.getrandbits(128):032x}",
+            "userId": f"user-{noise.randrange(5000)}",
             "timestamp": f"2026-11-23T10:{n // 60 % 60:02}:{n % 60:02}.{noise.randrange(1000):03}Z",
             "context": {
                 "ip": f"10.{noise.randrange(256)}.{noise.randrange(256)}.1", "locale": "de-DE",
                 "library": {"name": "analytics.js", "version": "2.1.0"},
-                "page": {"path": f"/product/{noise.randrange(900)}", "referrer": "https://a.example"},
-                "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+                "page": {
+                    "path": f"/product/{noise.randrange(900)}", "referrer": "https://a.example",
+                },
+                "userAgent": AGENT,
             },
             "properties": {
                 "product_id": noise.randrange(900), "price": noise.randrange(10_000) / 100,

@@ -4,9 +4,9 @@
 
 An object is the file DIR/BUCKET/NAME; what is known of it, and unfinished uploads, are below
 DIR.meta. PUT, GET (ranges, If-Match, If-None-Match), HEAD, DELETE, lists, copies and uploads in
-parts; x-goog-if-generation-match; x-goog-meta-*. No precondition goes with an upload in parts: that is
-`400 NotImplemented`, as Google documents. PUT /BUCKET makes a bucket. Faults and counts: faults.py.
-Standard library only.
+parts; x-goog-if-generation-match; x-goog-meta-*. No precondition goes with an upload in parts:
+that is `400 NotImplemented`, as Google documents. PUT /BUCKET makes a bucket. Faults and counts:
+faults.py. Standard library only.
 """
 
 import argparse
