@@ -392,9 +392,9 @@ fn what_the_configuration_says_of_a_bucket_goes_before_the_older_names() {
 #[test]
 fn a_buckets_keys_need_a_bucket_of_their_kind() {
     let text = "[store]\nendpoint = \"http://127.0.0.1:1\"\n";
-    assert_eq!(mistakes(text, &[], &[]), ["e.toml:2: store.endpoint: it needs a store.bucket"]);
+    assert_eq!(mistakes(text, &[], &[]), ["e.toml:2:12: store.endpoint: it needs a store.bucket"]);
     let text = "[store]\nbucket = \"gs://b\"\nregion = \"eu-central-1\"\n";
-    let sentence = "e.toml:3: store.region: it needs a store.bucket of s3://";
+    let sentence = "e.toml:3:10: store.region: it needs a store.bucket of s3://";
     assert_eq!(mistakes(text, &[], &[]), [sentence]);
     for url in ["b", "http://b", "gs://", "gs://a/b", "az://b", "s3://B"] {
         let text = format!("[store]\nbucket = {url:?}\n");
