@@ -46,7 +46,7 @@ async fn a_batch_that_is_there_is_stored_again_without_a_second_object() {
     let batch = batch(1, "{}");
     let stored = lake.put(&batch).await.unwrap();
     assert_eq!(lake.put(&batch).await.unwrap(), stored);
-    assert_eq!(listed(&lake).await, [stored.object.clone()]);
+    assert_eq!(listed(&lake).await, [stored.object.as_str()]);
     assert_eq!(lake.hours(&events()).await.unwrap(), [0]);
     let ids = lake.message_ids(&stored.object).await.unwrap();
     assert_eq!(ids, Some(vec!["m4".to_owned(), "m9".to_owned()]));
