@@ -15,7 +15,7 @@ import requests
 from load import Load, check, check_once, check_order
 from service import free_port, lake_files, query, read_lake, until
 
-EVENTS = int(os.environ.get("EVENTKIT_BUCKET_EVENTS") or 20_000)
+EVENTS = int(os.environ.get("EVENTKIT_BUCKET_EVENTS") or 22_000)
 KILLS = 12
 # Small batches, so that a kill or a fault meets every step from plan to commit.
 SMALL = '[load]\nevents_max = 150\nage_max = "100ms"\n'
