@@ -6,6 +6,13 @@
 
 use rustix::process::nice;
 
+/// A step of work of some tenths of a millisecond is done, and more follows: whoever waits for the
+/// processor comes first. Without that, a thread that is woken to answer waits until the one that
+/// runs has used up its slice, which is some milliseconds.
+pub(crate) fn after_a_step() {
+    std::thread::yield_now();
+}
+
 /// How much later the threads that encode and store run.
 const STORE: i32 = 5;
 

@@ -8,6 +8,9 @@
 mod events;
 mod store;
 mod variants;
+#[allow(dead_code)]
+#[path = "../../src/priority.rs"]
+mod priority;
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/sqlite/checksum.rs"]
 mod checksum;

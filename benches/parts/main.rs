@@ -13,6 +13,9 @@ mod lake;
 mod letters;
 mod log;
 mod rules;
+#[allow(dead_code)]
+#[path = "../../src/priority.rs"]
+mod priority;
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/sqlite/checksum.rs"]
 mod checksum;

@@ -1,6 +1,7 @@
 //! One batch on its way to its store: tried until the store has it or refuses it for good.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,10 @@ use crate::streams::Stream;
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// The wait after the first failed attempt, at most.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// A batch that takes longer holds back nobody else any more.
+const BRISK: Duration = Duration::from_secs(1);
+/// After each such time without an answer, the store is said to hang.
+const HANGS: Duration = Duration::from_secs(10);
 /// Batches of one stream that are encoded and put at the same time.
 const AT_ONCE: usize = 4;
 
@@ -82,7 +87,7 @@ impl Delivery {
     }
 
     /// Starts one. Whoever waits for its store to work holds back nobody: `sealed` is given up
-    /// when the first attempt ends.
+    /// when the first attempt ends, or takes long.
     pub fn start(&self, batch: Arc<Batch>, sealed: Sealed) {
         self.shared.started().insert(batch.id, ambient::now());
         let shared = Arc::clone(&self.shared);
@@ -117,12 +122,7 @@ impl Shared {
         let mut sealed = Some(sealed);
         let mut backoff = BACKOFF_FIRST;
         loop {
-            let tried = {
-                // The semaphore is never closed; without a permit there is only less order.
-                let _permit = self.permits.acquire().await;
-                self.store.put(batch).await
-            };
-            let error = match tried {
+            let error = match self.attempt(batch, &mut sealed).await {
                 Ok(stored) => {
                     self.succeeded();
                     return Outcome::Stored(stored);
@@ -134,7 +134,7 @@ impl Shared {
                 (_, StoreError::Rows(rows)) => return Outcome::Rows(rows),
                 (Retry::Never, error) => return Outcome::Refused(error.to_string()),
                 (Retry::After(wish), error) => {
-                    self.failed(&error);
+                    self.failed(error.to_string());
                     drop(sealed.take());
                     // A random part, so that streams that failed together don't return together
                     // (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
@@ -149,16 +149,42 @@ impl Shared {
         }
     }
 
+    /// Puts it once, however long that takes: what hangs is told.
+    async fn attempt(
+        &self,
+        batch: &Arc<Batch>,
+        sealed: &mut Option<Sealed>,
+    ) -> Result<Stored, StoreError> {
+        let mut put = pin!(async {
+            // The semaphore is never closed; without a permit there is only less order.
+            let _permit = self.permits.acquire().await;
+            self.store.put(batch).await
+        });
+        let began = ambient::now();
+        loop {
+            let wait = if sealed.is_some() { BRISK } else { HANGS };
+            if let Ok(tried) = tokio::time::timeout(wait, &mut put).await {
+                return tried;
+            }
+            drop(sealed.take());
+            let waited = ambient::now().saturating_duration_since(began);
+            if waited >= HANGS {
+                let object = self.store.object(batch);
+                self.failed(format!("no answer for {} s: {object:?}", waited.as_secs()));
+            }
+        }
+    }
+
     fn succeeded(&self) {
         if self.stats.store_works() {
             tracing::info!(store = self.store.name(), stream = self.stream, "store works again");
         }
     }
 
-    fn failed(&self, error: &StoreError) {
-        if self.stats.store_fails(error.to_string()) {
+    fn failed(&self, error: String) {
+        if self.stats.store_fails(error.clone()) {
             let (store, stream) = (self.store.name(), &self.stream);
-            tracing::warn!(store, stream, %error, "store fails; batches wait");
+            tracing::warn!(store, stream, error, "store fails; batches wait");
         }
     }
 }

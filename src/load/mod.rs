@@ -209,7 +209,9 @@ impl EventLoader {
     #[must_use]
     pub fn has_room(&self) -> bool {
         // A plan of an earlier process can only be put once its last event was read.
-        !self.resumed.is_empty() || self.share.has_room(self.stream.stats.is_store_in_trouble())
+        let is_unread = |r: &Resumed| r.plan.seqs.max().is_some_and(|last| last >= self.read_to);
+        self.resumed.iter().any(is_unread)
+            || self.share.has_room(self.stream.stats.is_store_in_trouble())
     }
 
     /// Whether there is no room because others have it: nobody tells when they give it back.

@@ -1,7 +1,8 @@
 //! What goes on beside the events: snapshots, the store's probe, readiness, the metrics port.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +17,8 @@ use crate::streams::Streams;
 
 /// How often the snapshot is built.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+/// A store that has not answered for so long hangs.
+const STORE_ANSWERS: Duration = Duration::from_secs(10);
 /// How often the disk's room is read.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 
@@ -64,7 +67,18 @@ pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Reached>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
         ticks.tick().await;
-        let now = store.check().await.map_err(|error| error.to_string());
+        // One that hangs is not asked again: each question would hold a thread.
+        let (mut check, began) = (pin!(store.check()), Instant::now());
+        let now = loop {
+            match tokio::time::timeout(STORE_ANSWERS, &mut check).await {
+                Ok(now) => break now.map_err(|error| error.to_string()),
+                Err(_) => {
+                    let waited = began.elapsed().as_secs();
+                    let hangs = format!("no answer for {waited} s");
+                    let _ = state.send_replace(Some(Err(hangs)));
+                }
+            }
+        };
         let _ = state.send_replace(Some(now));
     }
 }

@@ -57,8 +57,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for at the end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Threads that write files.
-const STORE_THREADS: usize = 4;
+/// Threads that write files, when so many are needed: those of a stream whose files hang, and of
+/// three more, are not all.
+const STORE_THREADS: usize = 20;
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -417,7 +418,6 @@ fn report_gone(config: &Config) {
 fn store_runtime() -> Result<Handle, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        // What they do is the disk's: more of them would only hold memory.
         .max_blocking_threads(STORE_THREADS)
         .thread_name("store")
         .on_thread_start(priority::of_a_store)

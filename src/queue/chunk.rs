@@ -11,6 +11,7 @@ use crate::dedupe::{Dedupe, IdHash};
 use crate::errors::NewLetter;
 use crate::event::{LetterId, Phase, RawEvent, Receipt, Rejection, Seq, TypedEvent};
 use crate::load::EventLoader;
+use crate::priority;
 use crate::sequence::Sequencer;
 use crate::store::Batch;
 use crate::streams::Stream;
@@ -132,6 +133,7 @@ impl Passage<'_> {
                 Err(rejected) => self.reject(&raw, rejected),
             }
         }
+        priority::after_a_step();
     }
 
     fn file(&mut self, raw: &RawEvent<'_>, event: &TypedEvent<'_>, id: IdHash) {

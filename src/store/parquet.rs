@@ -20,6 +20,7 @@ use roaring::RoaringTreemap;
 use super::table::Table;
 use super::{Batch, Digest, Found};
 use crate::event::Seq;
+use crate::priority;
 use crate::sqlite::Checksum;
 
 /// What a lake file says of itself: the batch, its content's digest, its log and its rows, and a
@@ -53,7 +54,7 @@ const UNORDERED: [&str; 7] =
     ["message_id", "anonymous_id", "context", "properties", "traits", "integrations", "extra"];
 
 /// So many rows are made into columns before those are encoded: they stay in the processor's cache.
-const ROWS_AT_ONCE: usize = 2048;
+const ROWS_AT_ONCE: usize = 1024;
 
 /// The file's bytes.
 pub(super) fn encode(batch: &Batch) -> Result<Vec<u8>, ParquetError> {
@@ -69,6 +70,7 @@ pub(super) fn write(
     let mut writer = ArrowWriter::try_new(Vec::new(), table.schema(), Some(properties))?;
     for from in (0..table.len()).step_by(ROWS_AT_ONCE) {
         writer.write(&table.records(from..table.len().min(from + ROWS_AT_ONCE))?)?;
+        priority::after_a_step();
     }
     writer.into_inner()
 }
