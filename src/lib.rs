@@ -48,7 +48,7 @@ pub mod load;
 /// What Google's services are asked with.
 #[cfg(feature = "google")]
 pub mod google;
-/// Where batches rest: the `EventStore` trait and the Parquet lake.
+/// Where batches rest: the `EventStore` trait, the Parquet lake, and Firestore.
 pub mod store;
 /// What was planned, stored and replayed, so that a crash at any instant doubles nothing.
 pub mod ledger;

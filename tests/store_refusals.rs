@@ -19,6 +19,8 @@ struct Picky {
     names_rows: bool,
     /// Whether it refuses anything (any more).
     strict: AtomicBool,
+    /// Whether they are beyond a limit of its own.
+    by_limit: bool,
     /// What it has: batch, message id, and the letter it came from.
     rows: Mutex<BTreeSet<(BatchId, String, Option<i64>)>>,
     puts: AtomicUsize,
@@ -29,6 +31,7 @@ impl Picky {
         Self {
             names_rows,
             strict: AtomicBool::new(true),
+            by_limit: false,
             rows: Mutex::default(),
             puts: AtomicUsize::new(0),
         }
@@ -65,6 +68,7 @@ impl EventStore for Picky {
                     path: "/messageId".to_owned(),
                     message: "is bad".to_owned(),
                 },
+                is_beyond_limit: self.by_limit,
             })
             .collect();
         match (bad.is_empty(), self.names_rows) {
@@ -160,6 +164,22 @@ async fn bad_rows_become_dead_letters_alone(names_rows: bool) -> Arc<Picky> {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_a_store_names_become_dead_letters_and_the_rest_lands() {
     bad_rows_become_dead_letters_alone(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_beyond_a_limit_hold_nothing_up_however_many_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Picky { by_limit: true, ..Picky::new(true) });
+    let seen = Arc::clone(&store);
+    with_service(dir.path(), store, |listen, client| async move {
+        for _ in 0..4 {
+            send(listen, ids(1, 150)).await;
+            assert!(client.flush().await.unwrap().unfinished.is_empty());
+        }
+        assert_eq!(client.snapshot().await.unwrap().dead_letters.open, 4 * 150);
+        assert_eq!(seen.message_ids().len(), 1);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

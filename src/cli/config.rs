@@ -66,7 +66,7 @@ pub fn check(options: &Options, form: &Form) -> Done {
                 }
             }
             // No directory is made that is not there yet.
-            if (config.data_dir.exists() || config.store.bucket.is_some())
+            if (config.data_dir.exists() || !config.store.is_local())
                 && let Err(failure) = service::reach_store(&config)
             {
                 code = code.max(failure.code);

@@ -21,6 +21,15 @@ pub fn store(config: &Config) -> Result<Arc<AnyStore>, Failure> {
             let lake = lake.map_err(|e| Failure::new(CONFIGURATION, e))?;
             Ok(Arc::new(lake))
         }
+        #[cfg(feature = "firestore")]
+        StoreKind::Firestore => {
+            let firestore = eventkit::store::Firestore::open(&config.store, &config.google);
+            let firestore = firestore.map_err(|e| Failure::new(CONFIGURATION, e))?;
+            Ok(Arc::new(firestore))
+        }
+        // A configuration that names it is refused before.
+        #[cfg(not(feature = "firestore"))]
+        StoreKind::Firestore => Err(Failure::new(CONFIGURATION, "built without firestore")),
     }
 }
 

@@ -2,11 +2,12 @@
 //! made.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-use super::BucketService;
 use super::draft::Draft;
 use super::streams::AdapterName;
 use super::value::show_size;
+use super::{BucketService, StoreConfig, StoreKind};
 use crate::wal::PAYLOAD_BYTES_MAX;
 
 /// `sun_path` of Linux, without its final zero.
@@ -110,19 +111,27 @@ fn socket(draft: &mut Draft) {
     }
 }
 
-/// What only a bucket has.
+/// What only a bucket has, or only Firestore.
 fn store(draft: &mut Draft) {
     let store = &draft.config.store;
+    let is_firestore = store.kind == StoreKind::Firestore;
     let service = store.bucket.as_ref().map(|bucket| bucket.service);
     let of_s3 = service == Some(BucketService::S3);
+    let default = StoreConfig::in_directory(PathBuf::new());
+    let of_firestore = "store.kind = \"firestore\"";
     let mistaken = [
-        ("store.endpoint", store.endpoint.is_some() && service.is_none(), "a store.bucket"),
+        ("store.endpoint", store.endpoint.is_some() && store.is_local(), "a store.bucket"),
         ("store.region", store.region.is_some() && !of_s3, "a store.bucket of s3://"),
+        ("store.database", store.database != default.database && !is_firestore, of_firestore),
+        ("store.collection", store.collection != default.collection && !is_firestore, of_firestore),
     ];
     for (path, is_mistaken, needs) in mistaken {
         if is_mistaken {
             draft.mistake(draft.place(path), path, format!("it needs {needs}"));
         }
+    }
+    if is_firestore {
+        return firestore(draft);
     }
     let not_built = match service {
         Some(BucketService::Gcs) if !cfg!(feature = "gcs") => "gcs",
@@ -131,6 +140,22 @@ fn store(draft: &mut Draft) {
     };
     let sentence = format!("this eventkit was built without the feature `{not_built}`");
     draft.mistake(draft.place("store.bucket"), "store.bucket", sentence);
+}
+
+fn firestore(draft: &mut Draft) {
+    let place = draft.place("store.kind");
+    if !cfg!(feature = "firestore") {
+        let sentence = "this eventkit was built without the feature `firestore`".to_owned();
+        draft.mistake(place.clone(), "store.kind", sentence);
+    }
+    if draft.config.google.project.is_none() {
+        let sentence = "firestore needs google.project".to_owned();
+        draft.mistake(place, "store.kind", sentence);
+    }
+    if let Some(bucket) = &draft.config.store.bucket {
+        let sentence = format!("{bucket} is not used: events go to Firestore");
+        draft.warn(draft.place("store.bucket"), sentence);
+    }
 }
 
 fn streams(draft: &mut Draft) {

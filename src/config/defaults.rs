@@ -99,7 +99,15 @@ impl StoreConfig {
     #[must_use]
     pub fn in_directory(path: PathBuf) -> Self {
         let (bucket, prefix, endpoint, region) = Default::default();
-        Self { kind: StoreKind::Lake, path, bucket, prefix, endpoint, region }
+        let (database, collection) = ("(default)".to_owned(), "eventkit".to_owned());
+        let kind = StoreKind::Lake;
+        Self { kind, path, bucket, prefix, endpoint, region, database, collection }
+    }
+
+    /// Whether what is stored stays in a directory of this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.kind == StoreKind::Lake && self.bucket.is_none()
     }
 }
 

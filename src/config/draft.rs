@@ -7,7 +7,9 @@ use super::defaults::ALWAYS_DECLARED;
 use super::keys::{At, Key};
 use super::streams::StreamDraft;
 use super::value::Given;
-use super::{Bucket, BucketService, Config, Mistake, Mistakes, Place, Warning, checks, env, file};
+use super::{
+    Bucket, BucketService, Config, Mistake, Mistakes, Place, StoreKind, Warning, checks, env, file,
+};
 use crate::event::StreamName;
 
 /// Where settings come from.
@@ -43,11 +45,8 @@ pub fn load(sources: Sources) -> Result<(Config, Vec<Warning>), Mistakes> {
             None => draft.mistake(place, key, "there is no such key".to_owned()),
         }
     }
-    draft.follow_surroundings(
-        variable("STATE_DIRECTORY"),
-        variable("RUNTIME_DIRECTORY"),
-        variable("STORAGE_EMULATOR_HOST"),
-    );
+    draft.follow_surroundings(variable("STATE_DIRECTORY"), variable("RUNTIME_DIRECTORY"));
+    draft.follow_store(variable);
     draft.build()
 }
 
@@ -115,14 +114,8 @@ impl Draft {
         }
     }
 
-    /// The settings whose defaults follow others: systemd's directories, the data directory, and
-    /// where Google's own programs look for an emulator.
-    fn follow_surroundings(
-        &mut self,
-        state: Option<&str>,
-        runtime: Option<&str>,
-        emulator: Option<&str>,
-    ) {
+    /// The settings whose defaults follow others: systemd's directories, the data directory.
+    fn follow_surroundings(&mut self, state: Option<&str>, runtime: Option<&str>) {
         // systemd lists several directories with colons between them; the first is ours.
         let first = |list: &str| list.split(':').next().unwrap_or(list).to_owned();
         if let Some(state) = state.filter(|_| !self.is_set("data_dir")) {
@@ -139,24 +132,39 @@ impl Draft {
             };
             self.config.admin_socket = directory.join("admin.sock");
         }
-        if let Some(host) = emulator.filter(|_| !self.is_set("store.endpoint")) {
-            self.follow_emulator(host);
-        }
         if !self.is_set("store.path") {
             self.config.store.path = self.config.data_dir.join("lake");
         }
     }
 
-    /// A bucket of Google's in an emulator, whose address may come without a scheme.
-    fn follow_emulator(&mut self, host: &str) {
+    /// The settings whose defaults follow the store: where Google's own programs look for its
+    /// emulator, and how large its batches are.
+    fn follow_store<'a>(&mut self, variable: impl Fn(&str) -> Option<&'a str>) {
+        let store = &self.config.store;
         let of_gcs = |bucket: &Bucket| bucket.service == BucketService::Gcs;
-        if !self.config.store.bucket.as_ref().is_some_and(of_gcs) {
-            return;
+        let emulator = match store.kind {
+            StoreKind::Firestore => "FIRESTORE_EMULATOR_HOST",
+            StoreKind::Lake if store.bucket.as_ref().is_some_and(of_gcs) => "STORAGE_EMULATOR_HOST",
+            StoreKind::Lake => return,
+        };
+        if let Some(host) = variable(emulator).filter(|_| !self.is_set("store.endpoint")) {
+            // The address may come without a scheme.
+            let url = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
+            self.set_from("store.endpoint", &url, Place::Variable(emulator.to_owned()));
         }
-        let url = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
-        if let Some(key) = Key::find("store.endpoint") {
-            let place = Place::Variable("STORAGE_EMULATOR_HOST".to_owned());
-            self.set(key, None, &Given::Word(&url), place);
+        if self.config.store.kind == StoreKind::Firestore {
+            for (path, value) in [("load.events_max", "500"), ("load.age_max", "1s")] {
+                if !self.is_set(path) {
+                    self.set_from(path, value, self.place("store.kind"));
+                }
+            }
+        }
+    }
+
+    /// Sets a key of the service's by its path.
+    pub(super) fn set_from(&mut self, path: &str, value: &str, place: Place) {
+        if let Some(key) = Key::find(path) {
+            self.set(key, None, &Given::Word(value), place);
         }
     }
 

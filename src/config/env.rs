@@ -109,23 +109,17 @@ fn read_older(draft: &mut Draft, name: &str, value: &str) {
         return;
     }
     match name {
-        "EVENTKIT_EVENT_STORE" => {
-            set_older(draft, "store.kind", value, place);
-        }
+        "EVENTKIT_EVENT_STORE" => draft.set_from("store.kind", value, place),
         "EVENTKIT_QUEUE_MODE" if !["async", "local"].contains(&value) => {
             let sentence = format!("{value:?} is not \"async\": it is the only queue there is");
             draft.mistake(place, "", sentence);
         }
         "EVENTKIT_RING_BUFFER_MAX_SIZE" => ring_buffer(draft, place, value),
-        "GCP_PROJECT_ID" => set_older(draft, "google.project", value, place),
-        "GCP_GCS_BUCKET" => set_older(draft, "store.bucket", &format!("gs://{value}"), place),
+        "GCP_PROJECT_ID" => draft.set_from("google.project", value, place),
+        "GCP_GCS_BUCKET" => {
+            draft.set_from("store.bucket", &format!("gs://{value}"), place);
+        }
         _ => {}
-    }
-}
-
-fn set_older(draft: &mut Draft, path: &str, value: &str, place: Place) {
-    if let Some(key) = Key::find(path) {
-        draft.set(key, None, &Given::Word(value), place);
     }
 }
 
@@ -137,9 +131,7 @@ fn ring_buffer(draft: &mut Draft, place: Place, value: &str) {
     };
     let room = draft.config.wal.segment_bytes.saturating_mul(4);
     let bytes = events.saturating_mul(RING_EVENT_BYTES).clamp(room, 1 << 50);
-    if let Some(key) = Key::find("wal.bytes_max") {
-        draft.set(key, None, &Given::Word(&bytes.to_string()), place.clone());
-    }
+    draft.set_from("wal.bytes_max", &bytes.to_string(), place.clone());
     draft.warn(
         place,
         format!("a log is bounded in bytes: taken as wal.bytes_max = {bytes}, 1 KiB an event; set that instead"),

@@ -161,6 +161,10 @@ pub struct StoreConfig {
     pub endpoint: Option<String>,
     /// The region of an S3 bucket, where the environment does not name it.
     pub region: Option<String>,
+    /// Firestore's database.
+    pub database: String,
+    /// Firestore's collection that has a document for each stream.
+    pub collection: String,
 }
 
 /// What all of Google's services are asked with.
@@ -177,6 +181,8 @@ pub struct GoogleConfig {
 pub enum StoreKind {
     /// Parquet files, in a directory or in a bucket.
     Lake,
+    /// Documents of Firestore.
+    Firestore,
 }
 
 /// A bucket of an object storage.

@@ -168,7 +168,7 @@ timestamps = [1]
         "e.toml:11:14: load.events_max: must be an integer, not a fraction",
         "e.toml:12:13: load.bytes_max: \"8 MiX\" is not a size such as \"8 MiB\"",
         "e.toml:13:1: load.ä: there is no such key",
-        "e.toml:15:8: store.kind: \"gcs\" is not \"lake\": it is the only store there is",
+        "e.toml:15:8: store.kind: \"gcs\" is not \"lake\" or \"firestore\"",
         "e.toml:16:10: store.prefix: \"../up\" is not an object key's prefix",
         "e.toml:18:9: log.level: \"==\" is not a filter such as \"info\" or \"info,eventkit=debug\": \"==\" names none of off, error, warn, info, debug, trace",
         "e.toml:19:10: log.format: \"xml\" is not \"text\" or \"json\"",
@@ -297,14 +297,14 @@ fn variables_and_options_tell_their_names() {
         ("EVENTKIT_MAX_STREAMS", "many"),
         ("EVENTKIT_AUTO_CREATE", "maybe"),
         ("EVENTKIT_LISTEN", ""),
-        ("EVENTKIT_EVENT_STORE", "firestore"),
+        ("EVENTKIT_EVENT_STORE", "bigtable"),
         ("EVENTKIT_QUEUE_MODE", "pubsub"),
         ("EVENTKIT_STREAMS_A_B_ADAPTER", "json"),
     ];
     assert_eq!(
         mistakes("", &env, &[("listen", "here"), ("nope", "1")]),
         [
-            "EVENTKIT_EVENT_STORE: store.kind: \"firestore\" is not \"lake\": it is the only store there is",
+            "EVENTKIT_EVENT_STORE: store.kind: \"bigtable\" is not \"lake\" or \"firestore\"",
             "EVENTKIT_QUEUE_MODE: \"pubsub\" is not \"async\": it is the only queue there is",
             "EVENTKIT_MAX_STREAMS: max_streams: \"many\" is not an integer",
             "EVENTKIT_AUTO_CREATE: auto_create: \"maybe\" is not true or false",
@@ -483,4 +483,50 @@ proptest! {
         let mut draft = Draft::default();
         env::read(&mut draft, &env);
     }
+}
+
+#[test]
+fn firestore_has_batches_of_its_own_size_unless_they_are_set() {
+    let env = [
+        ("EVENTKIT_EVENT_STORE", "firestore"),
+        ("GCP_PROJECT_ID", "shop"),
+        ("FIRESTORE_EMULATOR_HOST", "127.0.0.1:8086"),
+        ("STORAGE_EMULATOR_HOST", "127.0.0.1:4443"),
+    ];
+    let shown = |text: &str| {
+        let (config, warnings) = load_text(text, &env, &[]).unwrap();
+        assert_eq!(warnings, []);
+        let keys = ["store.kind", "store.endpoint", "load.events_max", "load.age_max"];
+        keys.map(|key| value(&config, key)).map(|(value, origin)| format!("{value} {origin}"))
+    };
+    let kind = "\"firestore\" EVENTKIT_EVENT_STORE";
+    let endpoint = "\"http://127.0.0.1:8086\" FIRESTORE_EMULATOR_HOST";
+    let age = "\"1s\" EVENTKIT_EVENT_STORE";
+    assert_eq!(shown(""), [kind, endpoint, "500 EVENTKIT_EVENT_STORE", age].map(String::from));
+    let set = "[load]\nevents_max = 2000\n";
+    assert_eq!(shown(set), [kind, endpoint, "2000 e.toml:2", age].map(String::from));
+}
+
+#[test]
+fn what_only_firestore_has_or_needs_is_told() {
+    let text = "[store]\nkind = \"firestore\"\n";
+    assert_eq!(
+        mistakes(text, &[], &[]),
+        ["e.toml:2:8: store.kind: firestore needs google.project"]
+    );
+    let text = "[store]\ndatabase = \"events\"\ncollection = \"c\"\n";
+    let needs = "it needs store.kind = \"firestore\"";
+    let expected = [("2:12", "database"), ("3:14", "collection")];
+    let expected = expected.map(|(at, key)| format!("e.toml:{at}: store.{key}: {needs}"));
+    assert_eq!(mistakes(text, &[], &[]), expected);
+    for (key, value) in
+        [("database", "d"), ("database", "Äbc"), ("collection", "__a__"), ("collection", "a/b")]
+    {
+        let text = format!("[store]\n{key} = {value:?}\n");
+        let found = mistakes(&text, &[], &[]);
+        assert!(found[0].contains(&format!("{value:?} is not a {key}'s ")), "{found:?}");
+    }
+    let text = "[store]\nkind = \"firestore\"\nbucket = \"gs://b\"\n[google]\nproject = \"shop\"\n";
+    let (_, warnings) = load_text(text, &[], &[]).unwrap();
+    assert_eq!(warnings[0].sentence, "gs://b is not used: events go to Firestore");
 }

@@ -66,6 +66,8 @@ pub(super) enum Slot<'a> {
     Bucket(&'a mut Option<Bucket>),
     Url(&'a mut Option<String>),
     Region(&'a mut Option<String>),
+    Database(&'a mut String),
+    Collection(&'a mut String),
     Project(&'a mut Option<String>),
     Adapter(&'a mut Option<AdapterName>),
     Pointer(&'a mut Option<String>),
@@ -94,10 +96,12 @@ impl Slot<'_> {
             Self::Prefix(_) => "an object key's prefix",
             Self::Level(_) => "a filter such as \"info\" or \"info,eventkit=debug\"",
             Self::Format(_) => "\"text\" or \"json\"",
-            Self::Store(_) => "\"lake\"",
+            Self::Store(_) => "\"lake\" or \"firestore\"",
             Self::Bucket(_) => "a bucket such as \"gs://events\" or \"s3://events\"",
             Self::Url(_) => "a URL such as \"http://127.0.0.1:4443\"",
             Self::Region(_) => "a region such as \"eu-central-1\"",
+            Self::Database(_) => "a database's id such as \"(default)\" or \"events-1\"",
+            Self::Collection(_) => "a collection's name such as \"eventkit\"",
             Self::Project(_) => "a project's id such as \"my-project-1\"",
             Self::Adapter(_) => "\"segment\" or \"json\"",
             Self::Pointer(_) => "a field such as \"user.id\" or \"/user/id\"",
@@ -150,13 +154,18 @@ impl Slot<'_> {
                     _ => None,
                 })?;
             }
-            Self::Store(_) => {
-                parsed(given, expects, |text| (text == "lake").then_some(()))
-                    .map_err(|sentence| format!("{sentence}: it is the only store there is"))?;
+            Self::Store(kind) => {
+                *kind = parsed(given, expects, |text| match text {
+                    "lake" => Some(StoreKind::Lake),
+                    "firestore" => Some(StoreKind::Firestore),
+                    _ => None,
+                })?;
             }
             Self::Bucket(bucket) => *bucket = optional(given, expects, Bucket::parse)?,
             Self::Url(url) => *url = optional(given, expects, parse_url)?,
             Self::Region(region) => *region = optional(given, expects, parse_region)?,
+            Self::Database(database) => *database = parsed(given, expects, parse_database)?,
+            Self::Collection(name) => *name = parsed(given, expects, parse_collection)?,
             Self::Project(project) => *project = optional(given, expects, parse_project)?,
             Self::Adapter(adapter) => *adapter = Some(parsed(given, expects, AdapterName::new)?),
             Self::Pointer(pointer) => *pointer = Some(streams::pointer(text(given, expects)?)?),
@@ -184,10 +193,14 @@ impl Slot<'_> {
             Self::LongSize(bytes, _) => quoted(&show_size(*bytes)),
             Self::Percent(percent) => quoted(&format!("{percent}%")),
             Self::Duration(duration, ..) => quoted(&show_duration(*duration)),
-            Self::Prefix(text) | Self::Level(text) => quoted(text),
+            Self::Prefix(text)
+            | Self::Level(text)
+            | Self::Database(text)
+            | Self::Collection(text) => quoted(text),
             Self::Format(LogFormat::Text) => quoted("text"),
             Self::Format(LogFormat::Json) => quoted("json"),
             Self::Store(StoreKind::Lake) => quoted("lake"),
+            Self::Store(StoreKind::Firestore) => quoted("firestore"),
             Self::Bucket(bucket) => {
                 quoted(&bucket.as_ref().map_or(String::new(), ToString::to_string))
             }
@@ -323,6 +336,23 @@ fn parse_url(text: &str) -> Option<String> {
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     let right = is_http && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none();
     right.then(|| text.trim_end_matches('/').to_owned())
+}
+
+/// `(default)`, or 4 to 63 letters, digits and hyphens
+/// (<https://firebase.google.com/docs/firestore/manage-databases#database_id>).
+fn parse_database(text: &str) -> Option<String> {
+    let is_id = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let right = text == "(default)" || ((4..=63).contains(&text.len()) && text.bytes().all(is_id));
+    right.then(|| text.to_owned())
+}
+
+/// Firestore takes more; this much is safe in a path, a command and a rule.
+fn parse_collection(text: &str) -> Option<String> {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let right = (1..=100).contains(&text.len())
+        && text.bytes().all(is_word)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    right.then(|| text.to_owned())
 }
 
 fn parse_region(text: &str) -> Option<String> {

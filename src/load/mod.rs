@@ -354,12 +354,16 @@ impl EventLoader {
     ) {
         let rows = rows.into_iter().filter(|r| r.row < batch.len()).map(|r| (r.row, r));
         let rows: BTreeMap<usize, RowRejection> = rows.collect();
-        let why = rows.values().next().map_or_else(
+        let bad = rows.values().filter(|row| !row.is_beyond_limit);
+        let why = bad.clone().next().map_or_else(
             || "refused rows that it does not have".to_owned(),
             |first| format!("{} {}", first.rejection.reason, first.rejection.path),
         );
-        if !self.may_part(batch, rows.len().max(1), &why, now) {
-            return;
+        match (bad.count(), rows.is_empty()) {
+            // The store is as it should be.
+            (0, false) => self.breaker.stored(batch.id),
+            (bad, _) if self.may_part(batch, bad.max(1), &why, now) => {}
+            _ => return,
         }
         if rows.is_empty() {
             settlement.bisect(batch, &why);

@@ -53,7 +53,7 @@ impl Settlement {
                 path: String::new(),
                 message: message.to_owned(),
             };
-            self.refuse(batch, [RowRejection { row: 0, rejection }]);
+            self.refuse(batch, [RowRejection { row: 0, rejection, is_beyond_limit: false }]);
             self.replaced.push((batch.id, vec![]));
             return;
         }

@@ -62,7 +62,8 @@ pub(super) fn to_json(snapshot: &Snapshot) -> Arc<[u8]> {
     serde_json::to_vec(snapshot).unwrap_or_default().into()
 }
 
-/// Looks after the store, so that `/ready` can answer without asking it.
+/// Looks after the store, so that `/ready` can answer without asking it, and so that what is wrong
+/// at the start is told before the first batch finds out.
 pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Reached>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
@@ -79,7 +80,15 @@ pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Reached>) {
                 }
             }
         };
-        let _ = state.send_replace(Some(now));
+        let before = state.send_replace(Some(now.clone()));
+        let was_well = before.is_none_or(|before| before.is_ok());
+        match now {
+            Err(error) if was_well => {
+                tracing::warn!(store = store.name(), error, "store can't be used; events wait");
+            }
+            Ok(()) if !was_well => tracing::info!(store = store.name(), "store can be used again"),
+            _ => {}
+        }
     }
 }
 

@@ -209,6 +209,7 @@ impl SimStore {
                 path: String::new(),
                 message: "is poison".to_owned(),
             },
+            is_beyond_limit: false,
         };
         Some(StoreError::Rows(poison.into_iter().map(rejection).collect()))
     }

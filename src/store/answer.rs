@@ -24,7 +24,6 @@ const ENTITIES: [(&str, &str); 6] = [
 /// There is nothing to show to a storage.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-#[cfg_attr(not(feature = "gcs"), expect(dead_code, reason = "only Google's tokens are lent"))]
 pub(super) struct NoToken(pub String);
 
 /// What the error means for that bucket.

@@ -11,6 +11,8 @@ mod answer;
 mod batch;
 mod bucket;
 mod encoders;
+#[cfg(feature = "firestore")]
+mod firestore;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod lake;
@@ -22,6 +24,8 @@ mod table;
 
 pub use batch::Batch;
 pub use bucket::BucketError;
+#[cfg(feature = "firestore")]
+pub use firestore::{Firestore, FirestoreError};
 pub use lake::Lake;
 pub use listing::{Found, Listing};
 pub(crate) use plan::HOUR;
@@ -78,6 +82,9 @@ pub struct RowRejection {
     pub row: usize,
     /// Why.
     pub rejection: Rejection,
+    /// Whether it is beyond a limit that every row has, such as a document's size: then it says
+    /// nothing about the store or the schema, and however many there are holds no batch up.
+    pub is_beyond_limit: bool,
 }
 
 impl StoreError {

@@ -22,6 +22,8 @@ HOME = Path(os.environ.get("EVENTKIT_TEST_HOME") or Path.home() / ".cache/eventk
 # Made by tests/run from requirements-google.txt.
 VENV = HOME / "venv-google"
 START_S = 60
+# Documents that the emulator is asked for at once: all of many take it longer than a minute.
+FIRESTORE_PAGE = 2_000
 PROJECT = "test-project"
 BUCKET = "lake-bucket"
 # Any will do: moto looks at their form only.
@@ -195,10 +197,49 @@ def bigquery(home, buckets):
 
 @contextlib.contextmanager
 def firestore(home):
-    """Firestore: `host` for gRPC and REST, behind proxies; `connections` cuts them."""
-    main = ["com.google.cloud.datastore.emulator.firestore.CloudFirestore"]
-    with java(home, "firestore", "-Duser.language=en", "-cp", jar("firestore"), *main) as service:
+    """Firestore's REST API behind a proxy: `host`, `project`; `direct` is the emulator's own
+    address, and `documents(path)` all documents of a collection."""
+    port, behind = free_port(), free_port()
+    direct = f"http://127.0.0.1:{behind}"
+    main = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
+    emulator = [
+        "java", "-Xmx512m", "-Duser.language=en", "-cp", jar("firestore"), main,
+        "--host=127.0.0.1", f"--port={behind}",
+    ]
+    proxy = [sys.executable, HERE / "http_faults.py", "--port", port, "--to", direct]
+    with (
+        program(home, "firestore", behind, *emulator) as process,
+        program(home, "proxy", port, *proxy),
+    ):
+        service = Faulty(f"http://127.0.0.1:{port}")
+        service.host, service.direct, service.project = f"127.0.0.1:{port}", direct, PROJECT
+        service.process = process
+        service.documents = lambda path: firestore_documents(direct, path)
         yield service
+
+
+def firestore_documents(address, path):
+    """Every document of a collection, such as eventkit/users/events, by its name's order."""
+    parent, collection = path.rsplit("/", 1)
+    query = {
+        "from": [{"collectionId": collection}],
+        "orderBy": [{"field": {"fieldPath": "__name__"}}],
+        "limit": FIRESTORE_PAGE,
+    }
+    documents = []
+    while True:
+        answer = requests.post(
+            f"{address}/v1/projects/{PROJECT}/databases/(default)/documents/{parent}:runQuery",
+            json={"structuredQuery": query},
+            headers={"Authorization": "Bearer owner"},
+            timeout=START_S,
+        )
+        answer.raise_for_status()
+        page = [found["document"] for found in answer.json() if "document" in found]
+        documents += page
+        if len(page) < FIRESTORE_PAGE:
+            return documents
+        query["startAt"] = {"values": [{"referenceValue": page[-1]["name"]}], "before": False}
 
 
 @contextlib.contextmanager
