@@ -8,6 +8,7 @@ use eventkit::admin::{ListLetters, Replay, Replayed};
 use eventkit::errors::{Letter, LetterFilter, Page, Status};
 use eventkit::event::{LetterId, Phase, StreamName};
 
+use super::export::Export;
 use super::print::{self, Form, safe, time};
 use super::{Done, Failure, Options, USAGE, block_on};
 
@@ -33,6 +34,8 @@ pub enum Dlq {
         #[command(flatten)]
         form: Form,
     },
+    /// Write dead letters as Parquet files below errors/ of the lake; they stay what they are
+    Export(Export),
     /// Put dead letters into the log again, as they are, under today's rules
     Replay {
         /// Their numbers
@@ -77,7 +80,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn parse(self, ids: Vec<LetterId>) -> Result<LetterFilter, Failure> {
+    pub(super) fn parse(self, ids: Vec<LetterId>) -> Result<LetterFilter, Failure> {
         let usage = |message: String| Failure::new(USAGE, message);
         let stream = self.stream.as_deref().map(StreamName::new).transpose();
         let named = |what: &str, name: &str| usage(format!("--{what} {name:?} is not one"));
@@ -132,6 +135,7 @@ impl Dlq {
                 let letter = block_on(async { Ok(client.letter(id).await?) })?;
                 print::answer(&form, &letter, letter_text)
             }
+            Self::Export(export) => export.run(options),
             Self::Replay { ids, filter, note, form } => {
                 let replay = Replay { filter: filter.parse(ids)?, note };
                 if replay.filter == LetterFilter::default() {

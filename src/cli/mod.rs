@@ -9,6 +9,7 @@ mod config;
 mod console;
 mod demo;
 mod dlq;
+mod export;
 mod log;
 mod options;
 mod print;

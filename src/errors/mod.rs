@@ -14,6 +14,7 @@
 
 mod audit;
 mod database;
+mod export;
 mod group;
 #[cfg(test)]
 mod in_memory;
@@ -32,6 +33,7 @@ mod tests;
 mod worker;
 
 pub use crate::sqlite::SqliteError as ErrorStoreError;
+pub use export::{ExportError, to_parquet};
 #[cfg(test)]
 pub(crate) use in_memory::InMemory;
 pub use letter::{

@@ -24,6 +24,8 @@ use crate::config::{GoogleConfig, StoreConfig};
 use crate::event::{Micros, Seq, StreamName};
 use crate::time::date_hour;
 
+/// Where exported dead letters are; no stream's directory is called so.
+const ERRORS: &str = "errors";
 /// A footer is mostly smaller than this.
 const FOOTER_BYTES: u64 = 32 << 10;
 
@@ -61,6 +63,20 @@ impl Lake {
     fn new(objects: Objects, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/').to_owned();
         Self { objects, prefix, encoders: OnceLock::new() }
+    }
+
+    /// Puts a Parquet file of dead letters below `errors/`, beside the streams, where nothing
+    /// stands under that name; returns its key.
+    ///
+    /// # Errors
+    /// The lake can't be written to, or something stands there.
+    pub async fn put_errors(&self, name: &str, file: Bytes) -> Result<String, StoreError> {
+        let object = match self.prefix.as_str() {
+            "" => format!("{ERRORS}/{name}"),
+            prefix => format!("{prefix}/{ERRORS}/{name}"),
+        };
+        self.objects.put_file(&object, file).await?;
+        Ok(object)
     }
 
     fn encoders(&self) -> Result<&Encoders, StoreError> {

@@ -112,6 +112,13 @@ impl Objects {
         }
     }
 
+    /// Puts a file that is no batch's where nothing stands.
+    pub async fn put_file(&self, object: &str, file: Bytes) -> Result<(), StoreError> {
+        let options = PutOptions::from(PutMode::Create);
+        let put = self.storage()?.put_opts(&Key::from(object), file.into(), options).await;
+        put.map(drop).map_err(|error| self.failed(object, &error))
+    }
+
     /// A directory keeps none.
     fn attributes(&self, batch: &Batch) -> Attributes {
         match &self.place {

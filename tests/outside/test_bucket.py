@@ -436,3 +436,15 @@ def test_what_a_million_events_cost_is_what_the_readme_says(in_gcs, gcs, tell):
     assert said.keys() == found.keys()
     for name, value in found.items():
         assert abs(said[name] - value) <= 0.25 * value, (name, said[name], value)
+
+
+def test_dead_letters_are_exported_to_the_bucket(in_gcs):
+    in_gcs.start()
+    in_gcs.post("/v1/batch", {"batch": [{"messageId": f"bad{n}"} for n in range(7)]})
+    until("they are dead letters", lambda: len(in_gcs.letters()) == 7)
+    exported = in_gcs.json("dlq", "export")
+    assert exported["letters"] == 7
+    (name,) = exported["objects"]
+    assert name.startswith(f"{in_gcs.prefix}/errors/exported=")
+    rows = query([in_gcs.lake.parent / name], "select message_id from lake order by 1")
+    assert rows == [(f"bad{n}",) for n in range(7)]

@@ -1,11 +1,12 @@
 """What is invalid is kept with its reason, and comes back once the rules or the data are mended."""
 
+import base64
 import datetime
 import json
 
 import pytest
 
-from service import until
+from service import query, read_files, until
 
 STRICT = '[streams.events.validate]\ntypes = { "properties.price" = "number" }\n'
 RELAXED = "[streams.events.validate]\nrequired = []\ntypes = {}\n"
@@ -165,3 +166,35 @@ def test_dead_letters_survive_kill_9(mixed):
     mixed.kill()
     mixed.start()
     assert mixed.letters() == before and len(mixed.rows()) == 990
+
+
+def test_exported_letters_are_rows_that_say_what_the_letters_say(mixed, tmp_path):
+    not_text = b'{"a": "\xff"'
+    assert mixed.post("/collect", not_text).status_code == 400
+    letters = {letter["id"]: letter for letter in mixed.letters()}
+    assert len(letters) == 11
+    exported = mixed.json("dlq", "export")
+    assert exported["letters"] == 11
+    files = [mixed.lake / name for name in exported["objects"]]
+    assert [file.relative_to(mixed.lake).parts[0] for file in files] == ["errors"]
+    rows = read_files(files).to_pylist()
+    found = query(files, "select id, payload, received_at from lake order by id")
+    assert found == [(row["id"], row["payload"], row["received_at"]) for row in rows]
+    assert [row["id"] for row in rows] == sorted(letters)
+    for row in rows:
+        letter = letters[row["id"]]
+        for name in ("stream", "phase", "reason", "path", "status", "attempts", "message_id"):
+            assert row[name] == letter[name], (name, row)
+        assert micros(row["received_at"]) == letter["received_at"]
+        shown = mixed.json("dlq", "show", row["id"])
+        assert row["payload"] == shown["payload"]
+        assert json.loads(row["rejections"]) == shown["rejections"]
+    (malformed,) = [row for row in rows if row["payload"] is None]
+    assert base64.b64decode(malformed["payload_base64"]) == not_text
+    # The streams' files are found without those of the letters; a narrower export goes elsewhere.
+    assert query([f"{mixed.lake}/stream=*/**/*.parquet"], "select count(*) from lake") == [(990,)]
+    narrow = mixed.json("dlq", "export", "--reason", "missing_field", "--to", tmp_path / "out")
+    (name,) = narrow["objects"]
+    assert len(read_files([tmp_path / "out" / name])) == len(WITHOUT_USER)
+    assert mixed.cli("dlq", "export", "--reason", "none").strip() == "no dead letters match"
+    assert len(mixed.letters()) == 11, "they stay"
