@@ -50,8 +50,10 @@ pub mod load;
 pub mod google;
 /// Where batches rest: the `EventStore` trait, the Parquet lake, and Firestore.
 pub mod store;
-/// What was planned, stored and replayed, so that a crash at any instant doubles nothing.
+/// What was planned, stored, loaded and replayed, so that a crash at any instant doubles nothing.
 pub mod ledger;
+/// Tables that the lake's objects are loaded into: the `WarehouseLoader` trait and BigQuery.
+pub mod warehouse;
 /// Where rejected events rest until an operator has mended them.
 pub mod errors;
 /// The one file that knows every stage: build, run, drain.

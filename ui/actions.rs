@@ -24,6 +24,7 @@ pub fn on_view_action(model: &mut Model, action: Action, effects: &mut Vec<Effec
         (Tab::Partitions, Action::Left | Action::Right) => {
             choose_profile(model, action == Action::Right);
         }
+        (Tab::Loads, Action::Replay) => dialogs::ask_retry(model),
         (_, Action::DeadLetters) => dead_letters_of(model, effects),
         (_, Action::Back) => model.tab = Tab::Overview,
         _ => move_in_table(model, action),
@@ -75,6 +76,13 @@ fn move_in_table(model: &mut Model, action: Action) {
                 model.cursors.partition = Some(*id);
             }
         }
+        Tab::Loads => {
+            let loads = view::loads::shown(snapshot);
+            let to = moved(action, view::loads::line(model, snapshot), loads.len(), page);
+            if let Some(load) = to.and_then(|to| loads.get(to)) {
+                model.cursors.load = Some(load.id);
+            }
+        }
         _ => {
             let streams = &snapshot.streams;
             let to = moved(action, view::stream_line(model, snapshot), streams.len(), page);
@@ -98,7 +106,7 @@ fn open_from_overview(model: &mut Model, effects: &mut Vec<Effect>) {
     let Some(finding) = snapshot.findings.get(line).cloned() else {
         return model.say("nothing needs attention");
     };
-    let Some(tab) = Tab::of(finding.view) else {
+    let Some(tab) = Tab::of(finding.view, snapshot) else {
         return model.say("what is known about it is on this screen: sinks and last changes");
     };
     match (tab, finding.stream) {

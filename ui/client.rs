@@ -197,6 +197,9 @@ async fn answer(client: &Client, request: Request) -> Reply {
         Request::Scope { filter, library, ambiguous } => {
             Reply::Scope(scope(client, filter, library, ambiguous).await)
         }
+        Request::Retry(id) => {
+            Reply::Retried(client.retry_load(id).await.map(Box::new).map_err(failed))
+        }
         Request::Replay(replay) => {
             let client = client.clone().with_timeout(REPLAY_TIMEOUT);
             Reply::Replayed(client.replay(&replay).await.map_err(|error| not_replayed(&error)))

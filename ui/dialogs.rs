@@ -8,6 +8,7 @@
 use eventkit::admin::{Replay, Replayed};
 use eventkit::errors::{LetterFilter, Status};
 use eventkit::event::LetterId;
+use eventkit::status::{Load, LoadState};
 
 use super::Exit;
 use super::format;
@@ -16,6 +17,7 @@ use super::letters::{GroupKey, Pane};
 use super::message::{Effect, Failure, Request, Scope};
 use super::model::{Dialog, Model, Question, Role};
 use super::update::ask;
+use super::view;
 
 /// Up to this many are confirmed with a button.
 pub const BUTTON_MAX: u64 = 10;
@@ -27,7 +29,7 @@ const NAMED_CHARS_MAX: usize = 40;
 pub mod focus {
     /// Nothing happens.
     pub const CANCEL: usize = 0;
-    /// Replay, or close the console.
+    /// Replay, retry, or close the console.
     pub const DO: usize = 1;
     /// The count, or stop the service.
     pub const OTHER: usize = 2;
@@ -39,6 +41,7 @@ impl Question {
     pub fn stops(&self) -> usize {
         match self {
             Self::Counting { .. } => 1,
+            Self::Retry { .. } => 2,
             Self::Replay { count, .. } if *count <= BUTTON_MAX => 2,
             Self::Replay { .. } | Self::Leave => 3,
         }
@@ -94,6 +97,36 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
             let reason = brief(&letter.reason);
             let scope = format!("letter {} of {}: {reason}", letter.id, letter.stream);
             ask_ids(model, vec![letter.id], scope);
+        }
+    }
+}
+
+/// `R` in the loads: says why not, or starts the question.
+pub fn ask_retry(model: &mut Model) {
+    if let Role::Looks { why, .. } = model.role() {
+        return model.complain(format!("can't retry: {why}"));
+    }
+    let Some(load) = model.shown().and_then(|snapshot| view::loads::current(model, snapshot))
+    else {
+        return model.complain("there is no load under the cursor");
+    };
+    if load.state != LoadState::Failed {
+        let why = format!("it is {}; only failed ones are retried", load.state.as_str());
+        return model.complain(why);
+    }
+    let objects = if load.objects == 1 { "object" } else { "objects" };
+    let scope = format!("{} {objects} into {}", format::count(load.objects), brief(&load.table));
+    let load = load.id;
+    show(model, Question::Retry { scope, load });
+}
+
+/// A retry was answered.
+pub fn on_retried(model: &mut Model, result: Result<Box<Load>, Failure>) {
+    match result {
+        Ok(load) => model.say(format!("load {} is open again: attempt {}", load.id, load.attempt)),
+        Err(failure) => {
+            model.denied |= failure.denied;
+            model.complain(failure.text);
         }
     }
 }
@@ -196,6 +229,13 @@ fn press(model: &mut Model, effects: &mut Vec<Effect>) {
     match (dialog.question, dialog.focus) {
         (Question::Leave, focus::DO) => effects.push(Effect::Exit(Exit::CloseConsole)),
         (Question::Leave, focus::OTHER) => effects.push(Effect::Exit(Exit::StopService)),
+        (Question::Retry { load, .. }, focus::DO) => {
+            if let Role::Looks { why, .. } = model.role() {
+                return model.complain(format!("can't retry: {why}"));
+            }
+            model.dialog = None;
+            ask(model, Request::Retry(load), effects);
+        }
         (Question::Replay { filter, count, .. }, focus::DO | focus::OTHER) => {
             let typed = dialog.typed.replace([',', ' '], "");
             if count > BUTTON_MAX && typed != count.to_string() {

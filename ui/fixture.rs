@@ -6,8 +6,9 @@ use std::time::Duration;
 use eventkit::errors::{Attempt, Counts, Group, Letter, LetterSummary, Page, Status};
 use eventkit::event::{Kind, LetterId, Micros, Phase, Receipt, Rejection, StreamName};
 use eventkit::status::{
-    API_VERSION, Capacity, Change, Damage, Finding, Level, PartitionStatus, Severity, Sink,
-    Snapshot, Stage, State, StreamStatus, View, WalStatus,
+    API_VERSION, Capacity, Change, Damage, Finding, Level, Load, LoadId, LoadState,
+    PartitionStatus, Severity, Sink, Snapshot, Stage, State, StreamStatus, View, WalStatus,
+    WarehouseStatus,
 };
 
 use super::Options;
@@ -139,7 +140,7 @@ fn findings() -> Vec<Finding> {
             Some("checkout"),
         ),
         finding(Severity::Warning, View::Partitions, "p05 carries 6.0x the mean", Some("checkout")),
-        finding(Severity::Warning, View::Loads, "lake: last batch took 48s", None),
+        finding(Severity::Warning, View::Loads, "bigquery lags: 12 objects wait", None),
     ]
 }
 
@@ -192,6 +193,7 @@ pub fn snapshot() -> Snapshot {
             last_ms: 48_100,
             error: Some("put timed out after 30s".to_owned()),
         }],
+        warehouse: None,
         dead_letters: Counts {
             open: 1_284,
             replaying: 2,
@@ -237,6 +239,37 @@ fn group(stream: &str, reason: &str, path: &str, library: Option<&str>, open: u6
         first_at: NOW - 245 * SECOND,
         last_at: NOW - SECOND,
         sample: 1_300,
+    }
+}
+
+/// Loads, of which the second has failed for good.
+pub fn warehouse() -> WarehouseStatus {
+    let load = |id: u128, state, error: Option<&str>| Load {
+        id: LoadId(id),
+        dataset: "raw".to_owned(),
+        table: "events".to_owned(),
+        attempt: 2,
+        state,
+        objects: 1 + u64::from(error.is_none()) * 311,
+        rows: 48_112,
+        bytes: 7_340_032,
+        object: format!("stream=events/date=2026-01-01/hour=00/{id}.parquet"),
+        error: error.map(str::to_owned),
+        parent: None,
+        planned_at: NOW - 90_000_000,
+        changed_at: NOW - 60_000_000,
+    };
+    WarehouseStatus {
+        name: "bigquery".to_owned(),
+        waiting_objects: 12,
+        waiting_bytes: 88_000_000,
+        failed_now: 1,
+        loads: vec![
+            load(1, LoadState::Open, None),
+            load(2, LoadState::Failed, Some("BigQuery: not a Parquet file\u{1b}[2J")),
+            load(3, LoadState::Loaded, None),
+        ],
+        ..WarehouseStatus::default()
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Place {
     Letters,
     /// View 5, one letter.
     Letter,
+    /// View 6.
+    Loads,
     /// The filter line.
     FilterLine,
     /// A question with buttons.
@@ -124,8 +126,8 @@ use KeyCode::{
     BackTab, Down, End, Enter, Esc, Home, Left, PageDown, PageUp, Right, Tab as TabKey, Up,
 };
 use Place::{
-    Dialog, Everywhere, FilterLine, Groups, Help, Letter, Letters, Lists, Overview, Partitions,
-    Streams, Wal,
+    Dialog, Everywhere, FilterLine, Groups, Help, Letter, Letters, Lists, Loads, Overview,
+    Partitions, Streams, Wal,
 };
 
 /// The table. Hints appear in its order.
@@ -147,6 +149,7 @@ pub static KEYS: &[Key] = &[
     line(&[char('R')], Groups, Action::Replay, Some("replay group"), "replay the group's open letters, after a question"),
     line(&[char('R')], Letters, Action::Replay, Some("replay"), "replay the marked letters, else the one under the cursor, after a question"),
     line(&[char('R')], Letter, Action::Replay, Some("replay"), "replay this letter, after a question"),
+    line(&[char('R')], Loads, Action::Replay, Some("retry"), "try the failed load under the cursor again, after a question"),
     line(&[char('/')], Groups, Action::Filter, Some("filter"), "filter: stream: reason: phase: status: library: path:"),
     line(&[char('/')], Letters, Action::Filter, Some("filter"), "filter: stream: reason: phase: status: library: path:"),
     line(&[key(Esc)], Letters, Action::Back, Some("groups"), "back to the groups"),
@@ -170,6 +173,7 @@ pub static KEYS: &[Key] = &[
     line(&[char('3')], Everywhere, Action::View(Tab::Partitions), None, "Partitions: skew"),
     line(&[char('4')], Everywhere, Action::View(Tab::Wal), None, "WAL: log depth and syncs"),
     line(&[char('5')], Everywhere, Action::View(Tab::DeadLetters), None, "Dead letters: understand and replay"),
+    line(&[char('6')], Everywhere, Action::View(Tab::Loads), None, "Loads: what goes into the warehouse, where there is one"),
     line(&[key(Esc)], Everywhere, Action::Back, None, "one level up; clears the filter; never quits"),
     line(&[key(Enter)], Everywhere, Action::Open, None, "without a connection: connect now"),
     line(&[char('q')], Everywhere, Action::Quit, Some("quit"), "quit the console; the service goes on"),

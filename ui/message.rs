@@ -8,7 +8,7 @@ use crossterm::event::KeyEvent;
 use eventkit::admin::{ListLetters, Replay, Replayed};
 use eventkit::errors::{Group, Letter, LetterFilter, Page};
 use eventkit::event::LetterId;
-use eventkit::status::Snapshot;
+use eventkit::status::{Load, LoadId, Snapshot};
 
 use super::Exit;
 
@@ -76,6 +76,8 @@ pub enum Reply {
     Scope(Result<Scope, Failure>),
     /// What a replay did.
     Replayed(Result<Replayed, Failure>),
+    /// The load that is open again.
+    Retried(Result<Box<Load>, Failure>),
 }
 
 /// Letters, chosen and counted.
@@ -127,10 +129,13 @@ pub enum Request {
     },
     /// Put letters back into the log.
     Replay(Replay),
+    /// Try a load again that has failed for good.
+    Retry(LoadId),
 }
 
 impl Request {
-    /// Requests of one slot replace each other; a replay has none and is never given up.
+    /// Requests of one slot replace each other; what changes something has none and is never given
+    /// up.
     #[must_use]
     pub fn slot(&self) -> Option<usize> {
         match self {
@@ -138,7 +143,7 @@ impl Request {
             Self::Page(_) => Some(1),
             Self::Letter(_) => Some(2),
             Self::Scope { .. } => Some(3),
-            Self::Replay(_) => None,
+            Self::Replay(_) | Self::Retry(_) => None,
         }
     }
 }

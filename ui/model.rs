@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eventkit::errors::LetterFilter;
 use eventkit::event::{LetterId, Micros, StreamName};
-use eventkit::status::{API_VERSION, Snapshot, View};
+use eventkit::status::{API_VERSION, LoadId, Snapshot, View};
 
 use super::letters::Letters;
 use super::theme::Theme;
@@ -28,12 +28,26 @@ pub enum Tab {
     Wal,
     /// Rejected events.
     DeadLetters,
+    /// Loads into the warehouse, where there is one.
+    Loads,
 }
 
 impl Tab {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] =
-        [Self::Overview, Self::Streams, Self::Partitions, Self::Wal, Self::DeadLetters];
+    pub const ALL: [Self; 6] = [
+        Self::Overview,
+        Self::Streams,
+        Self::Partitions,
+        Self::Wal,
+        Self::DeadLetters,
+        Self::Loads,
+    ];
+
+    /// Whether there is anything to show in it.
+    #[must_use]
+    pub fn is_there(self, snapshot: &Snapshot) -> bool {
+        self != Self::Loads || snapshot.warehouse.is_some()
+    }
 
     /// The key that opens it, its name, and its short name.
     #[must_use]
@@ -44,20 +58,23 @@ impl Tab {
             Self::Partitions => (3, "Partitions", "Part"),
             Self::Wal => (4, "WAL", "WAL"),
             Self::DeadLetters => (5, "Dead letters", "DLQ"),
+            Self::Loads => (6, "Loads", "Loads"),
         }
     }
 
     /// The tab that a finding points to; none where this console has no such view.
     #[must_use]
-    pub fn of(view: View) -> Option<Self> {
-        match view {
+    pub fn of(view: View, snapshot: &Snapshot) -> Option<Self> {
+        let tab = match view {
             View::Overview => Some(Self::Overview),
             View::Streams => Some(Self::Streams),
             View::Partitions => Some(Self::Partitions),
             View::Wal => Some(Self::Wal),
             View::DeadLetters => Some(Self::DeadLetters),
-            View::Loads | View::Logs => None,
-        }
+            View::Loads => Some(Self::Loads),
+            View::Logs => None,
+        };
+        tab.filter(|tab| tab.is_there(snapshot))
     }
 }
 
@@ -135,6 +152,13 @@ pub enum Question {
         /// The service's time at which they were counted.
         as_of: Micros,
     },
+    /// Whether to try a load again that has failed for good.
+    Retry {
+        /// The load in words.
+        scope: String,
+        /// Which.
+        load: LoadId,
+    },
     /// What `q` means inside the service's own process.
     Leave,
 }
@@ -161,6 +185,8 @@ pub struct Cursors {
     pub profile: Option<StreamName>,
     /// View 3: the partition under the cursor; the fullest until another is chosen.
     pub partition: Option<usize>,
+    /// View 6: the load under the cursor; the newest until another is chosen.
+    pub load: Option<LoadId>,
 }
 
 /// What makes two findings of successive snapshots the same one.

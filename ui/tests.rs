@@ -77,6 +77,9 @@ fn serve(model: &mut Model, effects: Vec<Effect>) {
             Request::Page(list) => Reply::Page(Ok(fixture::page(list.before, list.limit))),
             Request::Letter(id) => Reply::Letter(Box::new(Ok(fixture::letter(id)))),
             Request::Scope { filter, .. } => Reply::Scope(Ok(Scope { filter, count: 1_102 })),
+            Request::Retry(_) => {
+                Reply::Retried(Ok(Box::new(fixture::warehouse().loads[1].clone())))
+            }
             Request::Replay(_) => Reply::Replayed(Ok(Replayed {
                 replay: 42,
                 replayed: 1_089,
@@ -637,4 +640,34 @@ fn hostile_models(theme: Theme, width: u16, height: u16, text: &str) -> Vec<Mode
         models.push(model);
     }
     models
+}
+
+#[test]
+fn a_load_that_has_failed_is_retried_after_a_question_and_no_other_is() {
+    let mut model = fixture::model(UNICODE, 100, 30);
+    let _ = tell(&mut model, What::Snapshot(Arc::new(fixture::snapshot())));
+    press(&mut model, KeyCode::Char('6'));
+    assert_eq!(model.tab, Tab::Overview, "there is no warehouse");
+    let with = Snapshot { warehouse: Some(fixture::warehouse()), ..fixture::snapshot() };
+    let _ = tell(&mut model, What::Snapshot(Arc::new(with)));
+    press(&mut model, KeyCode::Char('6'));
+    assert!(press(&mut model, KeyCode::Char('R')).is_empty() && model.dialog.is_none());
+    press(&mut model, KeyCode::Down);
+    let shown = screen(&model);
+    assert!(shown.contains("6 Loads") && shown.contains("not a Parquet file"), "{shown}");
+    assert!(!shown.contains('\u{1b}'));
+    assert_screen("loads_wide", &model);
+    assert!(press(&mut model, KeyCode::Char('R')).is_empty());
+    let _ = tell(&mut model, What::Drawn);
+    assert!(screen(&model).contains("1 object into events"));
+    press(&mut model, KeyCode::Tab);
+    let effects = press(&mut model, KeyCode::Enter);
+    let load = fixture::warehouse().loads[1].clone();
+    let [Effect::Ask { number, request: Request::Retry(id) }] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*id, load.id);
+    let reply = Reply::Retried(Ok(Box::new(load)));
+    let _ = tell(&mut model, What::Reply { number: *number, reply });
+    assert!(model.notice.as_ref().is_some_and(|notice| !notice.failed));
 }

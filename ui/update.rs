@@ -71,6 +71,7 @@ pub fn view_places(model: &Model) -> &'static [Place] {
         (Tab::Streams, _) => &[Place::Streams, Lists, Everywhere],
         (Tab::Partitions, _) => &[Place::Partitions, Lists, Everywhere],
         (Tab::Wal, _) => &[Place::Wal, Lists, Everywhere],
+        (Tab::Loads, _) => &[Place::Loads, Lists, Everywhere],
         (Tab::DeadLetters, Pane::Groups) => &[Place::Groups, Lists, Everywhere],
         (Tab::DeadLetters, Pane::List) => &[Place::Letters, Lists, Everywhere],
         (Tab::DeadLetters, Pane::Letter) => &[Place::Letter, Lists, Everywhere],
@@ -160,6 +161,9 @@ fn on_action(model: &mut Model, action: Action, effects: &mut Vec<Effect>) {
 
 /// Opens a view.
 pub fn go(model: &mut Model, tab: Tab, effects: &mut Vec<Effect>) {
+    if model.shown().is_some_and(|snapshot| !tab.is_there(snapshot)) {
+        return model.say("no warehouse is configured: objects rest in the lake");
+    }
     model.tab = tab;
     if tab == Tab::DeadLetters && model.letters.counts.is_none() {
         ask_lists(model, effects);
@@ -290,6 +294,7 @@ fn on_reply(model: &mut Model, number: u64, reply: Reply, effects: &mut Vec<Effe
                 ask_lists(model, effects);
             }
         }
+        Reply::Retried(result) => dialogs::on_retried(model, result),
         // An answer to a question that nobody has any more.
         _ => {}
     }

@@ -10,10 +10,11 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use super::{Acknowledged, Flushed, ListLetters, Replay, Replayed};
+use super::{Acknowledged, Flushed, ListLetters, ListLoads, Replay, Replayed};
 use crate::damage::Report;
 use crate::errors::{Group, Letter, Page};
 use crate::event::LetterId;
+use crate::ledger::{Load, LoadId};
 use crate::status::Snapshot;
 
 /// An answer above this is not read.
@@ -123,6 +124,23 @@ impl Client {
     /// [`ClientError`], as every call.
     pub async fn flush(&self) -> Result<Flushed, ClientError> {
         self.post("/v1/flush", &()).await
+    }
+
+    /// Loads into the warehouse, those that changed last first.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 404 where there is no warehouse.
+    pub async fn loads(&self, list: &ListLoads) -> Result<Vec<Load>, ClientError> {
+        self.post("/v1/loads", list).await
+    }
+
+    /// Opens a load that has failed for good.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403 where the peer may only look, 404 where none of
+    /// that id has failed.
+    pub async fn retry_load(&self, id: LoadId) -> Result<Load, ClientError> {
+        self.post(&format!("/v1/loads/{id}/retry"), &()).await
     }
 
     /// Every report of damage, oldest first.

@@ -13,19 +13,24 @@
 //! | `GET /v1/groups` | | `[`[`Group`](crate::errors::Group)`]` |
 //! | `POST /v1/replay` | [`Replay`] | [`Replayed`], or 404 |
 //! | `POST /v1/flush` | | [`Flushed`] |
+//! | `POST /v1/loads` | [`ListLoads`] | `[`[`Load`](crate::ledger::Load)`]` |
+//! | `POST /v1/loads/{id}/retry` | | [`Load`](crate::ledger::Load), or 404 |
 //!
 //! Every other answer is `{"code":…,"message":…}`.
 
 mod client;
+mod loads;
 mod server;
 
 pub use client::{Client, ClientError};
+pub use loads::Loads;
 pub use server::{Admin, Flush, bind, serve};
 
 use serde::{Deserialize, Serialize};
 
 use crate::errors::LetterFilter;
 use crate::event::LetterId;
+use crate::ledger::LoadState;
 
 /// Asks for a page of dead letters, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +41,16 @@ pub struct ListLetters {
     /// Only letters with a smaller number: `next_before` of the page before.
     pub before: Option<LetterId>,
     /// How many, at most 200.
+    pub limit: u32,
+}
+
+/// Asks for loads into the warehouse, those that changed last first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListLoads {
+    /// Only those in that state.
+    pub state: Option<LoadState>,
+    /// How many, at most 1,000.
     pub limit: u32,
 }
 

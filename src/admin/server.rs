@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 
+use super::loads::{self, Loads};
 use super::{Acknowledged, Flushed, ListLetters, Replay, Replayed};
 use crate::damage::{Report, Reports};
 use crate::errors::{Claim, ErrorStore, ErrorStoreError, LetterFilter};
@@ -55,13 +56,15 @@ pub struct Admin {
     pub reports: Reports,
     /// Stores everything that is in the logs.
     pub flush: Flush,
+    /// The loads, where there is a warehouse.
+    pub loads: Option<Loads>,
     /// Notes what operators did.
     pub changed: Arc<dyn Fn(String) + Send + Sync>,
 }
 
 /// Who is on the other end.
 #[derive(Clone, Debug)]
-struct Peer(Option<u32>);
+pub(super) struct Peer(Option<u32>);
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
@@ -72,7 +75,7 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 
 impl Peer {
     /// Who acts, for the audit.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.0.map_or("unknown".to_owned(), |uid| format!("uid {uid}"))
     }
 
@@ -84,7 +87,7 @@ impl Peer {
 }
 
 /// An answer other than 200.
-struct Refusal(StatusCode, &'static str, String);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str, pub(super) String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -146,6 +149,8 @@ pub async fn serve(bound: Option<UnixListener>, path: &Path, admin: Admin) -> io
         .route("/v1/groups", get(groups))
         .route("/v1/replay", post(replay))
         .route("/v1/flush", post(flush))
+        .route("/v1/loads", post(loads::list))
+        .route("/v1/loads/{id}/retry", post(loads::retry))
         .route("/v1/damage", get(damage))
         .route("/v1/damage/acknowledge", post(acknowledge))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
@@ -227,7 +232,7 @@ async fn acknowledge(
     }
 }
 
-fn allowed(peer: &Peer) -> Result<(), Refusal> {
+pub(super) fn allowed(peer: &Peer) -> Result<(), Refusal> {
     if peer.may_act() {
         return Ok(());
     }

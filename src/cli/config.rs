@@ -66,11 +66,13 @@ pub fn check(options: &Options, form: &Form) -> Done {
                 }
             }
             // No directory is made that is not there yet.
-            if (config.data_dir.exists() || !config.store.is_local())
-                && let Err(failure) = service::reach_store(&config)
-            {
-                code = code.max(failure.code);
-                checked.findings.push(failure.message);
+            let is_reached = config.data_dir.exists() || !config.store.is_local();
+            let reached = [service::reach_store, service::reach_warehouse];
+            for reach in reached.into_iter().filter(|_| is_reached) {
+                if let Err(failure) = reach(&config) {
+                    code = code.max(failure.code);
+                    checked.findings.push(failure.message);
+                }
             }
         }
     }

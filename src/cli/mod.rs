@@ -10,6 +10,7 @@ mod console;
 mod demo;
 mod dlq;
 mod export;
+mod ledger;
 mod log;
 mod options;
 mod print;
@@ -61,6 +62,9 @@ enum Command {
     /// Look at the logs, and at what was found damaged
     #[command(subcommand)]
     Wal(wal::Wal),
+    /// Look at the loads into the warehouse, and retry those that failed
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Check a configuration and the state of its data directory
     Check(print::Form),
     /// Show every setting, its value and where it comes from
@@ -152,6 +156,7 @@ impl Cli {
             Command::Flush(form) => status::flush(&options, &form),
             Command::Dlq(dlq) => dlq.run(&options),
             Command::Wal(wal) => wal.run(&options),
+            Command::Ledger(ledger) => ledger.run(&options),
             Command::Check(form) => config::check(&options, &form),
             Command::Config(show) => show.run(&options),
             Command::Bench(bench) => bench.run(&options),

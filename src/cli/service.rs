@@ -51,7 +51,54 @@ pub async fn start(mut config: Config, store: Arc<AnyStore>) -> Result<Service, 
             "fewer connections than ingest.connections_max: the process may open too few files"
         );
     }
-    Service::start(config, store).await.map_err(|e| Failure::new(e.exit_code(), e))
+    let warehouse = config.clone();
+    let service = Service::start(config, store).await;
+    with_warehouse(service.map_err(|e| Failure::new(e.exit_code(), e))?, &warehouse)
+}
+
+/// The warehouse that the configuration names, if it names one.
+#[cfg(feature = "bigquery")]
+fn warehouse(config: &Config) -> Result<Option<eventkit::warehouse::BigQuery>, Failure> {
+    use eventkit::config::WarehouseKind;
+    use eventkit::warehouse::BigQuery;
+
+    match config.warehouse.kind {
+        WarehouseKind::None => Ok(None),
+        WarehouseKind::BigQuery => {
+            BigQuery::new(config).map(Some).map_err(|e| Failure::new(CONFIGURATION, e))
+        }
+    }
+}
+
+/// The same service, which loads into that warehouse.
+#[cfg(feature = "bigquery")]
+fn with_warehouse(service: Service, config: &Config) -> Result<Service, Failure> {
+    Ok(match warehouse(config)? {
+        Some(warehouse) => service.with_warehouse(warehouse),
+        None => service,
+    })
+}
+
+/// Whether the warehouse that the configuration names could be asked now.
+#[cfg(feature = "bigquery")]
+pub fn reach_warehouse(config: &Config) -> Result<(), Failure> {
+    use eventkit::warehouse::WarehouseLoader;
+
+    let Some(warehouse) = warehouse(config)? else { return Ok(()) };
+    let check = async move { warehouse.check().await.map_err(|e| Failure::new(super::IO, e)) };
+    super::block_on(check)
+}
+
+/// The configuration can name none.
+#[cfg(not(feature = "bigquery"))]
+fn with_warehouse(service: Service, _: &Config) -> Result<Service, Failure> {
+    Ok(service)
+}
+
+/// The configuration can name none.
+#[cfg(not(feature = "bigquery"))]
+pub fn reach_warehouse(_: &Config) -> Result<(), Failure> {
+    Ok(())
 }
 
 /// Asks for as much as the system allows this process; returns how much it has.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use eventkit::admin::Flushed;
-use eventkit::status::{Severity, Snapshot};
+use eventkit::status::{Severity, Snapshot, WarehouseStatus};
 
 use super::print::{self, Form, safe, size};
 use super::{Done, Failure, Options, block_on};
@@ -102,6 +102,7 @@ fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
             writeln!(out, "  {}", safe(error))?;
         }
     }
+    snapshot.warehouse.iter().try_for_each(|warehouse| write_warehouse(out, warehouse))?;
     let capacity = &snapshot.capacity;
     writeln!(
         out,
@@ -112,4 +113,18 @@ fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
         capacity.cpu_cores,
         size(capacity.disk_free_bytes)
     )
+}
+
+fn write_warehouse(out: &mut String, warehouse: &WarehouseStatus) -> std::fmt::Result {
+    let WarehouseStatus { name, rows, loaded, waiting_objects, failed_now, .. } = warehouse;
+    let bytes = size(warehouse.waiting_bytes);
+    writeln!(
+        out,
+        "warehouse {name}: {rows} events in {loaded} loads, {waiting_objects} objects ({bytes}) \
+         wait, {failed_now} failed"
+    )?;
+    match &warehouse.error {
+        Some(error) => writeln!(out, "  {}", safe(error)),
+        None => Ok(()),
+    }
 }

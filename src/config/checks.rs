@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::draft::Draft;
 use super::streams::AdapterName;
 use super::value::show_size;
-use super::{BucketService, StoreConfig, StoreKind};
+use super::{Bucket, BucketService, JOBS_A_DAY_MAX, StoreConfig, StoreKind, WarehouseKind};
 use crate::wal::PAYLOAD_BYTES_MAX;
 
 /// `sun_path` of Linux, without its final zero.
@@ -19,6 +19,7 @@ pub(super) fn check(draft: &mut Draft) {
     disk(draft);
     socket(draft);
     store(draft);
+    warehouse(draft);
     streams(draft);
 }
 
@@ -155,6 +156,36 @@ fn firestore(draft: &mut Draft) {
     if let Some(bucket) = &draft.config.store.bucket {
         let sentence = format!("{bucket} is not used: events go to Firestore");
         draft.warn(draft.place("store.bucket"), sentence);
+    }
+}
+
+/// What loading needs: what to load, into what, and not more often than is allowed.
+fn warehouse(draft: &mut Draft) {
+    let (warehouse, place) = (&draft.config.warehouse, draft.place("warehouse.kind"));
+    if warehouse.kind == WarehouseKind::None {
+        return;
+    }
+    let store = &draft.config.store;
+    let of_gcs = |bucket: &Bucket| bucket.service == BucketService::Gcs;
+    let in_gcs = store.kind == StoreKind::Lake && store.bucket.as_ref().is_some_and(of_gcs);
+    let jobs = 86_400_000 / warehouse.interval.as_millis().max(1);
+    let lacks = [
+        (!in_gcs, "it needs a store.bucket of gs://: BigQuery loads from there"),
+        (warehouse.dataset.is_none(), "it needs a warehouse.dataset"),
+        (draft.config.google.project.is_none(), "it needs a google.project"),
+        (!cfg!(feature = "bigquery"), "this eventkit was built without the feature `bigquery`"),
+    ];
+    for (_, sentence) in lacks.into_iter().filter(|(is_lacking, _)| *is_lacking) {
+        draft.mistake(place.clone(), "warehouse.kind", sentence.to_owned());
+    }
+    if jobs > JOBS_A_DAY_MAX {
+        draft.warn(
+            draft.place("warehouse.interval"),
+            format!(
+                "warehouse.interval makes up to {jobs} load jobs a table a day, and BigQuery takes \
+                 {JOBS_A_DAY_MAX}: set 58s or more"
+            ),
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     Config, DedupeConfig, DiskConfig, ErrorsConfig, GoogleConfig, IngestConfig, LoadConfig,
-    LogConfig, LogFormat, StoreConfig, StoreKind, StreamConfig, WalConfig,
+    LogConfig, LogFormat, StoreConfig, StoreKind, StreamConfig, WalConfig, WarehouseConfig,
 };
 use crate::adapt::StreamRules;
 use crate::event::StreamName;
@@ -63,6 +63,7 @@ impl Default for Config {
                 memory_bytes_max: 64 << 20,
             },
             store: StoreConfig::in_directory(data_dir.join("lake")),
+            warehouse: WarehouseConfig::default(),
             google: GoogleConfig::default(),
             errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 16 << 20 },
             log: LogConfig {

@@ -8,7 +8,8 @@ use super::keys::{At, Key};
 use super::streams::StreamDraft;
 use super::value::Given;
 use super::{
-    Bucket, BucketService, Config, Mistake, Mistakes, Place, StoreKind, Warning, checks, env, file,
+    Bucket, BucketService, Config, Mistake, Mistakes, Place, StoreKind, WarehouseKind, Warning,
+    checks, env, file,
 };
 use crate::event::StreamName;
 
@@ -46,7 +47,8 @@ pub fn load(sources: Sources) -> Result<(Config, Vec<Warning>), Mistakes> {
         }
     }
     draft.follow_surroundings(variable("STATE_DIRECTORY"), variable("RUNTIME_DIRECTORY"));
-    draft.follow_store(variable);
+    draft.follow_emulators(variable);
+    draft.follow_firestore();
     draft.build()
 }
 
@@ -137,26 +139,36 @@ impl Draft {
         }
     }
 
-    /// The settings whose defaults follow the store: where Google's own programs look for its
-    /// emulator, and how large its batches are.
-    fn follow_store<'a>(&mut self, variable: impl Fn(&str) -> Option<&'a str>) {
-        let store = &self.config.store;
+    /// Where Google's own programs look for the emulator of a service, for those that are used.
+    fn follow_emulators<'a>(&mut self, variable: impl Fn(&str) -> Option<&'a str>) {
+        let Config { store, warehouse, .. } = &self.config;
         let of_gcs = |bucket: &Bucket| bucket.service == BucketService::Gcs;
-        let emulator = match store.kind {
-            StoreKind::Firestore => "FIRESTORE_EMULATOR_HOST",
-            StoreKind::Lake if store.bucket.as_ref().is_some_and(of_gcs) => "STORAGE_EMULATOR_HOST",
-            StoreKind::Lake => return,
-        };
-        if let Some(host) = variable(emulator).filter(|_| !self.is_set("store.endpoint")) {
+        let is_firestore = store.kind == StoreKind::Firestore;
+        let in_gcs = !is_firestore && store.bucket.as_ref().is_some_and(of_gcs);
+        let in_bigquery = warehouse.kind == WarehouseKind::BigQuery;
+        let emulators = [
+            ("store.endpoint", "FIRESTORE_EMULATOR_HOST", is_firestore),
+            ("store.endpoint", "STORAGE_EMULATOR_HOST", in_gcs),
+            ("warehouse.endpoint", "BIGQUERY_EMULATOR_HOST", in_bigquery),
+        ];
+        for (path, name, is_used) in emulators {
+            let Some(host) = variable(name).filter(|_| is_used && !self.is_set(path)) else {
+                continue;
+            };
             // The address may come without a scheme.
             let url = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
-            self.set_from("store.endpoint", &url, Place::Variable(emulator.to_owned()));
+            self.set_from(path, &url, Place::Variable(name.to_owned()));
         }
-        if self.config.store.kind == StoreKind::Firestore {
-            for (path, value) in [("load.events_max", "500"), ("load.age_max", "1s")] {
-                if !self.is_set(path) {
-                    self.set_from(path, value, self.place("store.kind"));
-                }
+    }
+
+    /// How large Firestore's batches are.
+    fn follow_firestore(&mut self) {
+        if self.config.store.kind != StoreKind::Firestore {
+            return;
+        }
+        for (path, value) in [("load.events_max", "500"), ("load.age_max", "1s")] {
+            if !self.is_set(path) {
+                self.set_from(path, value, self.place("store.kind"));
             }
         }
     }

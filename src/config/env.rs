@@ -20,15 +20,12 @@ const RING_EVENT_BYTES: u64 = 1024;
 const KNOWN: [&str; 1] = ["EVENTKIT_CONFIG"];
 
 /// Older names that have no effect, and why.
-const WITHOUT_EFFECT: [(&str, &str); 5] = [
+const WITHOUT_EFFECT: [(&str, &str); 2] = [
     ("EVENTKIT_ASYNC_WORKERS", "each stream has a worker of its own"),
     (
         "EVENTKIT_RING_BUFFER_RETENTION_HOURS",
         "a log keeps an event until it is stored, however long that takes",
     ),
-    ("EVENTKIT_WAREHOUSE_ENABLED", "there is no warehouse loader"),
-    ("GCP_BIGQUERY_DATASET", "there is no warehouse loader"),
-    ("GCP_BIGQUERY_TABLE", "there is no warehouse loader"),
 ];
 
 /// Reads the environment into the draft.
@@ -58,7 +55,12 @@ fn is_service(key: &Key) -> bool {
 }
 
 fn is_known(name: &str) -> bool {
-    let older = ["EVENTKIT_EVENT_STORE", "EVENTKIT_QUEUE_MODE", "EVENTKIT_RING_BUFFER_MAX_SIZE"];
+    let older = [
+        "EVENTKIT_EVENT_STORE",
+        "EVENTKIT_QUEUE_MODE",
+        "EVENTKIT_RING_BUFFER_MAX_SIZE",
+        "EVENTKIT_WAREHOUSE_ENABLED",
+    ];
     KNOWN.contains(&name)
         || older.contains(&name)
         || WITHOUT_EFFECT.iter().any(|(known, _)| *known == name)
@@ -102,14 +104,22 @@ fn read_stream(draft: &mut Draft, name: &str, rest: &str, value: &str) {
 fn read_older(draft: &mut Draft, name: &str, value: &str) {
     let place = Place::Variable(name.to_owned());
     if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
-        let is_off = name == "EVENTKIT_WAREHOUSE_ENABLED" && ["false", "0"].contains(&value);
-        if !is_off {
-            draft.warn(place, format!("it has no effect: {why}"));
-        }
+        draft.warn(place, format!("it has no effect: {why}"));
         return;
     }
     match name {
+        // A lake, from which the warehouse is loaded.
+        "EVENTKIT_EVENT_STORE" if value == "bigquery" => {
+            draft.set_from("warehouse.kind", value, place);
+        }
         "EVENTKIT_EVENT_STORE" => draft.set_from("store.kind", value, place),
+        "EVENTKIT_WAREHOUSE_ENABLED" => match value {
+            "true" | "1" | "yes" | "on" => draft.set_from("warehouse.kind", "bigquery", place),
+            "false" | "0" | "no" | "off" => draft.set_from("warehouse.kind", "none", place),
+            _ => draft.mistake(place, "", format!("{value:?} is not true or false")),
+        },
+        "GCP_BIGQUERY_DATASET" => draft.set_from("warehouse.dataset", value, place),
+        "GCP_BIGQUERY_TABLE" => draft.set_from("warehouse.table", value, place),
         "EVENTKIT_QUEUE_MODE" if !["async", "local"].contains(&value) => {
             let sentence = format!("{value:?} is not \"async\": it is the only queue there is");
             draft.mistake(place, "", sentence);

@@ -19,10 +19,12 @@ mod keys;
 mod mistakes;
 mod streams;
 mod value;
+mod warehouse;
 
 pub use draft::{Sources, load};
 pub use keys::{ConfigLine, KEYS, Key, reference};
 pub use mistakes::{Mistake, Mistakes, Place, Warning};
+pub use warehouse::{JOBS_A_DAY_MAX, TablePattern, WarehouseConfig, WarehouseKind};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,6 +63,8 @@ pub struct Config {
     pub load: LoadConfig,
     /// Where batches go.
     pub store: StoreConfig,
+    /// Where the lake's objects are loaded into.
+    pub warehouse: WarehouseConfig,
     /// What Google's services are asked with.
     pub google: GoogleConfig,
     /// The error store.
@@ -185,6 +189,25 @@ pub enum StoreKind {
     Firestore,
 }
 
+impl StoreKind {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lake => "lake",
+            Self::Firestore => "firestore",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "lake" => Some(Self::Lake),
+            "firestore" => Some(Self::Firestore),
+            _ => None,
+        }
+    }
+}
+
 /// A bucket of an object storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
@@ -255,6 +278,25 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for journald.
     Json,
+}
+
+impl LogFormat {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
 }
 
 /// What a stream does with its events.

@@ -435,6 +435,45 @@ fn a_streams_variable_finds_the_stream_that_is_meant() {
 }
 
 #[test]
+#[cfg(all(feature = "bigquery", feature = "gcs"))]
+fn a_warehouse_needs_a_bucket_of_googles_a_dataset_and_a_project() {
+    assert_eq!(
+        mistakes("[warehouse]\nkind = \"bigquery\"\n[store]\nbucket = \"s3://b\"\n", &[], &[]),
+        [
+            "e.toml:2:8: warehouse.kind: it needs a store.bucket of gs://: BigQuery loads from there",
+            "e.toml:2:8: warehouse.kind: it needs a warehouse.dataset",
+            "e.toml:2:8: warehouse.kind: it needs a google.project",
+        ]
+    );
+    let env = [
+        ("EVENTKIT_EVENT_STORE", "bigquery"),
+        ("GCP_PROJECT_ID", "p"),
+        ("GCP_GCS_BUCKET", "b"),
+        ("GCP_BIGQUERY_DATASET", "d"),
+        ("GCP_BIGQUERY_TABLE", "raw_{stream}"),
+        ("BIGQUERY_EMULATOR_HOST", "127.0.0.1:9050"),
+        ("EVENTKIT_WAREHOUSE_INTERVAL", "10s"),
+    ];
+    let (config, warnings) = load_text("", &env, &[]).unwrap();
+    let warehouse = &config.warehouse;
+    assert_eq!(warehouse.kind, WarehouseKind::BigQuery);
+    assert_eq!(
+        (warehouse.dataset.as_deref(), warehouse.table.as_str()),
+        (Some("d"), "raw_{stream}")
+    );
+    assert_eq!(warehouse.endpoint.as_deref(), Some("http://127.0.0.1:9050"));
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "EVENTKIT_WAREHOUSE_INTERVAL: warehouse.interval makes up to 8640 load jobs a table a day, and BigQuery takes 1500: set 58s or more"
+        ]
+    );
+    let off = [("EVENTKIT_WAREHOUSE_ENABLED", "false"), ("GCP_BIGQUERY_DATASET", "d")];
+    assert_eq!(load_text("", &off, &[]).unwrap().0.warehouse.kind, WarehouseKind::None);
+}
+
+#[test]
 fn what_is_listed_can_be_given_again() {
     let (config, _) = load_text(EXAMPLE, &[], &[]).unwrap();
     let text: Vec<String> = config

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::streams::{self, AdapterName};
-use super::{Bucket, LogFormat, StoreKind};
+use super::{Bucket, LogFormat, StoreKind, TablePattern, WarehouseKind};
 use crate::adapt::JsonType;
 
 /// What somebody wrote.
@@ -69,6 +69,10 @@ pub(super) enum Slot<'a> {
     Database(&'a mut String),
     Collection(&'a mut String),
     Project(&'a mut Option<String>),
+    Warehouse(&'a mut WarehouseKind),
+    Dataset(&'a mut Option<String>),
+    Table(&'a mut TablePattern),
+    Location(&'a mut String),
     Adapter(&'a mut Option<AdapterName>),
     Pointer(&'a mut Option<String>),
     Pointers(&'a mut Option<Vec<String>>),
@@ -103,6 +107,10 @@ impl Slot<'_> {
             Self::Database(_) => "a database's id such as \"(default)\" or \"events-1\"",
             Self::Collection(_) => "a collection's name such as \"eventkit\"",
             Self::Project(_) => "a project's id such as \"my-project-1\"",
+            Self::Warehouse(_) => "\"none\" or \"bigquery\"",
+            Self::Dataset(_) => "a dataset's name such as \"events\"",
+            Self::Table(_) => "a table's name such as \"events\" or \"raw_{stream}\"",
+            Self::Location(_) => "a location such as \"US\" or \"europe-west1\"",
             Self::Adapter(_) => "\"segment\" or \"json\"",
             Self::Pointer(_) => "a field such as \"user.id\" or \"/user/id\"",
             Self::Pointers(_) => "a list of fields such as [\"timestamp\"]",
@@ -147,26 +155,22 @@ impl Slot<'_> {
             }
             Self::Prefix(prefix) => *prefix = parsed(given, expects, parse_prefix)?,
             Self::Level(filter) => *filter = level(given, expects)?,
-            Self::Format(format) => {
-                *format = parsed(given, expects, |text| match text {
-                    "text" => Some(LogFormat::Text),
-                    "json" => Some(LogFormat::Json),
-                    _ => None,
-                })?;
-            }
-            Self::Store(kind) => {
-                *kind = parsed(given, expects, |text| match text {
-                    "lake" => Some(StoreKind::Lake),
-                    "firestore" => Some(StoreKind::Firestore),
-                    _ => None,
-                })?;
-            }
+            Self::Format(format) => *format = parsed(given, expects, LogFormat::from_name)?,
+            Self::Store(kind) => *kind = parsed(given, expects, StoreKind::from_name)?,
             Self::Bucket(bucket) => *bucket = optional(given, expects, Bucket::parse)?,
             Self::Url(url) => *url = optional(given, expects, parse_url)?,
             Self::Region(region) => *region = optional(given, expects, parse_region)?,
             Self::Database(database) => *database = parsed(given, expects, parse_database)?,
             Self::Collection(name) => *name = parsed(given, expects, parse_collection)?,
             Self::Project(project) => *project = optional(given, expects, parse_project)?,
+            Self::Warehouse(kind) => *kind = parsed(given, expects, WarehouseKind::from_name)?,
+            Self::Dataset(dataset) => *dataset = optional(given, expects, parse_dataset)?,
+            Self::Table(table) => *table = parsed(given, expects, TablePattern::parse)?,
+            Self::Location(location) => {
+                *location = parsed(given, expects, |text| {
+                    parse_region(text).filter(|location| !location.is_empty())
+                })?;
+            }
             Self::Adapter(adapter) => *adapter = Some(parsed(given, expects, AdapterName::new)?),
             Self::Pointer(pointer) => *pointer = Some(streams::pointer(text(given, expects)?)?),
             Self::Pointers(pointers) => *pointers = Some(streams::pointers(given, expects)?),
@@ -196,15 +200,16 @@ impl Slot<'_> {
             Self::Prefix(text)
             | Self::Level(text)
             | Self::Database(text)
-            | Self::Collection(text) => quoted(text),
-            Self::Format(LogFormat::Text) => quoted("text"),
-            Self::Format(LogFormat::Json) => quoted("json"),
-            Self::Store(StoreKind::Lake) => quoted("lake"),
-            Self::Store(StoreKind::Firestore) => quoted("firestore"),
+            | Self::Collection(text)
+            | Self::Location(text) => quoted(text),
+            Self::Format(format) => quoted(format.as_str()),
+            Self::Store(kind) => quoted(kind.as_str()),
             Self::Bucket(bucket) => {
                 quoted(&bucket.as_ref().map_or(String::new(), ToString::to_string))
             }
-            Self::Url(text) | Self::Region(text) | Self::Project(text) => {
+            Self::Warehouse(kind) => quoted(kind.as_str()),
+            Self::Table(pattern) => quoted(pattern.as_str()),
+            Self::Url(text) | Self::Region(text) | Self::Project(text) | Self::Dataset(text) => {
                 quoted(text.as_deref().unwrap_or_default())
             }
             Self::Adapter(adapter) => adapter.map_or(String::new(), |name| quoted(name.as_str())),
@@ -364,6 +369,13 @@ fn parse_region(text: &str) -> Option<String> {
 fn parse_project(text: &str) -> Option<String> {
     let is_in_id = |b: u8| b.is_ascii_alphanumeric() || b"-.:_".contains(&b);
     (text.len() <= 100 && text.bytes().all(is_in_id)).then(|| text.to_owned())
+}
+
+/// <https://cloud.google.com/bigquery/docs/datasets#dataset-naming>
+fn parse_dataset(text: &str) -> Option<String> {
+    let is_in_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    // A job's id of 1,024 characters holds it.
+    (text.len() <= 900 && text.bytes().all(is_in_name)).then(|| text.to_owned())
 }
 
 /// `8MiB`, `4 GiB`, `10 MB`, or bytes.

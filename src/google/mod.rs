@@ -5,6 +5,9 @@
 //! place or the metadata server has, or the file that the configuration names. An endpoint of
 //! plain `http` is an emulator, and is never shown any of them.
 
+#[cfg(feature = "bigquery")]
+pub mod rest;
+
 use std::path::Path;
 
 use google_cloud_auth::credentials::service_account::AccessSpecifier;

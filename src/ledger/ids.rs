@@ -1,5 +1,6 @@
 //! The message ids of what is stored, and when a batch is forgotten.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rusqlite::params;
@@ -51,7 +52,8 @@ impl Ledger {
     }
 
     /// Forgets message ids that were stored longer ago, and all but the newest `ids_max` or so;
-    /// and batches that are as old and below the stream's cursor, but for the newest.
+    /// and batches that are as old and below the stream's cursor, but for the newest, and for those
+    /// that a warehouse does not have yet.
     ///
     /// # Errors
     /// What SQLite said.
@@ -62,6 +64,7 @@ impl Ledger {
         ids_max: usize,
     ) -> Result<(), SqliteError> {
         let (stream, before) = (stream.clone(), self.before(within));
+        let keeps = self.serves_warehouse.load(Relaxed);
         self.write(move |c, _| {
             c.execute(
                 "UPDATE batches SET ids = NULL WHERE id IN (
@@ -80,8 +83,11 @@ impl Ledger {
                      AND state <> 'planned' AND seqs IS NULL AND ids IS NULL
                      AND ifnull(stored_at, -1) < ?2
                      AND last_seq < (SELECT max(last_seq) FROM batches WHERE stream = ?1)
-                     AND last_seq < (SELECT next_seq FROM cursors WHERE stream = ?1)",
-                params![stream.as_str(), before, FORGOTTEN_MAX],
+                     AND last_seq < (SELECT next_seq FROM cursors WHERE stream = ?1)
+                     AND (NOT ?4 OR state = 'replaced' OR EXISTS (
+                         SELECT 1 FROM loads
+                         WHERE id = substr(batches.load, 1, 16) AND loads.state = 'loaded'))",
+                params![stream.as_str(), before, FORGOTTEN_MAX, keeps],
             )
             .map(drop)
         })

@@ -1,4 +1,4 @@
-//! The ledger: what was planned, stored and replayed (`ledger.db`).
+//! The ledger: what was planned, stored, loaded and replayed (`ledger.db`).
 //!
 //! A batch is planned before it is put and committed after; the commit moves the stream's cursor
 //! in the same transaction, which never goes back. After a crash the ledger says from where to
@@ -14,6 +14,8 @@ mod counter;
 mod cursor;
 mod ids;
 mod letters;
+mod load_row;
+mod loads;
 mod open;
 mod row;
 #[cfg(test)]
@@ -21,10 +23,13 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use roaring::RoaringTreemap;
 use rusqlite::Connection;
+
+pub use load_row::{Load, LoadId, LoadState, NotALoadId};
+pub use loads::{Member, Recalled, Waiting};
 
 use counter::{Counter, Time};
 use cursor::{progress, set_cursor};
@@ -44,6 +49,8 @@ pub struct Ledger {
     time: Time,
     /// What the counter was when the file was opened, or when its regress was admitted.
     opened_at: Counter,
+    /// Whether what is not loaded must not be forgotten.
+    serves_warehouse: Arc<AtomicBool>,
 }
 
 /// From where a stream goes on after a restart.
@@ -144,7 +151,8 @@ impl Ledger {
     fn of(db: Sqlite) -> Result<Self, SqliteError> {
         let (transactions, time) = db.call_blocking(|c| Ok((counter::read(c)?, Time::read(c)?)))?;
         let (counter, opened_at) = (Counter::default(), Counter::default());
-        let ledger = Self { db, counter, time, opened_at };
+        let serves_warehouse = Arc::default();
+        let ledger = Self { db, counter, time, opened_at, serves_warehouse };
         ledger.counter.reached(transactions);
         ledger.opened_at.reached(transactions);
         Ok(ledger)
@@ -296,9 +304,9 @@ impl Ledger {
         step: Step,
     ) -> Result<(), SqliteError> {
         let stream = stream.clone();
-        let now = self.time.now();
+        let (now, opened_at) = (self.time.now(), self.opened_at.get());
         self.write(move |c, _| {
-            step.commits.iter().try_for_each(|commit| store(c, commit, now))?;
+            step.commits.iter().try_for_each(|commit| store(c, commit, now, opened_at))?;
             step.closed.iter().try_for_each(|letter| letters::close(c, *letter))?;
             for &(seq, letter) in &step.opened {
                 let open = OpenLetter { stream: stream.clone(), seq, letter, log_uuid };
@@ -395,7 +403,7 @@ fn insert(
     row.insert(c, &plan.seqs, &plan.ids, false)
 }
 
-fn store(c: &Connection, commit: &Commit, now: Micros) -> rusqlite::Result<()> {
+fn store(c: &Connection, commit: &Commit, now: Micros, opened_at: u64) -> rusqlite::Result<()> {
     let Some(mut row) = BatchRow::find(c, commit.id)? else {
         return Err(crate::sqlite::damaged("a plan that is not there any more"));
     };
@@ -404,6 +412,10 @@ fn store(c: &Connection, commit: &Commit, now: Micros) -> rusqlite::Result<()> {
     row.bytes = Some(commit.stored.bytes as i64);
     row.stored_at = Some(now);
     row.update(c)?;
+    // Planned by an earlier process, which may have gone further than this ledger knows.
+    if row.ledger_tx as u64 <= opened_at {
+        loads::doubt(c, commit.id)?;
+    }
     let batch = commit.id.as_bytes();
     commit.letters.iter().try_for_each(|letter| letters::stored(c, *letter, batch))
 }
@@ -448,6 +460,7 @@ fn adopt(
     // They are asked for again: only the store, and a record beside it, can say what they mean.
     c.prepare_cached("UPDATE batches SET seqs = NULL WHERE id = ?1")?
         .execute([found.id.as_bytes()])?;
+    loads::doubt(c, found.id)?;
     let batch = found.id.as_bytes();
     found.letters.iter().try_for_each(|letter| letters::stored(c, *letter, batch))
 }

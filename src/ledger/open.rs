@@ -7,16 +7,17 @@ use rusqlite::{Connection, Transaction, params};
 use rusqlite_migration::{HookResult, M};
 
 use super::row::{self, BATCH, BatchRow, IDS, SEQS, State, named_crc, seal, unseal};
-use super::{counter, cursor, letters};
+use super::{counter, cursor, letters, loads};
 use crate::sqlite::damaged;
 use crate::store::BatchId;
 
 /// One migration, one format.
-pub(super) static MIGRATIONS: LazyLock<[M<'static>; 3]> = LazyLock::new(|| {
+pub(super) static MIGRATIONS: LazyLock<[M<'static>; 4]> = LazyLock::new(|| {
     [
         M::up(include_str!("../../migrations/ledger/0001_ledger.sql")),
         M::up_with_hook(include_str!("../../migrations/ledger/0002_checksums.sql"), checksums),
         M::up(include_str!("../../migrations/ledger/0003_partitions.sql")),
+        M::up(include_str!("../../migrations/ledger/0004_loads.sql")),
     ]
 });
 
@@ -73,6 +74,7 @@ pub(super) fn check(c: &Connection) -> rusqlite::Result<()> {
     counter::read(c)?;
     counter::Time::read(c)?;
     id_key(c)?;
+    loads::check(c)?;
     let mut cursors = c.prepare("SELECT log_uuid, next_seq, crc, stream FROM cursors")?;
     let mut rows = cursors.query([])?;
     while let Some(found) = rows.next()? {

@@ -192,6 +192,9 @@ fn a_row_that_is_not_what_was_written_makes_the_ledger_anew() {
         "UPDATE letters SET seq = 7",
         "UPDATE secrets SET value = zeroblob(16)",
         "UPDATE counters SET value = 1",
+        "UPDATE loads SET attempt = 2",
+        "UPDATE loads SET state = 'failed'",
+        "UPDATE batches SET load = zeroblob(20) WHERE load IS NOT NULL",
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
@@ -201,6 +204,8 @@ fn a_row_that_is_not_what_was_written_makes_the_ledger_anew() {
         let commits = vec![commit(1, vec![77])];
         let step = Step { commits, opened: vec![(3, 30)], closed: vec![], next_seq: 2 };
         ledger.commit(&events, 5, step).unwrap();
+        let load = ledger.plan_load("d".into(), "t".into(), vec![events.clone()], |_| true);
+        assert_eq!(load.unwrap().map(|load| (load.objects, load.attempt)), Some((1, 1)));
         ledger.close();
         let changed = Connection::open(&path).unwrap().execute(change, []).unwrap();
         assert!(changed > 0, "{change}");
@@ -234,4 +239,52 @@ fn a_ledger_of_the_first_format_gets_its_checksums() {
     let progress = ledger.progress(&StreamName::new("events").unwrap(), 5).unwrap();
     assert_eq!((progress.next_seq, progress.open[0].seqs.len()), (Some(3), 2));
     assert_eq!(ledger.replayed(vec![77]).unwrap(), [77]);
+}
+
+#[test]
+fn a_batch_is_forgotten_once_it_is_loaded_and_has_one_load_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
+    let events = StreamName::new("events").unwrap();
+    ledger.serve_warehouse().unwrap();
+    ledger.plan((1..=4).map(|id| plan(id, [id as Seq])).collect()).unwrap();
+    let commits = (1..=4).map(|id| commit(id, vec![])).collect();
+    ledger.commit(&events, 5, step(commits, 9)).unwrap();
+    let all = vec![events.clone()];
+    let mut taken = 0;
+    let two = move |_: &Member| {
+        taken += 1;
+        taken <= 2
+    };
+    let plan = |takes: Box<dyn FnMut(&Member) -> bool + Send>| {
+        ledger.plan_load("d".into(), "t".into(), all.clone(), takes).unwrap()
+    };
+    let first = plan(Box::new(two)).unwrap();
+    let second = plan(Box::new(|_| true)).unwrap();
+    assert_eq!((first.objects, second.objects, plan(Box::new(|_| true))), (2, 2, None));
+    assert_ne!(first.id, second.id);
+    assert_eq!(ledger.open_loads().unwrap().len(), 2);
+    ledger.set_load(Load { state: LoadState::Loaded, ..first.clone() }).unwrap();
+    let waiting = ledger.waiting().unwrap();
+    assert_eq!((waiting.objects, waiting.bytes), (2, 20));
+    for _ in 0..2 {
+        ledger.forget(&events, Duration::ZERO, 0).unwrap();
+    }
+    assert_eq!(ledger.members(first.id).unwrap(), []);
+    assert_eq!(ledger.members(second.id).unwrap().len(), 2, "it waits");
+}
+
+#[test]
+fn what_the_store_had_and_the_ledger_not_is_doubted_until_the_doubt_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
+    let events = StreamName::new("events").unwrap();
+    ledger.adopt(&events, 5, vec![found(1, [1], 1), found(2, [2], 1)]).unwrap();
+    assert_eq!(ledger.unloaded().unwrap(), []);
+    let doubted = ledger.doubted().unwrap();
+    assert_eq!(doubted.len(), 2);
+    assert_eq!(ledger.waiting().unwrap().objects, 2);
+    let free = doubted.iter().map(|member| member.batch).collect();
+    ledger.end_doubt(vec![], free).unwrap();
+    assert_eq!((ledger.unloaded().unwrap(), ledger.doubted().unwrap()), (vec![events], vec![]));
 }

@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reserve::Watch;
 use crate::ingest::{Dependency, Readiness};
-use crate::space::{Level, Space};
+use crate::space::Level;
 use crate::stats::EdgeStats;
-use crate::status::{Prometheus, Reached, Sampler, Snapshot};
+use crate::status::{Prometheus, Reached, Sampler, Snapshot, Sources};
 use crate::store::AnyStore;
 use crate::streams::Streams;
 
@@ -115,11 +115,11 @@ pub(super) async fn watch_disk(mut watch: Watch, streams: Streams) {
 }
 
 pub(super) fn readiness(
-    streams: Streams,
-    store: String,
-    store_state: watch::Receiver<Reached>,
-    space: Space,
-) -> impl Fn() -> Readiness + Send + Sync {
+    sources: &Sources,
+) -> impl Fn() -> Readiness + Send + Sync + 'static + use<> {
+    let Sources { streams, store, store_now, space, warehouse, .. } = sources;
+    let (streams, store, store_now) = (streams.clone(), store.clone(), store_now.clone());
+    let (space, warehouse) = (space.clone(), warehouse.clone());
     move || {
         let failed: Vec<String> = streams
             .all()
@@ -131,20 +131,29 @@ pub(super) fn readiness(
             true => "every log takes events".to_owned(),
             false => format!("not writable: {}", failed.join(", ")),
         };
-        let reached = store_state.borrow().clone();
+        let reached = store_now.borrow().clone();
         let reached = reached.unwrap_or_else(|| Err("not asked yet".to_owned()));
         let dependency = |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
-        Readiness {
-            dependencies: vec![
-                dependency("log", failed.is_empty(), log),
-                dependency("disk", space.takes_events(), space.sentence()),
-                dependency(
-                    &store,
-                    reached.is_ok(),
-                    reached.err().unwrap_or_else(|| "reached and writable".to_owned()),
-                ),
-            ],
-        }
+        let mut dependencies = vec![
+            dependency("log", failed.is_empty(), log),
+            dependency("disk", space.takes_events(), space.sentence()),
+            dependency(
+                &store,
+                reached.is_ok(),
+                reached.err().unwrap_or_else(|| "reached and writable".to_owned()),
+            ),
+        ];
+        // One that fails is no reason to take no events: what it lacks waits in the lake.
+        dependencies.extend(warehouse.as_ref().map(|warehouse| {
+            let status = warehouse.status();
+            let waiting = format!("{} objects wait", status.waiting_objects);
+            let detail = match status.error {
+                Some(error) => format!("fails, {waiting}: {error}"),
+                None => waiting,
+            };
+            dependency(&status.name, true, detail)
+        }));
+        Readiness { dependencies }
     }
 }
 

@@ -6,11 +6,13 @@
 //! then stays in the log for the next start. A disk that fails ends it at once.
 
 mod background;
+mod databases;
 mod directory;
 mod flush;
 mod look;
 mod reserve;
 mod spawner;
+mod warehouse;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ pub use directory::DirectoryError;
 pub use look::{Outlook, check};
 
 use background::{probe, readiness, refresh, sample, serve_metrics, to_json, watch_disk};
+use databases::open_databases;
 use directory::DataDir;
 use flush::flush;
 use reserve::Watch;
@@ -30,10 +33,11 @@ use spawner::{Spawner, Workers};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use warehouse::Loading;
 
 use crate::admin::{self, Admin};
 use crate::config::Config;
-use crate::damage::{Report, Reports};
+use crate::damage::Reports;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
@@ -51,6 +55,7 @@ use crate::store::AnyStore;
 use crate::streams::{self, Streams};
 use crate::time::Clock;
 use crate::wal::WalError;
+use crate::warehouse::WarehouseLoader;
 
 /// How long `flush` waits for the stores.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -138,6 +143,8 @@ pub struct Service {
     store: Arc<AnyStore>,
     store_state: watch::Sender<Reached>,
     fatal: mpsc::Receiver<String>,
+    /// Where there is a warehouse.
+    loading: Option<Loading>,
     /// Held for the process's whole life.
     _directory: DataDir,
 }
@@ -168,9 +175,8 @@ impl Service {
         let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
         note_start(&config, &changes, [ledger.damage(), errors.damage()]);
         let (fatal_sender, fatal) = mpsc::channel(16);
-        let reports = Reports::open(&config.data_dir.join("quarantine"));
-        let hooks = hooks(fatal_sender, changes.clone(), reports, space.clone());
-        let workers = Workers::default();
+        let hooks = hooks(&config, fatal_sender, changes.clone(), space.clone());
+        let (workers, edge_stats) = (Workers::default(), Arc::new(EdgeStats::default()));
         let spawner = Spawner {
             announce: Arc::default(),
             config: Arc::clone(&config),
@@ -187,26 +193,26 @@ impl Service {
         let streams =
             open_streams(Arc::clone(&config), quotas, ledger.clone(), errors.clone(), spawner)
                 .await?;
-        let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(None);
-        let name = store.name().to_owned();
-        let ready = readiness(streams.clone(), name.clone(), store_now.clone(), space.clone());
-        let (limits, stats) = (config.ingest.clone(), Arc::clone(&edge_stats));
-        let edge = Edge::new(streams.clone(), errors.clone(), space.clone(), limits, stats, ready);
-        let edge = Arc::new(edge.with_clock(clock));
-        let sampler = Sampler::new(Sources {
+        let loading = Loading::of(&config);
+        let sources = Sources {
             streams: streams.clone(),
             errors: errors.clone(),
             edge: Arc::clone(&edge_stats),
-            store: name,
+            store: store.name().to_owned(),
             store_now,
+            warehouse: loading.as_ref().map(|loading| loading.progress.clone()),
             changes,
             reports: hooks.reports.clone(),
-            space,
+            space: space.clone(),
             standing: directory.warnings.clone(),
             listen: doors.events.local_addr().unwrap_or(config.listen).to_string(),
             started,
-        });
+        };
+        let (limits, stats, ready) =
+            (config.ingest.clone(), Arc::clone(&edge_stats), readiness(&sources));
+        let edge = Edge::new(streams.clone(), errors.clone(), space, limits, stats, ready);
+        let edge = Arc::new(edge.with_clock(clock));
         Ok(Self {
             config,
             ledger,
@@ -216,14 +222,23 @@ impl Service {
             edge,
             edge_stats,
             doors,
-            sampler,
+            sampler: Sampler::new(sources),
             watch,
             hooks,
             store,
             store_state,
             fatal,
+            loading,
             _directory: directory,
         })
+    }
+
+    /// Loads what is stored into that warehouse too; nothing where the configuration names none.
+    #[must_use]
+    pub fn with_warehouse(mut self, loader: impl WarehouseLoader) -> Self {
+        let (ledger, changed) = (self.ledger.clone(), Arc::clone(&self.hooks.changed));
+        self.loading = self.loading.map(|loading| loading.with(loader, ledger, changed));
+        self
     }
 
     /// Where events come in: the configured address, with the port the system chose for 0.
@@ -253,6 +268,7 @@ impl Service {
         background.spawn(watch_disk(self.watch, self.streams.clone()));
         let Doors { events, metrics, admin: socket } = self.doors;
         background.spawn(serve_metrics(metrics, snapshots, Arc::clone(&self.edge_stats)));
+        let loads = self.loading.map(|loading| loading.spawn(&mut background, &self.ledger));
         let (workers, path) = (Arc::clone(&self.workers), self.config.admin_socket.clone());
         let admin = Admin {
             snapshot: json,
@@ -267,6 +283,7 @@ impl Service {
                     flushed
                 })
             }),
+            loads,
             changed: self.hooks.changed,
         };
         background.spawn(async move {
@@ -389,27 +406,13 @@ fn watch(config: &Config, space: &Space, changes: &Changes) -> Watch {
     watch
 }
 
-fn hooks(fatal: mpsc::Sender<String>, changes: Changes, reports: Reports, space: Space) -> Hooks {
+fn hooks(config: &Config, fatal: mpsc::Sender<String>, changes: Changes, space: Space) -> Hooks {
     Hooks {
-        reports,
+        reports: Reports::open(&config.data_dir.join("quarantine")),
         // One message is enough; later ones say the same.
         fatal: Arc::new(move |why| drop(fatal.try_send(why))),
         changed: Arc::new(move |text| changes.add(text)),
         no_space: Arc::new(move || space.ran_out()),
-    }
-}
-
-fn report_gone(config: &Config) {
-    let report = Report {
-        what: "dead letters".to_owned(),
-        text: "errors.db was not there and begins anew: dead letters whose events the logs still \
-               have come back, others are lost"
-            .to_owned(),
-        found_at: crate::time::now(),
-        ..Report::default()
-    };
-    if let Err(error) = Reports::open(&config.data_dir.join("quarantine")).add(report) {
-        tracing::error!(%error, "the report can't be kept");
     }
 }
 
@@ -428,34 +431,6 @@ fn store_runtime() -> Result<Handle, StartError> {
     // It ends with the process: a worker that is about to end may still be asking it.
     std::mem::forget(runtime);
     Ok(handle)
-}
-
-/// Opening databases checks every row of them: off the runtime's threads.
-async fn open_databases(config: Arc<Config>) -> Result<(Ledger, ErrorStore), StartError> {
-    let opened = tokio::task::spawn_blocking(move || {
-        let (ledger, errors) =
-            (config.data_dir.join("ledger.db"), config.data_dir.join("errors.db"));
-        // The error store is made first, so it is never the one that is not there yet.
-        let (knew, is_gone) = (ledger.exists(), ledger.exists() && !errors.exists());
-        let errors = ErrorStore::open(&errors, config.errors.clone())?;
-        let ledger = Ledger::open(&ledger)?;
-        // The ledger knows letters by their numbers alone: one that it knows is never another's.
-        errors.number_above(ledger.last_letter()?)?;
-        if is_gone {
-            report_gone(&config);
-        }
-        // The lake knows letters by their numbers too, and a new ledger does not know them.
-        if !knew && config.data_dir.join("wal").exists() {
-            errors.number_above(crate::time::now())?;
-        }
-        Ok((ledger, errors))
-    });
-    match opened.await {
-        Ok(opened) => opened,
-        Err(error) => {
-            Err(StartError::File { path: "ledger.db".into(), source: io::Error::other(error) })
-        }
-    }
 }
 
 /// Opening logs reads them: off the runtime's threads.

@@ -16,6 +16,7 @@ pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     findings.extend(snapshot.streams.iter().filter_map(unreadable));
     findings.extend(snapshot.streams.iter().filter_map(store));
     findings.extend(unreached(snapshot));
+    findings.extend(warehouse(snapshot));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
     findings.extend(snapshot.streams.iter().filter_map(skew));
@@ -94,6 +95,29 @@ fn unreached(snapshot: &Snapshot) -> Option<Finding> {
         text: format!("{} can't be written to; events wait in the logs: {error}", sink.name),
         stream: None,
     })
+}
+
+/// A warehouse that fails, has files that it can't load, or lags: nothing is lost meanwhile.
+fn warehouse(snapshot: &Snapshot) -> Option<Finding> {
+    let warehouse = snapshot.warehouse.as_ref()?;
+    let (name, waiting) = (&warehouse.name, warehouse.waiting_objects);
+    let minutes = warehouse.waiting_age_ms / 60_000;
+    let text = match (&warehouse.error, warehouse.failed_now) {
+        (Some(error), _) => format!("{name} fails; {waiting} objects wait in the lake: {error}"),
+        (None, 1..) => format!(
+            "{name}: {}; `eventkit ledger loads --state failed` has why",
+            match warehouse.failed_now {
+                1 => "a load failed for good".to_owned(),
+                more => format!("{more} loads failed for good"),
+            }
+        ),
+        (None, 0) if warehouse.waiting_age_ms > warehouse.age_ms_max => {
+            format!("{name} lags: {waiting} objects wait, the oldest for {minutes} minutes")
+        }
+        (None, 0) => return None,
+    };
+    let view = View::Loads;
+    Some(Finding { severity: Severity::Warning, view, text, stream: None })
 }
 
 fn dead_letters(snapshot: &Snapshot) -> Option<Finding> {

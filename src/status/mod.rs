@@ -15,7 +15,9 @@ pub use prometheus::Prometheus;
 pub use sampler::{Changes, Reached, Sampler, Sources};
 pub use skew::Skew;
 
+pub use crate::ledger::{Load, LoadId, LoadState};
 pub use crate::space::Level;
+pub use crate::warehouse::WarehouseStatus;
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,9 @@ pub struct Snapshot {
     pub streams: Vec<StreamStatus>,
     /// Where batches go.
     pub sinks: Vec<Sink>,
+    /// Where the lake's objects are loaded into, if they are.
+    #[serde(default)]
+    pub warehouse: Option<WarehouseStatus>,
     /// The error store.
     pub dead_letters: Counts,
     /// What is used and what there is.
@@ -118,7 +123,7 @@ pub enum View {
     Wal,
     /// Rejected events.
     DeadLetters,
-    /// Batches and stores.
+    /// Loads into the warehouse.
     Loads,
     /// The service's own log.
     Logs,
@@ -134,7 +139,7 @@ impl View {
             Self::Partitions => "partitions",
             Self::Wal => "log",
             Self::DeadLetters => "dead letters",
-            Self::Loads => "store",
+            Self::Loads => "warehouse",
             Self::Logs => "logs",
         }
     }

@@ -4,6 +4,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use super::Snapshot;
 use crate::stats::EdgeStats;
+use crate::warehouse::WarehouseStatus;
 
 /// Renders metrics; holds nothing that the counters don't.
 pub struct Prometheus {
@@ -25,6 +26,7 @@ impl Prometheus {
     pub fn page(&self, snapshot: &Snapshot, edge: &EdgeStats) -> String {
         metrics::with_local_recorder(&self.recorder, || {
             service(snapshot, edge);
+            snapshot.warehouse.iter().for_each(warehouse);
             for stream in &snapshot.streams {
                 of_stream(stream);
             }
@@ -62,6 +64,24 @@ fn service(snapshot: &Snapshot, edge: &EdgeStats) {
     level("eventkit_memory_bytes", capacity.memory_bytes as f64);
     level("eventkit_errors_bytes", capacity.errors_bytes as f64);
     level("eventkit_uptime_seconds", snapshot.uptime_ms as f64 / 1000.0);
+}
+
+fn warehouse(warehouse: &WarehouseStatus) {
+    for (outcome, value) in [
+        ("loaded", warehouse.loaded),
+        ("failed", warehouse.failed),
+        ("split", warehouse.split),
+        ("retried", warehouse.retried),
+    ] {
+        metrics::counter!("eventkit_loads_total", "outcome" => outcome).absolute(value);
+    }
+    count("eventkit_loaded_events_total", warehouse.rows);
+    count("eventkit_loaded_bytes_total", warehouse.bytes);
+    level("eventkit_warehouse_waiting_objects", warehouse.waiting_objects as f64);
+    level("eventkit_warehouse_waiting_bytes", warehouse.waiting_bytes as f64);
+    level("eventkit_warehouse_waiting_age_seconds", warehouse.waiting_age_ms as f64 / 1000.0);
+    level("eventkit_warehouse_failed_loads", warehouse.failed_now as f64);
+    level("eventkit_warehouse_failing", f64::from(u8::from(warehouse.error.is_some())));
 }
 
 fn of_stream(stream: &super::StreamStatus) {

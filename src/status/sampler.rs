@@ -18,6 +18,7 @@ use crate::event::StreamName;
 use crate::space::Space;
 use crate::stats::EdgeStats;
 use crate::streams::{Stream, Streams};
+use crate::warehouse::Progress;
 
 /// Changes that a snapshot holds.
 const CHANGES: usize = 20;
@@ -58,6 +59,8 @@ pub struct Sources {
     pub store: String,
     /// Whether it could be reached and written to.
     pub store_now: watch::Receiver<Reached>,
+    /// What the warehouse does, where there is one.
+    pub warehouse: Option<Progress>,
     /// The last changes.
     pub changes: Changes,
     /// What was found damaged.
@@ -153,6 +156,7 @@ impl Sampler {
             sinks: vec![self.sink(&rows, elapsed)],
             capacity: self.capacity(&rows, elapsed.is_some()),
             streams: rows,
+            warehouse: self.sources.warehouse.as_ref().map(Progress::status),
             dead_letters,
             changes: self.sources.changes.list(),
             damage: damage(&self.sources.reports),

@@ -30,6 +30,8 @@ pub use lake::Lake;
 pub use listing::{Found, Listing};
 pub(crate) use plan::HOUR;
 pub use plan::{BatchId, Digest, Plan, hour};
+#[cfg(feature = "bigquery")]
+pub(crate) use table::columns;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -52,6 +52,11 @@ static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     ]))
 });
 
+/// The columns of every file of the lake, in their order.
+pub fn columns() -> SchemaRef {
+    Arc::clone(&SCHEMA)
+}
+
 /// The columns of text, in the order of [`Text`].
 const TEXT_COLUMNS: [&str; TEXTS] = [
     "type",
@@ -84,7 +89,7 @@ impl<'b> Table<'b> {
     }
 
     pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&SCHEMA)
+        columns()
     }
 
     /// How many rows it has.

@@ -54,6 +54,7 @@ def clean_environment():
     configures = (
         "EVENTKIT_", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "AWS_", "GCP_",
         "GOOGLE_", "STORAGE_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST",
+        "BIGQUERY_EMULATOR_HOST",
     )
     return {key: value for key, value in os.environ.items() if not key.startswith(configures)}
 

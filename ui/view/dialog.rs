@@ -30,6 +30,13 @@ pub fn draw(model: &Model, dialog: &Dialog, p: &mut Painter, area: Rect) -> Opti
             let inner = p.pane(at, "Replay", "Esc cancels", true);
             replay(model, dialog, p, inner, (scope, *count, *as_of))
         }
+        Question::Retry { scope, .. } => {
+            let inner = p.pane(at, "Retry", "Esc cancels", true);
+            line(p, inner, 1, "Load", scope);
+            line(p, inner, 3, "Effect", "a new job with the same objects: all land, or none");
+            draw_buttons(p, inner, dialog.focus, &["Cancel", "Retry"]);
+            None
+        }
         Question::Leave => {
             let inner = p.pane(at, "Leave", "Esc cancels", true);
             line(p, inner, 1, "", "This console runs inside the service.");

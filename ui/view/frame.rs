@@ -123,7 +123,7 @@ fn clock_and_more(model: &Model, p: &mut Painter, area: Rect, wide: bool) -> u16
 fn severity_of(snapshot: &Snapshot, tab: Tab) -> Option<Severity> {
     let findings = snapshot.findings.iter();
     findings
-        .filter(|finding| Tab::of(finding.view) == Some(tab))
+        .filter(|finding| Tab::of(finding.view, snapshot) == Some(tab))
         .map(|finding| finding.severity)
         .max()
 }
@@ -131,7 +131,11 @@ fn severity_of(snapshot: &Snapshot, tab: Tab) -> Option<Severity> {
 fn tabs(model: &Model, p: &mut Painter, area: Rect, class: Class) {
     let y = area.y + 1;
     let mut x = area.x;
-    for tab in Tab::ALL {
+    let is_there = |tab: &Tab| match model.shown() {
+        Some(snapshot) => tab.is_there(snapshot),
+        None => *tab != Tab::Loads,
+    };
+    for tab in Tab::ALL.into_iter().filter(is_there) {
         let (number, name, short) = tab.label();
         let name = if class == Class::Wide { name } else { short };
         let mut label = format!("{number} {name}");

@@ -8,7 +8,7 @@ use crate::ui::model::Model;
 use crate::ui::paint::Painter;
 use crate::ui::update::view_places;
 
-const PLACES: [(Place, &str); 12] = [
+const PLACES: [(Place, &str); 13] = [
     (Place::Groups, "dead letters: groups"),
     (Place::Letters, "dead letters: list"),
     (Place::Letter, "dead letters: one letter"),
@@ -17,6 +17,7 @@ const PLACES: [(Place, &str); 12] = [
     (Place::Streams, "streams"),
     (Place::Partitions, "partitions"),
     (Place::Wal, "WAL"),
+    (Place::Loads, "loads"),
     (Place::Everywhere, "everywhere"),
     (Place::FilterLine, "while a filter is typed"),
     (Place::Dialog, "in a question"),

@@ -10,6 +10,7 @@ pub mod frame;
 pub mod help;
 pub mod letter;
 pub mod letter_list;
+pub mod loads;
 pub mod overview;
 pub mod partitions;
 pub mod streams;
@@ -94,6 +95,7 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
         Tab::Partitions => partitions::draw(model, snapshot, p, body),
         Tab::Wal => wal::draw(model, snapshot, p, body),
         Tab::DeadLetters => dead_letters::draw(model, p, body, class),
+        Tab::Loads => loads::draw(model, snapshot, p, body),
     }
     let old = model.is_stale() || matches!(model.link, Link::Lost { .. });
     if old && model.frozen.is_none() {

@@ -135,17 +135,17 @@ fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wi
     let first = first_row(line, snapshot.findings.len(), height);
     let shown = snapshot.findings.iter().enumerate().skip(first).take(height);
     for (y, (i, finding)) in (inner.y..).zip(shown) {
-        draw_finding(finding, p, Rect { y, height: 1, ..inner }, wide);
+        draw_finding((finding, snapshot), p, Rect { y, height: 1, ..inner }, wide);
         if focused && i == line {
             p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
 }
 
-fn draw_finding(finding: &Finding, p: &mut Painter, at: Rect, wide: bool) {
+fn draw_finding((finding, snapshot): (&Finding, &Snapshot), p: &mut Painter, at: Rect, wide: bool) {
     let severity = Some(finding.severity);
     p.text(at.x + 1, at.y, 2, mark(severity), p.theme.severity(severity));
-    let tab = Tab::of(finding.view);
+    let tab = Tab::of(finding.view, snapshot);
     p.text(at.x + 4, at.y, 13, finding.view.as_str(), p.theme.normal());
     let mut right = at.right() - 1;
     if let Some(tab) = tab {

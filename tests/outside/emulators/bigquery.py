@@ -46,7 +46,7 @@ def load_all(job, context):
             add(field.name, bq_to_duckdb(str(getattr(field, "type", None) or field.field_type)))
 
     paths = [executor._resolve_uri(uri, context) for uri in job.source_uris]
-    files = f"read_parquet([{', '.join('?' for _ in paths)}], union_by_name = true)"
+    files = f"read_parquet([{', '.join('?' for _ in paths)}], union_by_name = true, hive_partitioning = false)"
     columns = {
         row[0]: row[1] for row in sql(f"DESCRIBE SELECT * FROM {files}", paths).fetchall()
     }

@@ -1,0 +1,186 @@
+//! Google's REST services: one call, one answer or one [`RestError`].
+//!
+//! Nothing is tried again here: who calls knows whether a call may be repeated. What matters for
+//! that is told apart: not sent, sent without an answer, answered with an error.
+
+use std::time::Duration;
+
+use google_cloud_auth::credentials::AccessTokenCredentials;
+use reqwest::{Client, Method, Response};
+use serde_json::Value;
+
+use super::{OWNER, credentials, is_emulator};
+use crate::config::GoogleConfig;
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// An answer above this is not read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// What is said of an answer at most.
+const ANSWER_CHARS_MAX: usize = 300;
+
+/// A service at an address.
+pub struct Rest {
+    http: Client,
+    base: String,
+    /// None for an emulator.
+    credentials: Option<AccessTokenCredentials>,
+}
+
+/// Why a call has no answer to show.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestError {
+    /// It did not reach the service.
+    #[error("{0}")]
+    NotSent(String),
+    /// It may have reached the service, and may have been done.
+    #[error("{0}")]
+    Unanswered(String),
+    /// The service refused it.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+}
+
+/// A service's refusal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The first error's reason, such as `rateLimitExceeded`; the status alone says too little.
+    pub reason: String,
+    /// The service's own sentence, cut.
+    pub message: String,
+    /// How long the service wishes to be left alone.
+    pub after: Option<Duration>,
+}
+
+impl Rest {
+    /// A service at that address, asked with those credentials unless it is an emulator.
+    ///
+    /// # Errors
+    /// One sentence: the credentials or the certificates of this machine can't be used.
+    pub fn new(base: String, google: &GoogleConfig) -> Result<Self, String> {
+        let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
+        let (builder, credentials) = match is_emulator(&base) {
+            true => (builder.no_proxy(), None),
+            false => (builder, Some(credentials(google).map_err(|error| error.to_string())?)),
+        };
+        let http = builder.build().map_err(|error| cause(&error))?;
+        Ok(Self { http, base, credentials })
+    }
+
+    /// Calls a method of the service; `path` begins with `/`.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> Result<Value, RestError> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        request = request.bearer_auth(self.token().await?).query(query);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(|error| match error.is_connect() {
+            true => RestError::NotSent(cause(&error)),
+            false => RestError::Unanswered(cause(&error)),
+        })?;
+        let status = answer.status();
+        let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let after = after.and_then(|value| value.parse().ok()).map(Duration::from_secs);
+        let text = text(answer).await?;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        match status.is_success() {
+            true if answer.is_null() && !text.is_empty() => {
+                Err(RestError::Unanswered("its answer is not JSON".to_owned()))
+            }
+            true => Ok(answer),
+            false => Err(RestError::Refused(refusal(status.as_u16(), &answer, &text, after))),
+        }
+    }
+
+    /// Who gives tokens may not answer either.
+    async fn token(&self) -> Result<String, RestError> {
+        let Some(credentials) = &self.credentials else { return Ok(OWNER.to_owned()) };
+        let lacking = |why: String| RestError::NotSent(format!("no credentials: {why}"));
+        match tokio::time::timeout(TIMEOUT, credentials.access_token()).await {
+            Ok(token) => token.map(|token| token.token).map_err(|error| lacking(cause(&error))),
+            Err(_) => Err(lacking("who gives them does not answer".to_owned())),
+        }
+    }
+}
+
+/// The answer's text, which is bounded.
+async fn text(mut answer: Response) -> Result<String, RestError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) =
+        answer.chunk().await.map_err(|error| RestError::Unanswered(cause(&error)))?
+    {
+        if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+            let why = format!("its answer is larger than {} MiB", ANSWER_BYTES_MAX >> 20);
+            return Err(RestError::Unanswered(why));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn refusal(status: u16, answer: &Value, text: &str, after: Option<Duration>) -> Refusal {
+    let error = &answer["error"];
+    let reason = error["errors"][0]["reason"].as_str().or(error["status"].as_str());
+    let message = error["message"].as_str().unwrap_or(if answer.is_null() { text } else { "" });
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = match message.is_empty() {
+        true => format!("it answered with status {status}"),
+        false => message,
+    };
+    Refusal {
+        status,
+        reason: reason.unwrap_or_default().to_owned(),
+        message: message.chars().take(ANSWER_CHARS_MAX).collect(),
+        after,
+    }
+}
+
+/// The system's own word stands at the end of the chain.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_its_first_reason_and_one_line() {
+        let answer = serde_json::json!({"error": {"code": 403, "message": "Exceeded\n rate limits",
+            "errors": [{"reason": "rateLimitExceeded"}], "status": "PERMISSION_DENIED"}});
+        let refused = refusal(403, &answer, "", Some(Duration::from_secs(7)));
+        assert_eq!((refused.reason.as_str(), refused.status), ("rateLimitExceeded", 403));
+        assert_eq!(refused.message, "Exceeded rate limits");
+        let bare = refusal(502, &Value::Null, "<html>bad gateway</html>", None);
+        assert_eq!(
+            refusal(429, &serde_json::json!({}), "{}", None).message,
+            "it answered with status 429"
+        );
+        assert_eq!((bare.reason.as_str(), bare.message.as_str()), ("", "<html>bad gateway</html>"));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_does_not_listen_was_not_asked() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let rest = Rest::new(format!("http://{free}"), &GoogleConfig::default()).unwrap();
+        let error = rest.call(Method::GET, "/x", &[], None).await.unwrap_err();
+        assert!(matches!(&error, RestError::NotSent(why) if why.contains("refused")), "{error:?}");
+    }
+}

@@ -1,0 +1,390 @@
+"""What is in the lake lands in BigQuery once: whatever crashes, is lost on the way, or is refused.
+
+Against an emulator whose load jobs land whole or not at all, behind a proxy that refuses job ids
+that it knows, as the service does (emulators/).
+"""
+
+import json
+import os
+import random
+import re
+from pathlib import Path
+
+import pytest
+import requests
+
+from service import until
+from test_bucket import COST_EVENTS, send_traffic, traffic
+from test_console import Terminal, console
+
+BATCH = 1000
+EVENTS = int(os.environ.get("EVENTKIT_WAREHOUSE_EVENTS") or 100_000)
+ROUNDS = 3
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+class Warehouse:
+    """A dataset of the test's own, and what is in it."""
+
+    def __init__(self, bigquery, name):
+        self.bigquery, self.name = bigquery, name
+        self.url = f"{bigquery.endpoint}/bigquery/v2/projects/{bigquery.project}"
+
+    def create(self):
+        reference = {"projectId": self.bigquery.project, "datasetId": self.name}
+        body = {"datasetReference": reference, "location": "US"}
+        requests.post(f"{self.url}/datasets", json=body, timeout=60).raise_for_status()
+        return self
+
+    def query(self, sql):
+        body = {"query": sql, "useLegacySql": False, "timeoutMs": 60000}
+        answer = requests.post(f"{self.url}/queries", json=body, timeout=60).json()
+        assert not answer.get("errors") and "error" not in answer, answer
+        return [[cell["v"] for cell in row["f"]] for row in answer.get("rows", [])]
+
+    def table(self, name="events"):
+        return requests.get(f"{self.url}/datasets/{self.name}/tables/{name}", timeout=60).json()
+
+    def counts(self, table="events"):
+        """Rows, and different message ids."""
+        if "schema" not in self.table(table):
+            return 0, 0
+        sql = f"select count(*), count(distinct message_id) from {self.name}.{table}"
+        return tuple(int(count) for count in self.query(sql)[0])
+
+
+@pytest.fixture
+def warehouse(bigquery, gcs, request):
+    gcs.heal()
+    bigquery.heal()
+    name = "d_" + re.sub(r"\W+", "_", request.node.name.removeprefix("test_"))[-60:]
+    return Warehouse(bigquery, name)
+
+
+@pytest.fixture
+def loader(make_service, tmp_path, gcs, bigquery, warehouse):
+    """A service that loads into the warehouse, not started."""
+    service = make_service(tmp_path / "s")
+    service.configure(
+        f"""
+        [google]
+        project = "{bigquery.project}"
+        [store]
+        bucket = "gs://{gcs.bucket}"
+        prefix = "{warehouse.name}"
+        endpoint = "{gcs.endpoint}"
+        [load]
+        age_max = "200ms"
+        [warehouse]
+        kind = "bigquery"
+        dataset = "{warehouse.name}"
+        endpoint = "{bigquery.endpoint}"
+        interval = "300ms"
+        """
+    )
+    return service
+
+
+def send(service, first, count):
+    """Events with the ids of that range, until each is acknowledged."""
+    for start in range(first, first + count, BATCH):
+        ids = range(start, min(start + BATCH, first + count))
+        events = [
+            {"messageId": f"m{n}", "type": "track", "event": "Clicked", "userId": f"u{n % 97}",
+             "properties": {"n": n}}
+            for n in ids
+        ]
+        url = f"{service.url}/collect/events"
+        requests.post(url, json=events, timeout=60).raise_for_status()
+
+
+def loads(service, *options):
+    return service.json("ledger", "loads", *options)
+
+
+def until_loaded(warehouse, count, seconds=120):
+    until(f"{count} rows in BigQuery", lambda: warehouse.counts()[0] >= count, seconds, every=0.3)
+    assert warehouse.counts() == (count, count)
+
+
+def hit(faulty):
+    return any(rule["hits"] for rule in requests.get(f"{faulty.control}/_faults", timeout=10).json())
+
+
+def test_a_table_is_made_with_the_lakes_columns_and_widened(loader, warehouse):
+    warehouse.create()
+    table = {
+        "tableReference": {
+            "projectId": warehouse.bigquery.project, "datasetId": warehouse.name, "tableId": "pages",
+        },
+        "schema": {"fields": [{"name": "message_id", "type": "STRING"}, {"name": "own", "type": "DATE"}]},
+    }
+    made = requests.post(f"{warehouse.url}/datasets/{warehouse.name}/tables", json=table, timeout=60)
+    made.raise_for_status()
+    loader.start()
+    send(loader, 0, 10)
+    page = {"messageId": "p1", "type": "page", "name": "Home", "userId": "u1"}
+    requests.post(f"{loader.url}/collect/pages", json=page, timeout=60).raise_for_status()
+    until_loaded(warehouse, 10)
+    until("the page in BigQuery", lambda: warehouse.counts("pages") == (1, 1))
+    table = warehouse.table()
+    assert table["timePartitioning"] == {"type": "DAY", "field": "received_at"}
+    assert table["clustering"] == {"fields": ["user_id"]}
+    types = {field["name"]: field["type"] for field in table["schema"]["fields"]}
+    assert len(types) == 23 and types["timestamp"] == "TIMESTAMP" and types["extra"] == "STRING"
+    widened = [field["name"] for field in warehouse.table("pages")["schema"]["fields"]]
+    assert widened[:2] == ["message_id", "own"] and len(widened) == 24
+    sql = f"select json_value(properties, '$.n') from {warehouse.name}.events where message_id = 'm7'"
+    assert warehouse.query(sql) == [["7"]]
+    view = README.split("```sql\ncreate view")[1].split("```")[0].replace("events.web", f"{warehouse.name}.events")
+    warehouse.query(f"create view{view}")
+    sql = f"select int64(properties.n) from {warehouse.name}.events_json where message_id = 'm7'"
+    assert warehouse.query(sql) == [["7"]]
+    status = requests.get(loader.metrics_url, timeout=10).text
+    assert 'eventkit_loads_total{outcome="loaded"}' in status
+
+
+STALL, DONE = {"action": "stall", "seconds": 2}, {"action": "late-reply", "seconds": 2}
+PUT = ("gcs", {"method": "PUT", "path": "parquet"})
+TABLE = ("bigquery", {"method": "GET", "path": "/tables/events"})
+SUBMIT = ("bigquery", {"method": "POST", "path": "/jobs$"})
+POLL = ("bigquery", {"method": "GET", "path": "/jobs/eventkit"})
+RECALL = ("bigquery", {"method": "GET", "path": r"/jobs\?"})
+POLL_AGAIN = {"skip": 1}
+# Where the service is killed: the call for whose answer it waits, and whether that was done.
+STEPS = {
+    "planned, not put": [(*PUT, STALL)],
+    "put, not committed": [(*PUT, DONE)],
+    "committed, no table looked at": [(*TABLE, STALL)],
+    "a load planned, not asked for": [(*POLL, STALL)],
+    "a load not submitted": [(*SUBMIT, STALL)],
+    "a load submitted, no answer": [(*SUBMIT, DONE)],
+    "a load submitted, not polled": [(*POLL, STALL | POLL_AGAIN)],
+    "a load polled, no answer": [(*POLL, DONE | POLL_AGAIN)],
+    "in doubt after a crash, not asked for": [(*PUT, DONE), (*RECALL, STALL)],
+}
+
+
+def test_a_hundred_thousand_events_land_once_with_a_kill_between_any_two_steps(
+    loader, warehouse, gcs, bigquery, dice, tell
+):
+    warehouse.create()
+    services = {"gcs": gcs, "bigquery": bigquery}
+    steps = [step for _ in range(ROUNDS) for step in dice.sample(list(STEPS), len(STEPS))]
+    share = EVENTS // (len(steps) + 1)
+    for n, step in enumerate(steps):
+        for kill, (name, call, how) in enumerate(STEPS[step]):
+            # Before the start: what it finds unfinished it does at once.
+            services[name].fault(**call, **how)
+            loader.start()
+            if kill == 0:
+                send(loader, n * share, share)
+            until(step, lambda name=name: hit(services[name]))
+            loader.kill()
+            services[name].heal()
+    loader.start()
+    send(loader, len(steps) * share, EVENTS - len(steps) * share)
+    until_loaded(warehouse, EVENTS)
+    until("every load is known as loaded", lambda: all(l["state"] == "loaded" for l in loads(loader, "--limit", "1000")))
+    found = loads(loader, "--limit", "1000")
+    assert sum(load["rows"] for load in found) == EVENTS
+    tell(f"{EVENTS} rows in {len(found)} loads, {len(steps)} kills")
+
+
+def test_what_the_service_refuses_loses_or_forgets_to_answer_doubles_nothing(
+    loader, warehouse, bigquery
+):
+    warehouse.create()
+    error = {"error": {"code": 503, "message": "try again", "errors": [{"reason": "backendError"}]}}
+    rate = {"error": {"code": 403, "message": "slow", "errors": [{"reason": "rateLimitExceeded"}]}}
+    refusals = [(503, error), (429, {}), (403, rate), (500, {})]
+    for status, reply in refusals:
+        bigquery.fault(
+            method="POST", path="/jobs$", action="status", status=status, reply=json.dumps(reply)
+        )
+    for action in ("drop-before", "drop-reply"):
+        bigquery.fault(method="POST", path="/jobs$", action=action)
+    # The service waits half a minute for an answer.
+    bigquery.fault(method="POST", path="/jobs$", action="late-reply", seconds=32)
+    loader.start()
+    send(loader, 0, 3000)
+    until_loaded(warehouse, 3000, 240)
+    send(loader, 3000, 1000)
+    until_loaded(warehouse, 4000, 240)
+    until("every load is known as loaded", lambda: all(l["state"] == "loaded" for l in loads(loader)))
+    assert all(load["attempt"] == 1 for load in loads(loader)), "a refused id stays free"
+
+
+def test_one_corrupted_file_stands_alone_and_can_be_retried(loader, warehouse, gcs, bigquery):
+    warehouse.create()
+    bigquery.fault(method="POST", path="/jobs$", action="status", status=503, count=-1)
+    loader.start()
+    files = lambda: sorted((gcs.directory / warehouse.name).rglob("*.parquet"))  # noqa: E731
+    for part in range(6):
+        send(loader, part * 500, 500)
+        until("another object", lambda part=part: len(files()) > part)
+    bad = files()[3]
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no Parquet at all")
+    bigquery.heal()
+    until("the rest in BigQuery", lambda: warehouse.counts()[0] >= 2500, 120, every=0.3)
+    failed = until("a failed load", lambda: loads(loader, "--state", "failed"))
+    assert warehouse.counts() == (2500, 2500)
+    assert len(failed) == 1 and failed[0]["objects"] == 1 and failed[0]["rows"] == 500
+    assert bad.name in failed[0]["object"] and failed[0]["error"]
+    found = lambda: [f["text"] for f in loader.status()["findings"]]  # noqa: E731
+    until("the finding", lambda: any("a load failed for good" in text for text in found()))
+    again = loader.json("ledger", "retry-load", failed[0]["id"])
+    assert again["attempt"] == 2
+    until("it fails again", lambda: loads(loader, "--state", "failed"))
+    bad.write_bytes(whole)
+    retry_in_console(loader)
+    until_loaded(warehouse, 3000)
+    assert loads(loader, "--state", "failed") == []
+    assert next(load["attempt"] for load in loads(loader) if load["id"] == failed[0]["id"]) == 3
+
+
+def retry_in_console(service):
+    """Of the load that failed, which stands first."""
+    terminal = Terminal(120, 40)
+    try:
+        terminal.line(console(service))
+        terminal.sees("6 Loads")
+        terminal.keys("6")
+        terminal.sees("Loads into bigquery")
+        terminal.sees("1 failed")
+        terminal.keys("R")
+        terminal.sees("1 object into events")
+        terminal.keys("Tab", "Enter")
+        terminal.sees("is open again: attempt 3")
+    finally:
+        terminal.close()
+
+
+def test_a_ledger_that_is_deleted_loads_nothing_twice(loader, warehouse):
+    warehouse.create()
+    loader.start()
+    send(loader, 0, 5000)
+    until_loaded(warehouse, 5000)
+    loader.kill()
+    for file in loader.data.glob("ledger.db*"):
+        file.unlink()
+    loader.start()
+    send(loader, 5000, 2000)
+    until_loaded(warehouse, 7000)
+    until("nothing waits", lambda: loader.status()["warehouse"]["waiting_objects"] == 0)
+    assert warehouse.counts() == (7000, 7000)
+
+
+def test_a_dataset_that_is_not_there_is_one_sentence_until_it_is(loader, warehouse, bigquery):
+    loader.start()
+    send(loader, 0, 10)
+    sentence = f"there is no dataset {warehouse.name} in project {bigquery.project} (location US)"
+    finding = lambda: [f["text"] for f in loader.status()["findings"] if sentence in f["text"]]  # noqa: E731
+    until("the finding", finding)
+    checked = loader.run("check")
+    assert sentence in checked.stdout, checked
+    ready = requests.get(f"{loader.url}/ready", timeout=10)
+    assert ready.status_code == 200 and sentence in ready.text
+    line = "warehouse bigquery: 0 events in 0 loads, 1 objects"
+    until("what waits", lambda: line in loader.cli("status"))
+    warehouse.create()
+    until_loaded(warehouse, 10)
+    until("nothing to find", lambda: not finding())
+
+
+def refusal(status, reason, message):
+    """An answer as the service gives it."""
+    error = {"message": message, "domain": "global", "reason": reason}
+    whole = {"error": {"code": status, "message": message, "errors": [error]}}
+    return {"action": "status", "status": status, "reply": json.dumps(whole), "count": -1}
+
+
+@pytest.mark.parametrize(
+    "answer, sentence",
+    [
+        (
+            refusal(403, "accessDenied", "Access Denied: Dataset p:d: Permission "
+                    "bigquery.datasets.get denied on dataset p:d"),
+            "the credentials have no permission for {project}.{name}: Access Denied",
+        ),
+        (
+            refusal(403, "accessNotConfigured", "BigQuery API has not been used in project 12 "
+                    "before or it is disabled."),
+            "the BigQuery API is not enabled, or has no billing, in project {project}: BigQuery",
+        ),
+        (refusal(404, "notFound", "Not found: Project p"), "there is no project {project}: Not"),
+        (
+            refusal(401, "authError", "Request had invalid authentication credentials."),
+            "BigQuery does not accept the credentials: Request",
+        ),
+        (
+            {"action": "status", "status": 200, "reply": '{"location": "EU"}', "count": -1},
+            "dataset {name} of project {project} is in EU, and warehouse.location is US",
+        ),
+        ({"action": "status", "status": 502, "reply": "<html>\n</html>", "count": -1}, "BigQuery: <html>"),
+        ({"action": "drop-before", "count": -1}, "no answer from BigQuery at http://127.0.0.1:"),
+    ],
+    ids=["permission", "api", "project", "credentials", "location", "gateway", "reset"],
+)
+def test_what_keeps_it_from_being_used_is_one_sentence_everywhere(
+    loader, warehouse, bigquery, answer, sentence
+):
+    warehouse.create()
+    bigquery.fault(method="GET", path=f"/datasets/{warehouse.name}$", **answer)
+    sentence = sentence.format(project=bigquery.project, name=warehouse.name)
+    checked = loader.run("check", "--json")
+    found = json.loads(checked.stdout)["findings"]
+    said = [text for text in found if sentence in text]
+    assert len(said) == 1 and "\n" not in said[0] and checked.returncode, checked
+    loader.start()
+    until("the finding", lambda: any(sentence in f["text"] for f in loader.status()["findings"]))
+    ready = requests.get(f"{loader.url}/ready", timeout=10)
+    assert ready.status_code == 200 and sentence in ready.text, ready.text
+    bigquery.heal()
+
+
+def test_what_a_million_events_cost_is_what_the_readme_says(loader, warehouse, bigquery, tell):
+    warehouse.create()
+    settings = loader.config.read_text()
+    loader.configure(settings.replace('age_max = "200ms"', "").replace("300ms", "1s"))
+    loader.start()
+    noise = random.Random(1)
+    send_traffic(loader, traffic(noise, range(100)))
+    loader.flush()
+    until("the first are loaded", lambda: counted(loader)["events"] == 100, every=0.2)
+    # What is asked once, when a table is new, is not counted.
+    bigquery.forget()
+    before = counted(loader)
+    send_traffic(loader, traffic(noise, range(COST_EVENTS)))
+    loader.flush()
+    total = COST_EVENTS + 100
+    until("all are loaded", lambda: counted(loader)["events"] == total, 120, every=0.2)
+    done = {name: value - before[name] for name, value in counted(loader).items()}
+    calls = sum(call["count"] for kind, call in bigquery.asked().items() if "/jobs" in kind)
+    million = 1_000_000 / COST_EVENTS
+    found = {
+        "files loaded": done["files"] * million,
+        "bytes loaded": done["bytes"] * million / 1e6,
+        "calls for each load": calls / done["loads"],
+    }
+    tell(f"per million events: {found}; {done}")
+    table = README.split("<!-- measured by tests/outside/test_bigquery.py -->\n")[1].split("\n\n")[0]
+    said = {
+        cells[1].strip(): int(cells[2].split()[0])
+        for cells in (line.split("|") for line in table.strip().splitlines()[2:])
+    }
+    assert said.keys() == found.keys()
+    for name, value in found.items():
+        assert abs(said[name] - value) <= 0.25 * value, (name, said[name], value)
+
+
+def counted(service):
+    """The service's own counters."""
+    found = service.metrics()
+    return {
+        "loads": found["eventkit_loads_total"]['{outcome="loaded"}'],
+        "events": found["eventkit_loaded_events_total"][""],
+        "bytes": found["eventkit_loaded_bytes_total"][""],
+        "files": sum(load["objects"] for load in loads(service, "--limit", "1000")),
+    }
