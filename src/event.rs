@@ -195,6 +195,31 @@ pub struct ReplayOrigin {
     pub replayed_at: Micros,
 }
 
+/// Where an event was acknowledged, where that was another log than the one that it is in: it
+/// came through a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The identity of that log.
+    #[serde(with = "hexadecimal")]
+    pub log_uuid: u128,
+    /// Its position there.
+    pub seq: Seq,
+}
+
+/// 128 bits as text: not every reader of JSON has such integers.
+mod hexadecimal {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(number: &u128, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{number:032x}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(from)?;
+        u128::from_str_radix(&text, 16).map_err(D::Error::custom)
+    }
+}
+
 /// The facts of an event's receipt: everything known about it that is not in its payload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt<'a> {
@@ -216,6 +241,9 @@ pub struct Receipt<'a> {
     pub item: u32,
     /// Set where the event was replayed from a dead letter.
     pub replay: Option<ReplayOrigin>,
+    /// Set where it was acknowledged elsewhere, and came through a topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// Where the payload's fields stand, as the edge saw them. It goes with the payload's bytes
     /// and no further: what owns a receipt has none.
     #[serde(skip)]
@@ -237,6 +265,7 @@ impl Receipt<'_> {
             route: text(self.route),
             item: self.item,
             replay: self.replay,
+            origin: self.origin,
             outline: None,
         }
     }
@@ -290,6 +319,8 @@ pub struct TypedEvent<'a> {
     pub write_key_id: Option<Cow<'a, str>>,
     /// Set where it was replayed from a dead letter.
     pub replay: Option<ReplayOrigin>,
+    /// Set where it was acknowledged by another log than the one that it is stored from.
+    pub origin: Option<Origin>,
     /// JSON text of `context`.
     pub context: Option<Cow<'a, str>>,
     /// JSON text of `properties`.

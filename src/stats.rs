@@ -55,6 +55,20 @@ pub struct StreamStats {
     pub stored_batches: Count,
     /// Failed attempts to store a batch.
     pub store_failures: Count,
+    /// Events that a topic has confirmed.
+    pub published_events: Count,
+    /// Messages of those.
+    pub published_messages: Count,
+    /// Bytes of those messages.
+    pub published_bytes: Count,
+    /// Events that were pulled from a subscription into the log.
+    pub pulled_events: Count,
+    /// Messages of those.
+    pub pulled_messages: Count,
+    /// Bytes of those messages.
+    pub pulled_bytes: Count,
+    /// Messages of those that were acknowledged to it: what they held is stored, or a dead letter.
+    pub acked_messages: Count,
     /// Events in open or unfinished batches.
     pub pending_events: Count,
     /// Bytes of those.
@@ -109,6 +123,13 @@ impl StreamStats {
             stored_bytes: Count::default(),
             stored_batches: Count::default(),
             store_failures: Count::default(),
+            published_events: Count::default(),
+            published_messages: Count::default(),
+            published_bytes: Count::default(),
+            pulled_events: Count::default(),
+            pulled_messages: Count::default(),
+            pulled_bytes: Count::default(),
+            acked_messages: Count::default(),
             pending_events: Count::default(),
             pending_bytes: Count::default(),
             pending_batches: Count::default(),

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::{Config, StreamConfig, WalConfig};
 use crate::event::{Seq, StreamName};
+use crate::queue::Leases;
 use crate::quota::Quotas;
 use crate::stats::StreamStats;
 use crate::wal::disk::OsDisk;
@@ -31,6 +32,8 @@ pub struct Stream {
     pub config: StreamConfig,
     /// What its log found when it was opened.
     pub recovered: Recovered,
+    /// Messages of a topic that its log has and that are not done.
+    pub leases: Leases,
 }
 
 impl Stream {
@@ -208,6 +211,7 @@ impl Streams {
             stats: Arc::new(StreamStats::new(config.partitions)),
             config,
             recovered,
+            leases: Leases::default(),
         });
         (self.0.on_new)(&stream);
         self.0.open.rcu(|open| {

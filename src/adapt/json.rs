@@ -91,6 +91,7 @@ impl SchemaAdapter for JsonAdapter {
             skewed,
             write_key_id: receipt.write_key_id.clone(),
             replay: receipt.replay,
+            origin: receipt.origin,
             extra: picked.extra(),
             ..TypedEvent::default()
         };

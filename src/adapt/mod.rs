@@ -17,6 +17,7 @@ mod validate;
 use std::borrow::Cow;
 
 use crate::event::{Phase, RawEvent, Rejection, TypedEvent};
+use crate::sequence::{PartitionId, Sequencer};
 
 pub use columns::corrected_timestamp;
 pub use document::{Document, Field, Pointer, is_null, key_path, text_of, type_of};
@@ -239,6 +240,25 @@ impl Adapter {
             }
         }
         Err(self.rejected(raw, &document, rejections))
+    }
+
+    /// The partition of an event, whatever its rules say of it: what its adapter makes of it
+    /// decides; what that can't read goes by its message id.
+    #[must_use]
+    pub fn partition(&self, raw: &RawEvent<'_>, sequencer: Sequencer) -> PartitionId {
+        let document = match raw.receipt.outline {
+            Some(outline) => Document::outlined(raw.payload, outline),
+            None => Document::parse(raw.payload),
+        };
+        let minted = || raw.receipt.message_id.as_deref().unwrap_or_default();
+        let Ok(document) = document else { return sequencer.partition_of_key(minted()) };
+        match self.schema.adapt(raw, &document) {
+            Ok(event) => sequencer.partition(&event),
+            Err(_) => match self.schema.message_id(raw, &document) {
+                Some(id) => sequencer.partition_of_key(&id),
+                None => sequencer.partition_of_key(minted()),
+            },
+        }
     }
 
     fn rejected(

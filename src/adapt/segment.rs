@@ -74,6 +74,7 @@ impl SchemaAdapter for SegmentAdapter {
             skewed,
             write_key_id: receipt.write_key_id.clone(),
             replay: receipt.replay,
+            origin: receipt.origin,
             context: fields.object(Column::Context),
             properties: fields.object(Column::Properties),
             traits: fields.object(Column::Traits).or_else(|| context_traits(known, document)),

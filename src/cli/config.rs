@@ -65,14 +65,9 @@ pub fn check(options: &Options, form: &Form) -> Done {
                     checked.findings.push(error.to_string());
                 }
             }
-            // No directory is made that is not there yet.
-            let is_reached = config.data_dir.exists() || !config.store.is_local();
-            let reached = [service::reach_store, service::reach_warehouse];
-            for reach in reached.into_iter().filter(|_| is_reached) {
-                if let Err(failure) = reach(&config) {
-                    code = code.max(failure.code);
-                    checked.findings.push(failure.message);
-                }
+            for failure in service::unreachable(&config) {
+                code = code.max(failure.code);
+                checked.findings.push(failure.message);
             }
         }
     }

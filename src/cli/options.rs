@@ -81,7 +81,14 @@ impl Options {
 
     /// The configuration; warnings go to the standard error.
     pub fn load(&self) -> Result<Config, Failure> {
-        match eventkit::config::load(self.sources()) {
+        self.load_with(None)
+    }
+
+    /// The same with one more option: a key's path and its value.
+    pub fn load_with(&self, option: Option<(&str, String)>) -> Result<Config, Failure> {
+        let mut sources = self.sources();
+        sources.options.extend(option.map(|(key, value)| (key.to_owned(), value)));
+        match eventkit::config::load(sources) {
             Ok((config, warnings)) => {
                 for warning in warnings {
                     print::tell(&format!("warning: {warning}"));

@@ -64,6 +64,8 @@ fn warehouse(config: &Config) -> Result<Option<eventkit::warehouse::BigQuery>, F
 
     match config.warehouse.kind {
         WarehouseKind::None => Ok(None),
+        // Who only collects has nothing to load.
+        _ if !config.stores() => Ok(None),
         WarehouseKind::BigQuery => {
             BigQuery::new(config).map(Some).map_err(|e| Failure::new(CONFIGURATION, e))
         }
@@ -81,7 +83,7 @@ fn with_warehouse(service: Service, config: &Config) -> Result<Service, Failure>
 
 /// Whether the warehouse that the configuration names could be asked now.
 #[cfg(feature = "bigquery")]
-pub fn reach_warehouse(config: &Config) -> Result<(), Failure> {
+fn reach_warehouse(config: &Config) -> Result<(), Failure> {
     use eventkit::warehouse::WarehouseLoader;
 
     let Some(warehouse) = warehouse(config)? else { return Ok(()) };
@@ -97,7 +99,7 @@ fn with_warehouse(service: Service, _: &Config) -> Result<Service, Failure> {
 
 /// The configuration can name none.
 #[cfg(not(feature = "bigquery"))]
-pub fn reach_warehouse(_: &Config) -> Result<(), Failure> {
+fn reach_warehouse(_: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
@@ -211,8 +213,28 @@ async fn feed_watchdog() {
     }
 }
 
+/// Why backends that the configuration names could not be used now; nothing where all could.
+pub fn unreachable(config: &Config) -> Vec<Failure> {
+    let queue = reach_queue(config);
+    // No directory is made that is not there yet; and who only collects stores nothing.
+    let is_there = config.data_dir.exists() || !config.store.is_local();
+    let stored = match config.stores() && is_there {
+        true => vec![reach_store(config), reach_warehouse(config)],
+        false => vec![],
+    };
+    [queue].into_iter().chain(stored).filter_map(Result::err).collect()
+}
+
+/// Whether the topic that the configuration names, if it does, could be used now.
+fn reach_queue(config: &Config) -> Result<(), Failure> {
+    super::block_on(async {
+        let reached = eventkit::pipeline::reach_queue(config).await;
+        reached.map_err(|error| Failure::new(super::IO, error))
+    })
+}
+
 /// Whether the store that the configuration names could be written to now.
-pub fn reach_store(config: &Config) -> Result<(), Failure> {
+fn reach_store(config: &Config) -> Result<(), Failure> {
     // Within the runtime: credentials keep themselves fresh on it.
     super::block_on(async { store(config)?.check().await.map_err(|e| Failure::new(super::IO, e)) })
 }

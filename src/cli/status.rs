@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use eventkit::admin::Flushed;
-use eventkit::status::{Severity, Snapshot, WarehouseStatus};
+use eventkit::status::{QueueStatus, Severity, Snapshot, WarehouseStatus};
 
 use super::print::{self, Form, safe, size};
 use super::{Done, Failure, Options, block_on};
@@ -43,6 +43,27 @@ fn text(snapshot: &Snapshot) -> String {
     let _ = write_text(&mut out, snapshot);
     out.truncate(out.trim_end().len());
     out
+}
+
+fn queue_text(queue: &QueueStatus) -> String {
+    let mut text = format!("queue pubsub, role {}", queue.role);
+    if queue.role != "process" {
+        let (events, messages, rate) =
+            (queue.published_events, queue.published_messages, queue.published_rate);
+        let _ = write!(text, "; published {events} events, {messages} messages, {rate:.1}/s");
+    }
+    if queue.role != "collect" {
+        let (events, rate, acked) = (queue.pulled_events, queue.pulled_rate, queue.acked_messages);
+        let (held, bytes) = (queue.outstanding_messages, size(queue.outstanding_bytes));
+        let _ = write!(
+            text,
+            "; pulled {events} events, {rate:.1}/s; messages acknowledged {acked}, held {held} ({bytes})"
+        );
+    }
+    if let Some(error) = &queue.error {
+        let _ = write!(text, "\n  {}", safe(error));
+    }
+    text + "\n"
 }
 
 fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
@@ -102,6 +123,7 @@ fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
             writeln!(out, "  {}", safe(error))?;
         }
     }
+    out.extend(snapshot.queue.as_ref().map(queue_text));
     snapshot.warehouse.iter().try_for_each(|warehouse| write_warehouse(out, warehouse))?;
     let capacity = &snapshot.capacity;
     writeln!(

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use super::draft::Draft;
 use super::streams::AdapterName;
 use super::value::show_size;
-use super::{Bucket, BucketService, JOBS_A_DAY_MAX, StoreConfig, StoreKind, WarehouseKind};
+use super::{
+    Bucket, BucketService, Config, JOBS_A_DAY_MAX, QueueMode, Role, StoreConfig, StoreKind,
+    WarehouseKind,
+};
 use crate::wal::PAYLOAD_BYTES_MAX;
 
 /// `sun_path` of Linux, without its final zero.
@@ -20,6 +23,7 @@ pub(super) fn check(draft: &mut Draft) {
     socket(draft);
     store(draft);
     warehouse(draft);
+    queue(draft);
     streams(draft);
 }
 
@@ -186,6 +190,28 @@ fn warehouse(draft: &mut Draft) {
                  {JOBS_A_DAY_MAX}: set 58s or more"
             ),
         );
+    }
+}
+
+/// What only a queue of several instances has.
+fn queue(draft: &mut Draft) {
+    let Config { queue, role, google, .. } = &draft.config;
+    let is_local = queue.mode == QueueMode::Local;
+    let needs = "it needs queue.mode = \"pubsub\"";
+    let mistaken = [
+        ("role", is_local && *role != Role::All, needs),
+        ("queue.endpoint", is_local && queue.endpoint.is_some(), needs),
+        ("queue.mode", !is_local && google.project.is_none(), "it needs google.project"),
+        (
+            "queue.mode",
+            !is_local && !cfg!(feature = "pubsub"),
+            "this eventkit was built without the feature `pubsub`",
+        ),
+    ];
+    for (path, is_mistaken, sentence) in mistaken {
+        if is_mistaken {
+            draft.mistake(draft.place(path), path, sentence.to_owned());
+        }
     }
 }
 

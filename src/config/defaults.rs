@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::{
     Config, DedupeConfig, DiskConfig, ErrorsConfig, GoogleConfig, IngestConfig, LoadConfig,
-    LogConfig, LogFormat, StoreConfig, StoreKind, StreamConfig, WalConfig, WarehouseConfig,
+    LogConfig, LogFormat, QueueConfig, QueueMode, Role, StoreConfig, StoreKind, StreamConfig,
+    WalConfig, WarehouseConfig,
 };
 use crate::adapt::StreamRules;
 use crate::event::StreamName;
@@ -65,6 +66,14 @@ impl Default for Config {
             store: StoreConfig::in_directory(data_dir.join("lake")),
             warehouse: WarehouseConfig::default(),
             google: GoogleConfig::default(),
+            role: Role::All,
+            queue: QueueConfig {
+                mode: QueueMode::Local,
+                topic: "eventkit".to_owned(),
+                subscription: "eventkit".to_owned(),
+                endpoint: None,
+                outstanding_bytes_max: 64 << 20,
+            },
             errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 16 << 20 },
             log: LogConfig {
                 level: "info".to_owned(),

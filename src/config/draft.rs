@@ -8,8 +8,8 @@ use super::keys::{At, Key};
 use super::streams::StreamDraft;
 use super::value::Given;
 use super::{
-    Bucket, BucketService, Config, Mistake, Mistakes, Place, StoreKind, WarehouseKind, Warning,
-    checks, env, file,
+    Bucket, BucketService, Config, Mistake, Mistakes, Place, QueueMode, StoreKind, WarehouseKind,
+    Warning, checks, env, file,
 };
 use crate::event::StreamName;
 
@@ -141,7 +141,7 @@ impl Draft {
 
     /// Where Google's own programs look for the emulator of a service, for those that are used.
     fn follow_emulators<'a>(&mut self, variable: impl Fn(&str) -> Option<&'a str>) {
-        let Config { store, warehouse, .. } = &self.config;
+        let Config { store, warehouse, queue, .. } = &self.config;
         let of_gcs = |bucket: &Bucket| bucket.service == BucketService::Gcs;
         let is_firestore = store.kind == StoreKind::Firestore;
         let in_gcs = !is_firestore && store.bucket.as_ref().is_some_and(of_gcs);
@@ -150,6 +150,7 @@ impl Draft {
             ("store.endpoint", "FIRESTORE_EMULATOR_HOST", is_firestore),
             ("store.endpoint", "STORAGE_EMULATOR_HOST", in_gcs),
             ("warehouse.endpoint", "BIGQUERY_EMULATOR_HOST", in_bigquery),
+            ("queue.endpoint", "PUBSUB_EMULATOR_HOST", queue.mode == QueueMode::PubSub),
         ];
         for (path, name, is_used) in emulators {
             let Some(host) = variable(name).filter(|_| is_used && !self.is_set(path)) else {

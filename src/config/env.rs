@@ -55,12 +55,8 @@ fn is_service(key: &Key) -> bool {
 }
 
 fn is_known(name: &str) -> bool {
-    let older = [
-        "EVENTKIT_EVENT_STORE",
-        "EVENTKIT_QUEUE_MODE",
-        "EVENTKIT_RING_BUFFER_MAX_SIZE",
-        "EVENTKIT_WAREHOUSE_ENABLED",
-    ];
+    let older =
+        ["EVENTKIT_EVENT_STORE", "EVENTKIT_RING_BUFFER_MAX_SIZE", "EVENTKIT_WAREHOUSE_ENABLED"];
     KNOWN.contains(&name)
         || older.contains(&name)
         || WITHOUT_EFFECT.iter().any(|(known, _)| *known == name)
@@ -120,10 +116,6 @@ fn read_older(draft: &mut Draft, name: &str, value: &str) {
         },
         "GCP_BIGQUERY_DATASET" => draft.set_from("warehouse.dataset", value, place),
         "GCP_BIGQUERY_TABLE" => draft.set_from("warehouse.table", value, place),
-        "EVENTKIT_QUEUE_MODE" if !["async", "local"].contains(&value) => {
-            let sentence = format!("{value:?} is not \"async\": it is the only queue there is");
-            draft.mistake(place, "", sentence);
-        }
         "EVENTKIT_RING_BUFFER_MAX_SIZE" => ring_buffer(draft, place, value),
         "GCP_PROJECT_ID" => draft.set_from("google.project", value, place),
         "GCP_GCS_BUCKET" => {

@@ -17,6 +17,7 @@ mod file;
 pub(crate) mod fuzzing;
 mod keys;
 mod mistakes;
+mod queue;
 mod streams;
 mod value;
 mod warehouse;
@@ -24,6 +25,7 @@ mod warehouse;
 pub use draft::{Sources, load};
 pub use keys::{ConfigLine, KEYS, Key, reference};
 pub use mistakes::{Mistake, Mistakes, Place, Warning};
+pub use queue::{QueueConfig, QueueMode, Role};
 pub use warehouse::{JOBS_A_DAY_MAX, TablePattern, WarehouseConfig, WarehouseKind};
 
 use std::collections::BTreeMap;
@@ -67,6 +69,10 @@ pub struct Config {
     pub warehouse: WarehouseConfig,
     /// What Google's services are asked with.
     pub google: GoogleConfig,
+    /// What this instance does.
+    pub role: Role,
+    /// How events travel from the log to the stages behind it.
+    pub queue: QueueConfig,
     /// The error store.
     pub errors: ErrorsConfig,
     /// The service's own log output.

@@ -298,21 +298,47 @@ fn variables_and_options_tell_their_names() {
         ("EVENTKIT_AUTO_CREATE", "maybe"),
         ("EVENTKIT_LISTEN", ""),
         ("EVENTKIT_EVENT_STORE", "bigtable"),
-        ("EVENTKIT_QUEUE_MODE", "pubsub"),
+        ("EVENTKIT_QUEUE_MODE", "kafka"),
         ("EVENTKIT_STREAMS_A_B_ADAPTER", "json"),
     ];
     assert_eq!(
         mistakes("", &env, &[("listen", "here"), ("nope", "1")]),
         [
             "EVENTKIT_EVENT_STORE: store.kind: \"bigtable\" is not \"lake\" or \"firestore\"",
-            "EVENTKIT_QUEUE_MODE: \"pubsub\" is not \"async\": it is the only queue there is",
             "EVENTKIT_MAX_STREAMS: max_streams: \"many\" is not an integer",
             "EVENTKIT_AUTO_CREATE: auto_create: \"maybe\" is not true or false",
+            "EVENTKIT_QUEUE_MODE: queue.mode: \"kafka\" is not \"local\" or \"pubsub\"",
             "EVENTKIT_STREAMS_A_B_ADAPTER: A_B may be written with _ or with -; declare the stream in the file",
             "--listen: listen: \"here\" is not an address such as \"127.0.0.1:8000\"",
             "--nope: nope: there is no such key",
         ]
     );
+}
+
+#[test]
+fn several_instances_need_a_project_and_roles_need_several_instances() {
+    let mode = ("EVENTKIT_QUEUE_MODE", "pubsub");
+    assert_eq!(
+        mistakes("role = \"collect\"\n[queue]\nendpoint = \"http://h:1\"", &[], &[]),
+        [
+            "e.toml:1:8: role: it needs queue.mode = \"pubsub\"",
+            "e.toml:3:12: queue.endpoint: it needs queue.mode = \"pubsub\"",
+        ]
+    );
+    assert_eq!(
+        mistakes("", &[mode, ("EVENTKIT_QUEUE_TOPIC", "goog-x")], &[]),
+        [
+            "EVENTKIT_QUEUE_TOPIC: queue.topic: \"goog-x\" is not an id of 3 to 255 letters, \
+             digits and -_.~+, a letter first",
+            "EVENTKIT_QUEUE_MODE: queue.mode: it needs google.project",
+        ]
+    );
+    let env = [mode, ("GCP_PROJECT_ID", "p"), ("PUBSUB_EMULATOR_HOST", "h:1")];
+    let (config, _) = load_text("", &env, &[("role", "process")]).unwrap();
+    assert_eq!(config.queue.endpoint.as_deref(), Some("http://h:1"));
+    assert_eq!((config.publishes(), config.pulls()), (false, true));
+    let (config, _) = load_text("", &env[2..], &[]).unwrap();
+    assert_eq!((config.queue.endpoint, config.role), (None, Role::All));
 }
 
 #[test]

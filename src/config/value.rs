@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
+use super::queue;
 use super::streams::{self, AdapterName};
-use super::{Bucket, LogFormat, StoreKind, TablePattern, WarehouseKind};
+use super::{Bucket, LogFormat, QueueMode, Role, StoreKind, TablePattern, WarehouseKind};
 use crate::adapt::JsonType;
 
 /// What somebody wrote.
@@ -63,6 +64,9 @@ pub(super) enum Slot<'a> {
     Level(&'a mut String),
     Format(&'a mut LogFormat),
     Store(&'a mut StoreKind),
+    Role(&'a mut Role),
+    QueueMode(&'a mut QueueMode),
+    Resource(&'a mut String),
     Bucket(&'a mut Option<Bucket>),
     Url(&'a mut Option<String>),
     Region(&'a mut Option<String>),
@@ -101,6 +105,9 @@ impl Slot<'_> {
             Self::Level(_) => "a filter such as \"info\" or \"info,eventkit=debug\"",
             Self::Format(_) => "\"text\" or \"json\"",
             Self::Store(_) => "\"lake\" or \"firestore\"",
+            Self::Role(_) => "\"collect\", \"process\" or \"all\"",
+            Self::QueueMode(_) => "\"local\" or \"pubsub\"",
+            Self::Resource(_) => "an id of 3 to 255 letters, digits and -_.~+, a letter first",
             Self::Bucket(_) => "a bucket such as \"gs://events\" or \"s3://events\"",
             Self::Url(_) => "a URL such as \"http://127.0.0.1:4443\"",
             Self::Region(_) => "a region such as \"eu-central-1\"",
@@ -157,6 +164,9 @@ impl Slot<'_> {
             Self::Level(filter) => *filter = level(given, expects)?,
             Self::Format(format) => *format = parsed(given, expects, LogFormat::from_name)?,
             Self::Store(kind) => *kind = parsed(given, expects, StoreKind::from_name)?,
+            Self::Role(role) => *role = parsed(given, expects, Role::from_name)?,
+            Self::QueueMode(mode) => *mode = parsed(given, expects, QueueMode::from_name)?,
+            Self::Resource(id) => *id = parsed(given, expects, queue::parse_resource)?,
             Self::Bucket(bucket) => *bucket = optional(given, expects, Bucket::parse)?,
             Self::Url(url) => *url = optional(given, expects, parse_url)?,
             Self::Region(region) => *region = optional(given, expects, parse_region)?,
@@ -201,9 +211,12 @@ impl Slot<'_> {
             | Self::Level(text)
             | Self::Database(text)
             | Self::Collection(text)
-            | Self::Location(text) => quoted(text),
+            | Self::Location(text)
+            | Self::Resource(text) => quoted(text),
             Self::Format(format) => quoted(format.as_str()),
             Self::Store(kind) => quoted(kind.as_str()),
+            Self::Role(role) => quoted(role.as_str()),
+            Self::QueueMode(mode) => quoted(mode.as_str()),
             Self::Bucket(bucket) => {
                 quoted(&bucket.as_ref().map_or(String::new(), ToString::to_string))
             }

@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use super::store::wait;
 use super::*;
 use crate::config::ErrorsConfig;
-use crate::event::{Kind, LetterId, Phase, Receipt, Rejection, ReplayOrigin, Seq, StreamName};
+use crate::event::{
+    Kind, LetterId, Origin, Phase, Receipt, Rejection, ReplayOrigin, Seq, StreamName,
+};
 
 const LIMITS: ErrorsConfig = ErrorsConfig { malformed_max: 3, malformed_bytes_max: 100 };
 
@@ -101,6 +103,7 @@ fn what_was_put_is_what_is_read() {
         route: Some("/v1/batch".into()),
         item: 7,
         replay: Some(ReplayOrigin { letter: 3, replayed_at: 9 }),
+        origin: Some(Origin { log_uuid: u128::MAX - 5, seq: 7 }),
         outline: None,
     };
     let mut new = letter("events", 41, "missing_field");

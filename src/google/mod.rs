@@ -5,8 +5,19 @@
 //! place or the metadata server has, or the file that the configuration names. An endpoint of
 //! plain `http` is an emulator, and is never shown any of them.
 
+#[cfg(feature = "pubsub")]
+mod answers;
+#[cfg(feature = "pubsub")]
+mod pubsub;
+#[cfg(feature = "pubsub")]
+mod pull;
 #[cfg(feature = "bigquery")]
 pub mod rest;
+
+#[cfg(feature = "pubsub")]
+pub use pubsub::{PubSub, TopicAsStore};
+#[cfg(feature = "pubsub")]
+pub use pull::{Puller, Pulling};
 
 use std::path::Path;
 

@@ -62,7 +62,7 @@ pub use respond::Refusal;
 pub use serve::serve;
 pub use split::ITEMS_MAX;
 
-use crate::config::IngestConfig;
+use crate::config::{IngestConfig, Role};
 use crate::errors::ErrorStore;
 use crate::space::Space;
 use crate::stats::EdgeStats;
@@ -108,6 +108,7 @@ pub struct Edge {
     readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
     clock: Clock,
     draining: AtomicBool,
+    collects: bool,
     budget: Arc<Budget>,
     /// Turns for work on large bodies, which is the processor's.
     large: Semaphore,
@@ -135,6 +136,7 @@ impl Edge {
             readiness: Box::new(readiness),
             clock: Clock::default(),
             draining: AtomicBool::new(false),
+            collects: true,
             budget: Budget::new(IN_FLIGHT_BYTES_MAX),
             large: Semaphore::new(cores),
         }
@@ -144,6 +146,12 @@ impl Edge {
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
+    }
+
+    /// The same in an instance of that role: one that only processes takes no events.
+    #[must_use]
+    pub fn with_role(self, role: Role) -> Self {
+        Self { collects: role != Role::Process, ..self }
     }
 
     /// From now on new events are refused with 503 and `Connection: close`, and the service is
@@ -201,6 +209,7 @@ where
         return Err(Refusal::WrongMethod(takes));
     }
     Ok(match route {
+        Route::Intake(_) if !edge.collects => return Err(Refusal::NotCollecting),
         Route::Intake(intake) => {
             let collect = matches!(intake, routes::Intake::Collect(_));
             intake::take(edge, intake, source, head, body).await?;

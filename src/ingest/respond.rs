@@ -62,6 +62,9 @@ pub enum Refusal {
     /// The body came too slowly.
     #[error("the body came too slowly")]
     TooSlow,
+    /// Another instance takes events.
+    #[error("this instance processes events and takes none")]
+    NotCollecting,
     /// There is no such route.
     #[error("there is no such route")]
     NotFound,
@@ -109,6 +112,7 @@ impl Refusal {
             }
             Self::LogUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+            Self::NotCollecting => (StatusCode::NOT_FOUND, "not_collecting"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
         }

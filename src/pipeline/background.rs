@@ -116,10 +116,12 @@ pub(super) async fn watch_disk(mut watch: Watch, streams: Streams) {
 
 pub(super) fn readiness(
     sources: &Sources,
+    queue: Option<(String, watch::Receiver<Reached>)>,
 ) -> impl Fn() -> Readiness + Send + Sync + 'static + use<> {
     let Sources { streams, store, store_now, space, warehouse, .. } = sources;
-    let (streams, store, store_now) = (streams.clone(), store.clone(), store_now.clone());
-    let (space, warehouse) = (space.clone(), warehouse.clone());
+    let (streams, space, warehouse) = (streams.clone(), space.clone(), warehouse.clone());
+    let mut backends = vec![(store.clone(), store_now.clone())];
+    backends.extend(queue);
     move || {
         let failed: Vec<String> = streams
             .all()
@@ -131,18 +133,18 @@ pub(super) fn readiness(
             true => "every log takes events".to_owned(),
             false => format!("not writable: {}", failed.join(", ")),
         };
-        let reached = store_now.borrow().clone();
-        let reached = reached.unwrap_or_else(|| Err("not asked yet".to_owned()));
         let dependency = |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
         let mut dependencies = vec![
             dependency("log", failed.is_empty(), log),
             dependency("disk", space.takes_events(), space.sentence()),
-            dependency(
-                &store,
-                reached.is_ok(),
-                reached.err().unwrap_or_else(|| "reached and writable".to_owned()),
-            ),
         ];
+        for (name, state) in &backends {
+            let reached = state.borrow().clone();
+            let reached = reached.unwrap_or_else(|| Err("not asked yet".to_owned()));
+            let detail = reached.as_ref().err().cloned();
+            let detail = detail.unwrap_or_else(|| "reached and writable".to_owned());
+            dependencies.push(dependency(name, reached.is_ok(), detail));
+        }
         // One that fails is no reason to take no events: what it lacks waits in the lake.
         dependencies.extend(warehouse.as_ref().map(|warehouse| {
             let status = warehouse.status();

@@ -1,4 +1,4 @@
-//! Ledger and error store, opened so that each knows what the other has lost.
+//! Ledger and error store, opened together: each knows something of what the other may have lost.
 
 use std::io;
 use std::sync::Arc;

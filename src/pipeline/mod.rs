@@ -10,6 +10,7 @@ mod databases;
 mod directory;
 mod flush;
 mod look;
+mod remote;
 mod reserve;
 mod spawner;
 mod warehouse;
@@ -23,15 +24,16 @@ use std::time::{Duration, Instant};
 
 pub use directory::DirectoryError;
 pub use look::{Outlook, check};
+pub use remote::reach_queue;
 
-use background::{probe, readiness, refresh, sample, serve_metrics, to_json, watch_disk};
+use background::{Refresh, probe, readiness, refresh, sample, serve_metrics, to_json, watch_disk};
 use databases::open_databases;
 use directory::DataDir;
 use flush::flush;
+use remote::Remote;
 use reserve::Watch;
-use spawner::{Spawner, Workers};
+use spawner::{Spawner, Workers, store_runtime};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use warehouse::Loading;
 
@@ -41,10 +43,9 @@ use crate::damage::Reports;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
-use crate::ingest::{self, Edge};
+use crate::ingest::{self, Edge, Readiness};
 use crate::ledger::Ledger;
 use crate::load::Budget;
-use crate::priority;
 use crate::queue::{Hooks, Wake};
 use crate::quota::{self, Disk, Quotas, TooSmall};
 use crate::space::{self, Space};
@@ -61,10 +62,6 @@ use crate::warehouse::WarehouseLoader;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for at the end.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Threads that write files, when so many are needed: those of a stream whose files hang, and of
-/// three more, are not all.
-const STORE_THREADS: usize = 20;
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -100,6 +97,9 @@ pub enum StartError {
     /// The ledger or the error store.
     #[error(transparent)]
     Database(#[from] SqliteError),
+    /// The topic of several instances.
+    #[error("{0}")]
+    Queue(String),
 }
 
 impl StartError {
@@ -116,7 +116,8 @@ impl StartError {
             Self::Directory(error) => error.exit_code(),
             Self::Log(WalError::NewerFormat { .. })
             | Self::Database(SqliteError::NewerFormat { .. })
-            | Self::TooSmall(_) => 78,
+            | Self::TooSmall(_)
+            | Self::Queue(_) => 78,
             _ => 74,
         }
     }
@@ -142,6 +143,7 @@ pub struct Service {
     hooks: Hooks,
     store: Arc<AnyStore>,
     store_state: watch::Sender<Reached>,
+    remote: Option<Remote>,
     fatal: mpsc::Receiver<String>,
     /// Where there is a warehouse.
     loading: Option<Loading>,
@@ -168,15 +170,15 @@ impl Service {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let (started, config) = (Instant::now(), Arc::new(config));
+        let (remote, store) = remote::of(&config, store)?;
         let (directory, quotas) = open_directory(&config)?;
         let (changes, space) = (Changes::default(), Space::new(config.disk.clone()));
         let watch = watch(&config, &space, &changes);
         let doors = bind(&config).await?;
         let (ledger, errors) = open_databases(Arc::clone(&config)).await?;
         note_start(&config, &changes, [ledger.damage(), errors.damage()]);
-        let (fatal_sender, fatal) = mpsc::channel(16);
-        let hooks = hooks(&config, fatal_sender, changes.clone(), space.clone());
-        let (workers, edge_stats) = (Workers::default(), Arc::new(EdgeStats::default()));
+        let (hooks, fatal) = hooks(&config, changes.clone(), space.clone());
+        let workers = Workers::default();
         let spawner = Spawner {
             announce: Arc::default(),
             config: Arc::clone(&config),
@@ -185,14 +187,14 @@ impl Service {
             ledger: ledger.clone(),
             errors: errors.clone(),
             store: Arc::clone(&store),
+            topic: remote.as_ref().and_then(Remote::topic),
             hooks: hooks.clone(),
             workers: Arc::clone(&workers),
             runtime: store_runtime()?,
             started,
         };
-        let streams =
-            open_streams(Arc::clone(&config), quotas, ledger.clone(), errors.clone(), spawner)
-                .await?;
+        let streams = open_streams(quotas, spawner).await?;
+        let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(None);
         let loading = Loading::of(&config);
         let sources = Sources {
@@ -202,17 +204,16 @@ impl Service {
             store: store.name().to_owned(),
             store_now,
             warehouse: loading.as_ref().map(|loading| loading.progress.clone()),
+            queue: remote.as_ref().map(|remote| (config.role, remote.seen())),
             changes,
             reports: hooks.reports.clone(),
-            space: space.clone(),
+            space,
             standing: directory.warnings.clone(),
             listen: doors.events.local_addr().unwrap_or(config.listen).to_string(),
             started,
         };
-        let (limits, stats, ready) =
-            (config.ingest.clone(), Arc::clone(&edge_stats), readiness(&sources));
-        let edge = Edge::new(streams.clone(), errors.clone(), space, limits, stats, ready);
-        let edge = Arc::new(edge.with_clock(clock));
+        let ready = readiness(&sources, remote.as_ref().and_then(Remote::state));
+        let edge = edge(&config, &sources, clock, ready);
         Ok(Self {
             config,
             ledger,
@@ -227,6 +228,7 @@ impl Service {
             hooks,
             store,
             store_state,
+            remote,
             fatal,
             loading,
             _directory: directory,
@@ -265,24 +267,21 @@ impl Service {
         let (refreshing, refreshes) = mpsc::channel(16);
         background.spawn(sample(self.sampler, refreshes, snapshot, json_sender));
         background.spawn(probe(Arc::clone(&self.store), self.store_state));
+        let space = self.watch.space();
         background.spawn(watch_disk(self.watch, self.streams.clone()));
+        let remote = self.remote.map(|remote| {
+            remote.start(&self.config, &self.streams, &self.errors, &space, &mut background)
+        });
         let Doors { events, metrics, admin: socket } = self.doors;
         background.spawn(serve_metrics(metrics, snapshots, Arc::clone(&self.edge_stats)));
         let loads = self.loading.map(|loading| loading.spawn(&mut background, &self.ledger));
-        let (workers, path) = (Arc::clone(&self.workers), self.config.admin_socket.clone());
+        let path = self.config.admin_socket.clone();
         let admin = Admin {
             snapshot: json,
             errors: self.errors.clone(),
             streams: self.streams.clone(),
             reports: self.hooks.reports.clone(),
-            flush: Arc::new(move || {
-                let (workers, refreshing) = (Arc::clone(&workers), refreshing.clone());
-                Box::pin(async move {
-                    let flushed = flush(workers, FLUSH_TIMEOUT).await;
-                    refresh(&refreshing).await;
-                    flushed
-                })
-            }),
+            flush: flusher(Arc::clone(&self.workers), refreshing),
             loads,
             changed: self.hooks.changed,
         };
@@ -305,6 +304,7 @@ impl Service {
         let deadline = Instant::now() + self.config.shutdown_timeout;
         self.edge.drain();
         let _ = stop.send(());
+        remote.iter().for_each(remote::Running::end);
         // Requests that are still open are refused or answered; their connections may linger.
         let patience = REQUESTS_TIMEOUT.min(self.config.shutdown_timeout / 2);
         let _ = tokio::time::timeout(patience, &mut serving).await;
@@ -321,11 +321,38 @@ impl Service {
         );
         background.abort_all();
         let (workers, ledger, errors) = (self.workers, self.ledger, self.errors);
+        let streams = self.streams.all();
         let closed = tokio::task::spawn_blocking(move || close(&workers, &ledger, &errors));
         closed.await.map_err(|error| Fatal(error.to_string()))?;
+        remote::give_back(&streams, remote).await;
         let _ = std::fs::remove_file(&self.config.admin_socket);
         Ok(())
     }
+}
+
+/// Stores what is in the logs, and then shows it.
+fn flusher(workers: Workers, refreshing: Refresh) -> admin::Flush {
+    Arc::new(move || {
+        let (workers, refreshing) = (Arc::clone(&workers), refreshing.clone());
+        Box::pin(async move {
+            let flushed = flush(workers, FLUSH_TIMEOUT).await;
+            refresh(&refreshing).await;
+            flushed
+        })
+    })
+}
+
+/// Where events come in.
+fn edge(
+    config: &Config,
+    sources: &Sources,
+    clock: Clock,
+    ready: impl Fn() -> Readiness + Send + Sync + 'static,
+) -> Arc<Edge> {
+    let Sources { streams, errors, space, edge, .. } = sources;
+    let (streams, errors, space) = (streams.clone(), errors.clone(), space.clone());
+    let edge = Edge::new(streams, errors, space, config.ingest.clone(), Arc::clone(edge), ready);
+    Arc::new(edge.with_clock(clock).with_role(config.role))
 }
 
 /// Where others come in.
@@ -406,42 +433,23 @@ fn watch(config: &Config, space: &Space, changes: &Changes) -> Watch {
     watch
 }
 
-fn hooks(config: &Config, fatal: mpsc::Sender<String>, changes: Changes, space: Space) -> Hooks {
-    Hooks {
+/// What workers call; and where it comes out that the process can't go on.
+fn hooks(config: &Config, changes: Changes, space: Space) -> (Hooks, mpsc::Receiver<String>) {
+    let (fatal, receiver) = mpsc::channel(16);
+    let hooks = Hooks {
         reports: Reports::open(&config.data_dir.join("quarantine")),
         // One message is enough; later ones say the same.
         fatal: Arc::new(move |why| drop(fatal.try_send(why))),
         changed: Arc::new(move |text| changes.add(text)),
         no_space: Arc::new(move || space.ran_out()),
-    }
-}
-
-/// Where batches are encoded and stored: threads that stand back when there is more to do than
-/// cores.
-fn store_runtime() -> Result<Handle, StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(STORE_THREADS)
-        .thread_name("store")
-        .on_thread_start(priority::of_a_store)
-        .enable_all()
-        .build()
-        .map_err(|source| StartError::File { path: "threads for the store".into(), source })?;
-    let handle = runtime.handle().clone();
-    // It ends with the process: a worker that is about to end may still be asking it.
-    std::mem::forget(runtime);
-    Ok(handle)
+    };
+    (hooks, receiver)
 }
 
 /// Opening logs reads them: off the runtime's threads.
-async fn open_streams(
-    config: Arc<Config>,
-    quotas: Quotas,
-    ledger: Ledger,
-    errors: ErrorStore,
-    spawner: Spawner,
-) -> Result<Streams, StartError> {
-    let announce = Arc::clone(&spawner.announce);
+async fn open_streams(quotas: Quotas, spawner: Spawner) -> Result<Streams, StartError> {
+    let (announce, config) = (Arc::clone(&spawner.announce), Arc::clone(&spawner.config));
+    let (ledger, errors) = (spawner.ledger.clone(), spawner.errors.clone());
     let ledger_tx = ledger.counter();
     let opened = tokio::task::spawn_blocking(move || {
         let floor = move |name: &StreamName| {

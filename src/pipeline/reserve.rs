@@ -95,6 +95,11 @@ impl Watch {
         }
     }
 
+    /// What is read is told there.
+    pub(super) fn space(&self) -> Space {
+        self.space.clone()
+    }
+
     /// Takes the first reading: gives the reserve up where no events would be taken anyway, so
     /// that databases and logs can be opened, and writes none, which would take its time.
     pub(super) fn look_first(&mut self) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
+use super::StartError;
 use crate::config::Config;
 use crate::damage::Report;
 use crate::dedupe::Memory;
@@ -15,10 +16,15 @@ use crate::errors::ErrorStore;
 use crate::event::StreamName;
 use crate::ledger::Ledger;
 use crate::load::{Budget, Delivery, EventLoader};
-use crate::queue::{Hooks, Inbox, Wake, Worker};
+use crate::priority;
+use crate::queue::{Flow, Hooks, Inbox, Outbox, Topic, Wake, Worker};
 use crate::store::AnyStore;
 use crate::streams::Stream;
 use crate::wal::Recovered;
+
+/// Threads that write files, when so many are needed: those of a stream whose files hang, and of
+/// three more, are not all.
+const STORE_THREADS: usize = 20;
 
 /// One stream's worker and how to reach it.
 pub(super) struct Running {
@@ -39,6 +45,8 @@ pub(super) struct Spawner {
     pub(super) ledger: Ledger,
     pub(super) errors: ErrorStore,
     pub(super) store: Arc<AnyStore>,
+    /// Where what is acknowledged here is published.
+    pub(super) topic: Option<Arc<dyn Topic>>,
     pub(super) hooks: Hooks,
     pub(super) workers: Workers,
     pub(super) runtime: Handle,
@@ -75,6 +83,7 @@ impl Spawner {
             runtime: self.runtime.clone(),
             inbox: inbox.clone(),
             messages,
+            flow: self.flow(stream, &inbox),
             hooks: self.hooks.clone(),
             started: self.started,
             window: self.config.dedupe.window,
@@ -89,6 +98,13 @@ impl Spawner {
             }
             Err(error) => (self.hooks.fatal)(format!("can't start a worker: {error}")),
         }
+    }
+
+    fn flow(&self, stream: &Arc<Stream>, inbox: &Inbox) -> Flow {
+        let outbox = |topic: &Arc<dyn Topic>| {
+            Outbox::new(Arc::clone(topic), stream, inbox.clone(), &self.runtime)
+        };
+        Flow { outbox: self.topic.as_ref().map(outbox), pulls: self.config.pulls() }
     }
 
     /// A ledger that a log has seen further on has gone back in time.
@@ -174,4 +190,21 @@ impl Spawner {
                 are known elsewhere");
         }
     }
+}
+
+/// Where batches are encoded and stored: threads that stand back when there is more to do than
+/// cores.
+pub(super) fn store_runtime() -> Result<Handle, StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(STORE_THREADS)
+        .thread_name("store")
+        .on_thread_start(priority::of_a_store)
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::File { path: "threads for the store".into(), source })?;
+    let handle = runtime.handle().clone();
+    // It ends with the process: a worker that is about to end may still be asking it.
+    std::mem::forget(runtime);
+    Ok(handle)
 }

@@ -25,16 +25,16 @@ pub(super) struct Loading {
 }
 
 impl Loading {
-    /// What the configuration says; nothing where it names no warehouse.
+    /// What the configuration says; nothing where it names no warehouse, or where this instance
+    /// stores nothing that could be loaded.
     pub(super) fn of(config: &Config) -> Option<Self> {
-        let name = match config.warehouse.kind {
-            WarehouseKind::None => return None,
-            WarehouseKind::BigQuery => "bigquery",
-        };
+        if config.warehouse.kind == WarehouseKind::None || !config.stores() {
+            return None;
+        }
         // A batch is as old as its buffer may be when it is stored.
         let lag_max = config.warehouse.interval * LAG_INTERVALS + config.load.age_max;
         Some(Self {
-            progress: Progress::new(name, lag_max),
+            progress: Progress::new(config.warehouse.kind.as_str(), lag_max),
             config: config.warehouse.clone(),
             hurry: Arc::default(),
             stage: None,

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use roaring::RoaringTreemap;
 
+use super::message::{Message, Packing};
+use super::publish::{Route, Way};
 use super::recall::Recall;
 use crate::adapt::{Adapter, Rejected};
 use crate::dedupe::{Dedupe, IdHash};
@@ -45,6 +47,10 @@ pub(super) struct Passage<'c> {
     /// Letters that an earlier process was replaying.
     pub unseen: &'c mut HashSet<LetterId>,
     pub loader: &'c mut EventLoader,
+    /// Which records are for a topic, and which will be delivered again.
+    pub route: Route,
+    /// What is published of them.
+    pub packing: Packing,
     pub stream: &'c Stream,
     pub now: Instant,
     /// Records below were read before; they stand in the same frame.
@@ -63,6 +69,8 @@ pub(super) struct Passed {
     pub stored_before: Vec<LetterId>,
     /// Records that make no sense.
     pub lost: Vec<Damage>,
+    /// What goes into the topic.
+    pub messages: Vec<Message>,
     /// Positions that need nothing more once the letters are durable.
     pub done: RoaringTreemap,
     adapted: u64,
@@ -88,7 +96,8 @@ impl Passage<'_> {
             }
         }
         self.take(&mut adapted);
-        let Self { stream, mut passed, .. } = self;
+        let Self { stream, mut passed, packing, .. } = self;
+        passed.messages = packing.finish();
         stream.stats.adapted_events.add(passed.adapted);
         stream.stats.duplicate_events.add(passed.duplicates);
         stream.stats.skewed_events.add(passed.skewed);
@@ -117,6 +126,20 @@ impl Passage<'_> {
             self.passed.stored_before.extend(unseen.map(|replay| replay.letter));
             self.passed.done.insert(raw.seq);
             return None;
+        }
+        // A letter that was lost is made again where it was made.
+        let is_missing = self.missing.contains_key(&raw.seq);
+        match if is_missing { Way::Here } else { self.route.of(&raw) } {
+            Way::Here => {}
+            Way::Again => {
+                self.passed.done.insert(raw.seq);
+                return None;
+            }
+            Way::Topic => {
+                let partition = self.adapter.partition(&raw, self.sequencer);
+                self.packing.add(&raw, partition);
+                return None;
+            }
         }
         let event = self.adapter.run(&raw);
         let id = event.as_ref().map_or(0, |event| self.dedupe.hash(&event.message_id));

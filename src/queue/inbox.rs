@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
 
+use roaring::RoaringTreemap;
 use tokio::sync::oneshot;
 
+use crate::event::LetterId;
 use crate::load::Delivered;
 
 /// What wakes a worker.
@@ -14,6 +16,8 @@ pub enum Wake {
     Durable,
     /// A batch's way has ended.
     Delivered(Box<Delivered>),
+    /// The topic has these positions, among them replays of these letters.
+    Published(Box<(RoaringTreemap, Vec<LetterId>)>),
     /// Store everything that is in the log now, then answer.
     Flush(oneshot::Sender<FlushReport>),
     /// End now; what is not stored stays in the log.

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use roaring::RoaringTreemap;
-use tokio::sync::oneshot;
-
 use super::chunk::{Passage, Passed, letter_of_row};
-use super::inbox::{FlushReport, Wake};
+use super::flush::Flush;
+use super::inbox::Wake;
+use super::message::Packing;
+use super::publish::Flow;
 use super::recall::Recall;
 use super::worker::{Ended, IDLE, Worker};
 use crate::adapt::Adapter;
@@ -29,6 +29,7 @@ use crate::mutant::{self, Mutant};
 use crate::sequence::Sequencer;
 use crate::store::{Batch, BatchId};
 use crate::wal::{Damage, Reader};
+use roaring::RoaringTreemap;
 
 /// Between two readings of the log: what became durable meanwhile is taken together, so that the
 /// work a turn costs is shared by many events.
@@ -42,12 +43,6 @@ const SAVE_CURSOR: Duration = Duration::from_secs(5);
 /// What is too old is forgotten this often.
 const TIDY: Duration = Duration::from_secs(60);
 
-pub(super) struct Flush {
-    target: Seq,
-    before: FlushReport,
-    reply: oneshot::Sender<FlushReport>,
-}
-
 pub(crate) struct Running {
     pub(super) worker: Worker,
     pub(super) adapter: Adapter,
@@ -56,6 +51,8 @@ pub(crate) struct Running {
     pub(super) reader: Reader,
     /// What the store was asked about those who were here before.
     pub(super) recall: Recall,
+    /// Where the log's records go.
+    pub(super) flow: Flow,
     /// Positions above the cursor that an earlier process had finished.
     pub(super) finished: RoaringTreemap,
     /// Dead letters that the next commit has to name, with their positions.
@@ -112,7 +109,8 @@ impl Running {
 
     /// Whether there is something to read, and room for it.
     fn is_reading(&self) -> bool {
-        self.reader.position() < self.worker.stream.wal.head() && self.worker.loader.has_room()
+        let has_room = || self.worker.loader.has_room() && self.flow.has_room();
+        self.reader.position() < self.worker.stream.wal.head() && has_room()
     }
 
     fn take_messages(&mut self) -> Result<(), Ended> {
@@ -132,6 +130,11 @@ impl Running {
                     continue;
                 }
                 Wake::Delivered(delivered) => ended.push(*delivered),
+                Wake::Published(published) => {
+                    let (seqs, letters) = *published;
+                    self.worker.loader.done(&seqs);
+                    self.close(letters, "published")?;
+                }
                 Wake::Flush(reply) => self.start_flush(reply),
                 Wake::Stop => {
                     self.save_at_the_end();
@@ -202,6 +205,8 @@ impl Running {
             buried: &self.buried,
             unseen: &mut self.unseen,
             loader: &mut self.worker.loader,
+            route: self.flow.route(self.head_at_start),
+            packing: Packing::new(stream.wal.log_uuid()),
             stream: &stream,
             now: ambient::now(),
             from,
@@ -218,6 +223,7 @@ impl Running {
         self.close(passed.stored_before, "stored before a restart")?;
         self.close(passed.already_stored, "its message id is stored already")?;
         self.worker.loader.done(&passed.done);
+        self.flow.publish(passed.messages);
         Ok(())
     }
 
@@ -407,7 +413,7 @@ impl Running {
         let low = self.worker.loader.low();
         let idle = self.opened.is_empty() && self.closed.is_empty();
         let saved_ago = ambient::now().duration_since(self.saved_at);
-        if (low <= self.saved_cursor && idle) || saved_ago < SAVE_CURSOR {
+        if (low <= self.saved_cursor && idle) || saved_ago < self.flow.save_every(SAVE_CURSOR) {
             return Ok(());
         }
         self.commit(&Settlement::default())
@@ -419,13 +425,23 @@ impl Running {
         let idle = self.opened.is_empty() && self.closed.is_empty();
         if low > self.saved_cursor || !idle {
             let (uuid, step) = (stream.wal.log_uuid(), self.step(vec![]));
-            if let Err(error) = self.worker.ledger.commit(&stream.name, uuid, step) {
-                tracing::warn!(stream = %stream.name, %error, "the cursor could not be saved");
+            match self.worker.ledger.commit(&stream.name, uuid, step) {
+                Ok(()) => self.acknowledge(low),
+                Err(error) => {
+                    tracing::warn!(stream = %stream.name, %error, "the cursor could not be saved");
+                }
             }
         }
     }
 
+    /// What was pulled and stands below is nobody's any more.
+    fn acknowledge(&self, low: Seq) {
+        let acked = self.worker.stream.leases.done(low);
+        self.worker.stream.stats.acked_messages.add(acked as u64);
+    }
+
     fn cursor_saved(&mut self, low: Seq) {
+        self.acknowledge(low);
         self.saved_cursor = low;
         self.saved_at = ambient::now();
         self.recall.done(low);
@@ -448,35 +464,5 @@ impl Running {
             }
         }
         (letters, failed_again)
-    }
-
-    fn start_flush(&mut self, reply: oneshot::Sender<FlushReport>) {
-        let stats = &self.worker.stream.stats;
-        let before =
-            FlushReport { events: stats.stored_events.get(), batches: stats.stored_batches.get() };
-        self.worker.loader.try_held(ambient::now());
-        self.flushes.push(Flush { target: self.worker.stream.wal.head(), before, reply });
-    }
-
-    fn answer_flushes(&mut self) {
-        if self.flushes.is_empty() {
-            return;
-        }
-        self.worker.loader.retry_now();
-        let low = self.worker.loader.low();
-        let stats = &self.worker.stream.stats;
-        let after =
-            FlushReport { events: stats.stored_events.get(), batches: stats.stored_batches.get() };
-        let (answered, waiting) =
-            std::mem::take(&mut self.flushes).into_iter().partition(|f| low >= f.target);
-        self.flushes = waiting;
-        let answered: Vec<Flush> = answered;
-        for flush in answered {
-            // Whoever asked may have gone away.
-            let _ = flush.reply.send(FlushReport {
-                events: after.events - flush.before.events,
-                batches: after.batches - flush.before.batches,
-            });
-        }
     }
 }

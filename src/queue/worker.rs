@@ -10,6 +10,7 @@ use roaring::RoaringTreemap;
 
 use super::inbox::{Inbox, Wake};
 use super::local::Running;
+use super::publish::Flow;
 use super::recall::Recall;
 use crate::adapt::Adapter;
 use crate::ambient;
@@ -59,6 +60,8 @@ pub struct Worker {
     pub inbox: Inbox,
     /// Where they come out.
     pub messages: Receiver<Wake>,
+    /// Where its log's records go.
+    pub flow: Flow,
     /// Whom to tell.
     pub hooks: Hooks,
     /// When the process started.
@@ -166,6 +169,7 @@ impl Worker {
             saved_at: now,
             forgot_at: now,
             head_at_tidy: head,
+            flow: std::mem::take(&mut self.flow),
             worker: self,
         })
     }

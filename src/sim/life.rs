@@ -20,7 +20,7 @@ use crate::errors::{ErrorStore, LetterFilter, LetterSummary};
 use crate::event::{Seq, StreamName};
 use crate::ledger::Ledger;
 use crate::load::{Budget, Delivery, EventLoader};
-use crate::queue::{Hooks, Inbox, Running, Wake, Worker};
+use crate::queue::{Flow, Hooks, Inbox, Leases, Running, Wake, Worker};
 use crate::stats::StreamStats;
 use crate::store::AnyStore;
 use crate::streams::Stream;
@@ -84,6 +84,7 @@ impl Life {
             stats: Arc::new(StreamStats::new(PARTITIONS)),
             config: StreamConfig { partitions: PARTITIONS, rules: StreamRules::segment_strict() },
             recovered,
+            leases: Leases::default(),
         });
         Self::assemble(world, errors, ledger, stream, writer)
     }
@@ -128,6 +129,7 @@ impl Life {
             runtime: handle,
             inbox: inbox.clone(),
             messages,
+            flow: Flow::default(),
             hooks: hooks(&failed, &reports),
             started: ambient::now(),
             window: Duration::from_secs(24 * 3600),

@@ -16,6 +16,7 @@ pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     findings.extend(snapshot.streams.iter().filter_map(unreadable));
     findings.extend(snapshot.streams.iter().filter_map(store));
     findings.extend(unreached(snapshot));
+    findings.extend(queue(snapshot));
     findings.extend(warehouse(snapshot));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
@@ -81,6 +82,17 @@ fn store(stream: &StreamStatus) -> Option<Finding> {
             stream.name, stream.wal.lag_events
         ),
         stream: Some(stream.name.clone()),
+    })
+}
+
+/// A subscription from which nothing can be pulled.
+fn queue(snapshot: &Snapshot) -> Option<Finding> {
+    let error = snapshot.queue.as_ref()?.error.as_ref()?;
+    Some(Finding {
+        severity: Severity::Critical,
+        view: View::Overview,
+        text: format!("what others collect can't be pulled: {error}"),
+        stream: None,
     })
 }
 

@@ -56,8 +56,11 @@ pub struct Snapshot {
     pub stages: Vec<Stage>,
     /// Every stream, busiest first.
     pub streams: Vec<StreamStatus>,
-    /// Where batches go.
+    /// Where batches go; of an instance that only collects, the topic.
     pub sinks: Vec<Sink>,
+    /// The topic of several instances, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
     /// Where the lake's objects are loaded into, if they are.
     #[serde(default)]
     pub warehouse: Option<WarehouseStatus>,
@@ -242,6 +245,12 @@ pub struct StreamStatus {
     /// Events whose receive time is not believed; they are below `date=unknown`.
     #[serde(default)]
     pub undated_events: u64,
+    /// Events that a topic has confirmed.
+    #[serde(default)]
+    pub published_events: u64,
+    /// Events that were pulled from a subscription into the log.
+    #[serde(default)]
+    pub pulled_events: u64,
     /// Events whose batch is committed.
     pub stored_events: u64,
     /// Bytes of the objects those became.
@@ -250,7 +259,8 @@ pub struct StreamStatus {
     pub stored_batches: u64,
     /// Requests refused because its log was full or failing.
     pub refused_requests: u64,
-    /// Events per second in, over the last five seconds.
+    /// Events received per second, over the last five seconds; of an instance that only processes,
+    /// those pulled.
     pub rate: f64,
     /// Rejections per second, over the last five seconds.
     pub rejected_rate: f64,
@@ -328,6 +338,37 @@ pub struct Sink {
     /// Duration of the last stored batch, plan to commit.
     pub last_ms: u64,
     /// The last error, while it fails.
+    pub error: Option<String>,
+}
+
+/// What an instance has to do with the topic of several.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// `collect`, `process` or `all`.
+    pub role: String,
+    /// Events that the topic has confirmed, since the start.
+    pub published_events: u64,
+    /// Messages of those.
+    pub published_messages: u64,
+    /// Bytes of those messages.
+    pub published_bytes: u64,
+    /// Events per second of those, over the last five seconds.
+    pub published_rate: f64,
+    /// Events that were pulled since the start.
+    pub pulled_events: u64,
+    /// Messages of those.
+    pub pulled_messages: u64,
+    /// Bytes of those messages.
+    pub pulled_bytes: u64,
+    /// Events per second of those, over the last five seconds.
+    pub pulled_rate: f64,
+    /// Messages that were acknowledged to the subscription: stored, or dead letters.
+    pub acked_messages: u64,
+    /// Messages that are held, because they are not.
+    pub outstanding_messages: u64,
+    /// Their bytes.
+    pub outstanding_bytes: u64,
+    /// Why it can't be reached, while it can't.
     pub error: Option<String>,
 }
 

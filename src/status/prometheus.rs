@@ -63,6 +63,15 @@ fn service(snapshot: &Snapshot, edge: &EdgeStats) {
     level("eventkit_disk_free_bytes", capacity.disk_free_bytes as f64);
     level("eventkit_memory_bytes", capacity.memory_bytes as f64);
     level("eventkit_errors_bytes", capacity.errors_bytes as f64);
+    if let Some(queue) = &snapshot.queue {
+        count("eventkit_messages_published_total", queue.published_messages);
+        count("eventkit_messages_published_bytes_total", queue.published_bytes);
+        count("eventkit_messages_pulled_total", queue.pulled_messages);
+        count("eventkit_messages_pulled_bytes_total", queue.pulled_bytes);
+        count("eventkit_messages_acked_total", queue.acked_messages);
+        level("eventkit_messages_outstanding", queue.outstanding_messages as f64);
+        level("eventkit_messages_outstanding_bytes", queue.outstanding_bytes as f64);
+    }
     level("eventkit_uptime_seconds", snapshot.uptime_ms as f64 / 1000.0);
 }
 
@@ -99,6 +108,8 @@ fn of_stream(stream: &super::StreamStatus) {
         ("eventkit_store_unreadable_objects_total", stream.unreadable_objects),
         ("eventkit_dead_letters_lost_total", stream.lost_letters),
         ("eventkit_wal_torn_tails_total", stream.torn_tails),
+        ("eventkit_events_published_total", stream.published_events),
+        ("eventkit_events_pulled_total", stream.pulled_events),
         ("eventkit_events_stored_total", stream.stored_events),
         ("eventkit_bytes_stored_total", stream.stored_bytes),
         ("eventkit_batches_stored_total", stream.stored_batches),

@@ -9,14 +9,15 @@ use tokio::sync::watch;
 use super::history::History;
 use super::process::{self, Cpu};
 use super::{
-    API_VERSION, Capacity, Change, Damage, DamageNote, PartitionStatus, Sink, Snapshot, Stage,
-    State, StreamStatus, WalStatus, findings,
+    API_VERSION, Capacity, Change, Damage, DamageNote, PartitionStatus, QueueStatus, Sink,
+    Snapshot, Stage, State, StreamStatus, WalStatus, findings,
 };
+use crate::config::Role;
 use crate::damage::Reports;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
 use crate::space::Space;
-use crate::stats::EdgeStats;
+use crate::stats::{Count, EdgeStats, StreamStats};
 use crate::streams::{Stream, Streams};
 use crate::warehouse::Progress;
 
@@ -61,6 +62,8 @@ pub struct Sources {
     pub store_now: watch::Receiver<Reached>,
     /// What the warehouse does, where there is one.
     pub warehouse: Option<Progress>,
+    /// The role in which a topic of several instances is used, and whether that can be reached.
+    pub queue: Option<(Role, watch::Receiver<Reached>)>,
     /// The last changes.
     pub changes: Changes,
     /// What was found damaged.
@@ -87,6 +90,8 @@ pub struct Sampler {
     stages: [History; 6],
     streams: HashMap<StreamName, (History, History)>,
     stored: History,
+    published: History,
+    pulled: History,
     failing: HashMap<StreamName, bool>,
 }
 
@@ -106,6 +111,8 @@ impl Sampler {
             stages: std::array::from_fn(|_| History::default()),
             streams: HashMap::new(),
             stored: History::default(),
+            published: History::default(),
+            pulled: History::default(),
             failing: HashMap::new(),
             sources,
         }
@@ -154,6 +161,7 @@ impl Sampler {
             findings: Vec::new(),
             stages: self.stages(&rows, elapsed),
             sinks: vec![self.sink(&rows, elapsed)],
+            queue: self.queue(&rows, elapsed),
             capacity: self.capacity(&rows, elapsed.is_some()),
             streams: rows,
             warehouse: self.sources.warehouse.as_ref().map(Progress::status),
@@ -168,7 +176,9 @@ impl Sampler {
     fn stream(&mut self, stream: &Arc<Stream>, elapsed: Option<f64>) -> StreamStatus {
         let stats = &stream.stats;
         let (rate, rejected) = self.streams.entry(stream.name.clone()).or_default();
-        rate.take(stats.received_events.get(), elapsed);
+        let takes_from_others = matches!(self.sources.queue, Some((Role::Process, _)));
+        let taken = if takes_from_others { &stats.pulled_events } else { &stats.received_events };
+        rate.take(taken.get(), elapsed);
         rejected.take(stats.rejected_events.get(), elapsed);
         let (bytes, segments) = stream.wal.extent();
         let head = stream.wal.head();
@@ -202,6 +212,8 @@ impl Sampler {
             torn_tails: stats.suspect_tails.get(),
             skewed_events: stats.skewed_events.get(),
             undated_events: stats.undated_events.get(),
+            published_events: stats.published_events.get(),
+            pulled_events: stats.pulled_events.get(),
             stored_events: stats.stored_events.get(),
             stored_bytes: stats.stored_bytes.get(),
             stored_batches: stats.stored_batches.get(),
@@ -231,13 +243,13 @@ impl Sampler {
         let appended: u64 =
             self.sources.streams.all().iter().map(|s| s.wal.stats().records.get()).sum();
         let adapted = sum(|r| r.adapted_events);
-        let events = [
+        let mut events = [
             sum(|r| r.received_events),
             appended,
             adapted + sum(|r| r.rejected_events),
             adapted,
             adapted,
-            sum(|r| r.stored_events),
+            sum(self.last_step()),
         ];
         let lag = sum(|r| r.wal.lag_events);
         let failing = rows.iter().filter(|r| r.store_error.is_some()).count();
@@ -245,7 +257,7 @@ impl Sampler {
         let refused = self.sources.edge.refused.get();
         let p99 = rows.iter().map(|r| r.wal.sync_p99_us).max().unwrap_or(0);
         let oldest_s = rows.iter().map(|r| r.pending_age_ms).max().unwrap_or(0) / 1000;
-        let notes = [
+        let mut notes = [
             (
                 format!("{refused} refused"),
                 format!("{} conns", self.sources.edge.connections.get()),
@@ -259,6 +271,7 @@ impl Sampler {
                 format!("{} batches", sum(|r| r.stored_batches)),
             ),
         ];
+        self.note_role(rows, &mut events[0], &mut notes);
         let full = rows.iter().any(|r| r.state == State::Full);
         let mut stages = Vec::with_capacity(STAGES.len());
         for (index, (note, detail)) in notes.into_iter().enumerate() {
@@ -286,7 +299,7 @@ impl Sampler {
     }
 
     fn sink(&mut self, rows: &[StreamStatus], elapsed: Option<f64>) -> Sink {
-        let stored = rows.iter().map(|r| r.stored_events).sum();
+        let stored = rows.iter().map(self.last_step()).sum();
         self.stored.take(stored, elapsed);
         let error = rows.iter().find_map(|r| r.store_error.clone());
         let reached = self.sources.store_now.borrow().clone();
@@ -308,6 +321,58 @@ impl Sampler {
             last_ms: streams.iter().map(|s| s.stats.store_ms_last.get()).max().unwrap_or(0),
             error,
         }
+    }
+
+    /// Where events come from a topic or go there, the first and the last stage say so.
+    fn note_role(&self, rows: &[StreamStatus], taken: &mut u64, notes: &mut [(String, String); 6]) {
+        let Some((role, _)) = &self.sources.queue else { return };
+        let streams = self.sources.streams.all();
+        if *role == Role::Collect {
+            let waiting: u64 = rows.iter().map(|row| row.pending_events).sum();
+            let messages: u64 = streams.iter().map(|s| s.stats.published_messages.get()).sum();
+            notes[5] = (format!("{waiting} unconfirmed"), format!("{messages} messages"));
+        } else if *role == Role::Process {
+            *taken = rows.iter().map(|row| row.pulled_events).sum();
+            let held: usize = streams.iter().map(|stream| stream.leases.outstanding().0).sum();
+            let acked: u64 = streams.iter().map(|s| s.stats.acked_messages.get()).sum();
+            notes[0] = (format!("{held} held"), format!("{acked} acked"));
+        }
+    }
+
+    /// What counts an event at the end of its way through this instance.
+    fn last_step(&self) -> fn(&StreamStatus) -> u64 {
+        match self.sources.queue {
+            Some((Role::Collect, _)) => |row| row.published_events,
+            _ => |row| row.stored_events,
+        }
+    }
+
+    fn queue(&mut self, rows: &[StreamStatus], elapsed: Option<f64>) -> Option<QueueStatus> {
+        let (role, reached) = self.sources.queue.as_ref()?;
+        let sum = |of: fn(&StreamStatus) -> u64| rows.iter().map(of).sum::<u64>();
+        let (published, pulled) = (sum(|r| r.published_events), sum(|r| r.pulled_events));
+        self.published.take(published, elapsed);
+        self.pulled.take(pulled, elapsed);
+        let streams = self.sources.streams.all();
+        let outstanding = streams.iter().map(|stream| stream.leases.outstanding());
+        let (messages, bytes) = outstanding.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let total =
+            |of: fn(&StreamStats) -> &Count| streams.iter().map(|s| of(&s.stats).get()).sum();
+        Some(QueueStatus {
+            role: role.as_str().to_owned(),
+            published_events: published,
+            published_messages: total(|stats| &stats.published_messages),
+            published_bytes: total(|stats| &stats.published_bytes),
+            published_rate: self.published.rate(),
+            pulled_events: pulled,
+            pulled_messages: total(|stats| &stats.pulled_messages),
+            pulled_bytes: total(|stats| &stats.pulled_bytes),
+            pulled_rate: self.pulled.rate(),
+            acked_messages: total(|stats| &stats.acked_messages),
+            outstanding_messages: messages as u64,
+            outstanding_bytes: bytes as u64,
+            error: reached.borrow().as_ref().and_then(|reached| reached.clone().err()),
+        })
     }
 
     fn capacity(&mut self, rows: &[StreamStatus], tick: bool) -> Capacity {

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::plan::{BatchId, Digest, Plan};
 use crate::dedupe::IdHash;
-use crate::event::{LetterId, Micros, ReplayOrigin, Seq, StreamName, TypedEvent};
+use crate::event::{LetterId, Micros, Origin, ReplayOrigin, Seq, StreamName, TypedEvent};
 use crate::sequence::PartitionId;
 
 /// Where a text lies in its event's piece of the batch's text.
@@ -117,6 +117,8 @@ pub struct Batch {
     ids: Vec<IdHash>,
     /// The rows that were replayed, in order.
     replays: Vec<(usize, ReplayOrigin)>,
+    /// The rows that another log has acknowledged, in order.
+    origins: Vec<(usize, Origin)>,
     content: Content,
 }
 
@@ -136,6 +138,7 @@ impl Batch {
             rows: Vec::new(),
             ids: Vec::new(),
             replays: Vec::new(),
+            origins: Vec::new(),
             content: Content(Xxh3::new()),
         }
     }
@@ -175,6 +178,7 @@ impl Batch {
             self.spans.push(Span { start: start as u32, length: kept.len() as u32 });
         }
         self.replays.extend(event.replay.map(|replay| (self.rows.len(), replay)));
+        self.origins.extend(event.origin.map(|origin| (self.rows.len(), origin)));
         self.rows.push(Row {
             seq,
             timestamp: event.timestamp,
@@ -226,12 +230,13 @@ impl Batch {
             + self.rows.capacity() * size_of::<Row>()
             + self.spans.capacity() * size_of::<Span>()
             + self.ids.capacity() * size_of::<IdHash>()
+            + self.origins.capacity() * size_of::<(usize, Origin)>()
     }
 
     /// The event of a row. Panics where there is no such row, as indexing a slice does.
     #[must_use]
     pub fn event(&self, row: usize) -> TypedEvent<'_> {
-        let replay = self.replay(row);
+        let (replay, origin) = (self.replay(row), self.origin(row));
         let text = |text: Text| self.text_of(row, text).map(Cow::Borrowed);
         let row = &self.rows[row];
         TypedEvent {
@@ -255,6 +260,7 @@ impl Batch {
             received_at: row.received_at,
             skewed: row.skewed,
             replay,
+            origin,
         }
     }
 
@@ -318,6 +324,18 @@ impl Batch {
     pub(crate) fn replay(&self, row: usize) -> Option<ReplayOrigin> {
         let at = self.replays.binary_search_by_key(&row, |(row, _)| *row).ok()?;
         Some(self.replays[at].1)
+    }
+
+    /// Where a row was acknowledged, where that was another log.
+    fn origin(&self, row: usize) -> Option<Origin> {
+        let at = self.origins.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(self.origins[at].1)
+    }
+
+    /// The position of a row in the log that acknowledged it. Panics where there is no such row.
+    #[must_use]
+    pub fn acknowledged_seq(&self, row: usize) -> Seq {
+        self.origin(row).map_or(self.rows[row].seq, |origin| origin.seq)
     }
 
     /// Which rows were replayed, in order, and from what.

@@ -139,7 +139,9 @@ impl<'b> Table<'b> {
             time(|times| Some(times.received_at)),
             stream(batch, rows.len()),
             Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| batch.partition(*row)))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| batch.seq(*row)))),
+            Arc::new(UInt64Array::from_iter_values(
+                rows.iter().map(|row| batch.acknowledged_seq(*row)),
+            )),
             text(Text::WriteKeyId),
             self::time(replay(|replay| replay.replayed_at).into_iter()),
             Arc::new(Int64Array::from(replay(|replay| replay.letter))),

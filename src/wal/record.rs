@@ -20,6 +20,7 @@
 //! | 5 | the client's address, 4 or 16 bytes |
 //! | 7 | the event's index in its request, 4 bytes |
 //! | 8 | the letter's number and when it was replayed, 8 bytes each |
+//! | 10 | the log that acknowledged the event, where it is another: its identity, 16 bytes, and the position there, 8 bytes |
 //! | 9 | where the payload's fields stand (see [`outline`](crate::outline)); without it the payload is parsed |
 //!
 //! A tag that a reader does not know is passed over. The CRC is the writer's: it alone knows in which segment a record will stand.
@@ -28,7 +29,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::format::{SegmentKey, le16, le32};
-use crate::event::{Kind, Micros, Receipt, ReplayOrigin};
+use crate::event::{Kind, Micros, Origin, Receipt, ReplayOrigin};
 use crate::outline::Outline;
 
 const HEADER: usize = 24;
@@ -49,6 +50,7 @@ const TAG_ROUTE: u8 = 6;
 const TAG_ITEM: u8 = 7;
 const TAG_REPLAY: u8 = 8;
 const TAG_OUTLINE: u8 = 9;
+const TAG_ORIGIN: u8 = 10;
 
 /// Records of one request and stream, encoded, on their way to the log.
 #[derive(Debug, Default)]
@@ -88,6 +90,32 @@ impl Records {
         self.count += 1;
         self.payload_bytes += payload.len() as u64;
         true
+    }
+
+    /// Takes over records as [`bytes`](Self::bytes) gave them; `None` where they are not that.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut records = Self::default();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (record, more) = split(rest)?;
+            let (_, payload) = open(record)?;
+            records.count += 1;
+            records.payload_bytes += payload.len() as u64;
+            rest = more;
+        }
+        records.bytes = bytes.to_vec();
+        Some(records)
+    }
+
+    /// Each record's receipt and payload, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Receipt<'_>, &[u8])> {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            let (record, more) = split(rest)?;
+            rest = more;
+            open(record)
+        })
     }
 
     /// How many there are.
@@ -156,6 +184,12 @@ fn put_metadata(bytes: &mut Vec<u8>, receipt: &Receipt<'_>) {
         value[8..].copy_from_slice(&replay.replayed_at.to_le_bytes());
         put(bytes, TAG_REPLAY, &value);
     }
+    if let Some(origin) = receipt.origin {
+        let mut value = [0; 24];
+        value[..16].copy_from_slice(&origin.log_uuid.to_le_bytes());
+        value[16..].copy_from_slice(&origin.seq.to_le_bytes());
+        put(bytes, TAG_ORIGIN, &value);
+    }
     if let Some(outline) = receipt.outline {
         // At most a few hundred bytes: the number of fields has a limit.
         put(bytes, TAG_OUTLINE, outline.as_bytes());
@@ -220,6 +254,12 @@ fn take_metadata(mut metadata: &[u8], received_at: Micros) -> Option<Receipt<'_>
                     replayed_at: i64::from_le_bytes(value.get(8..)?.try_into().ok()?),
                 });
             }
+            TAG_ORIGIN => {
+                receipt.origin = Some(Origin {
+                    log_uuid: u128::from_le_bytes(value.get(..16)?.try_into().ok()?),
+                    seq: u64::from_le_bytes(value.get(16..)?.try_into().ok()?),
+                });
+            }
             TAG_OUTLINE => receipt.outline = Some(Outline::from_bytes(value)),
             // A newer eventkit may know more about a receipt; the payload is whole without it.
             _ => {}
@@ -265,6 +305,7 @@ mod tests {
             route: Some("/v1/batch".into()),
             item: 7,
             replay: Some(ReplayOrigin { letter: 9, replayed_at: 11 }),
+            origin: Some(Origin { log_uuid: 1 << 100, seq: 12 }),
             outline: Some(Outline::from_bytes(&[4, 1])),
         };
         let bare = Receipt::default();
@@ -275,6 +316,9 @@ mod tests {
         assert_eq!(open(record).unwrap(), (full, &b"{}"[..]));
         let (record, rest) = split(rest).unwrap();
         assert_eq!((open(record).unwrap(), rest), ((bare, &b""[..]), &b""[..]));
+        let parsed = Records::parse(records.bytes()).unwrap();
+        assert_eq!((parsed.count(), parsed.payload_bytes()), (2, 2));
+        assert_eq!(parsed.iter().count(), 2);
     }
 
     #[test]
@@ -304,6 +348,7 @@ mod tests {
         let bytes = sealed(&Receipt { item: 3, ..Receipt::default() }, b"payload");
         for length in 0..bytes.len() {
             assert!(split(&bytes[..length]).is_none(), "{length} bytes");
+            assert!(length == 0 || Records::parse(&bytes[..length]).is_none(), "{length} bytes");
         }
         assert_eq!(split(&bytes).unwrap(), (&bytes[..], &b""[..]));
     }

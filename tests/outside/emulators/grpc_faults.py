@@ -2,9 +2,9 @@
 
     grpc_faults.py --port P --to 127.0.0.1:Q --control C
 
-It also turns a client's lost connection into a cancelled call: Google's emulator of Pub/Sub
-(0.8.20) notices a cancelled pull, but keeps for ever the ordering keys of one whose connection was
-lost.
+It also turns a client's lost connection into the end of its requests: Google's emulator of Pub/Sub
+(0.8.20) lets go of the ordering keys of a pull that has ended, but keeps for ever those of one
+whose connection was lost, or that was cancelled while messages were on their way.
 
 POST /_faults on C: {"method": regex on "/google.pubsub.v1.Publisher/Publish", "action": ...,
 "code": "UNAVAILABLE", "message": text, "seconds": s, "count": n (-1: for ever), "skip": n}
@@ -17,6 +17,7 @@ POST /_cut ends every running stream with UNAVAILABLE; GET /_requests counts by 
 """
 
 import argparse
+import functools
 import threading
 import time
 from concurrent import futures
@@ -26,6 +27,8 @@ import grpc
 from faults import Faults, Handler, Server
 
 THREADS = 256
+# The emulator looks twenty times a second whether a pull has ended.
+END_S = 2
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 # What the channel to the service sends by itself.
 OWN_METADATA = ("user-agent", "te", "content-type")
@@ -89,7 +92,7 @@ class Proxy(grpc.GenericRpcHandler):
             self.faults.note(method, status, *bytes_each_way, f"{method} {status}")
 
     def call(self, method, requests, context, bytes_each_way):
-        """The call to the service, cancelled with the client's."""
+        """The call to the service, ended with the client's."""
 
         def counted():
             try:
@@ -97,7 +100,7 @@ class Proxy(grpc.GenericRpcHandler):
                     bytes_each_way[0] += len(request)
                     yield request
             except Exception:  # the client has gone away: grpcio raises this very class
-                return
+                pass
 
         metadata = [
             (k, v)
@@ -108,10 +111,19 @@ class Proxy(grpc.GenericRpcHandler):
         timeout_s = left_s if left_s and 0 < left_s < 1e6 else None
         start = self.channel.stream_stream(method)
         call = start(counted(), timeout=timeout_s, metadata=metadata)
-        context.add_callback(call.cancel)
+        context.add_callback(functools.partial(self.end, method, call))
         with self.lock:
             self.calls.add(call)
         return call
+
+
+    @staticmethod
+    def end(method, call):
+        """Ends a call whose client has gone away; its requests have ended already."""
+        if method.endswith("/StreamingPull"):
+            threading.Timer(END_S, call.cancel).start()
+        else:
+            call.cancel()
 
 
 def control(proxy):

@@ -1,0 +1,374 @@
+"""Several instances behind one topic: those that collect, those that process, and what becomes of
+an event when one of them dies or the topic is away."""
+
+import json
+import re
+import threading
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import requests
+
+from service import lake_files, until
+
+USERS = 20
+
+
+@pytest.fixture
+def instance(make_service, pubsub, request, tmp_path):
+    """Makes an instance of a role; all of a test share topic, subscription and lake."""
+    topic = re.sub(r"\W+", "-", request.node.name)[:200]
+    lake = tmp_path / "lake"
+
+    def make(name, role, **settings):
+        service = make_service(tmp_path / name, lake=lake)
+        service.environment |= {
+            "EVENTKIT_QUEUE_MODE": "pubsub",
+            "EVENTKIT_ROLE": role,
+            "EVENTKIT_QUEUE_TOPIC": topic,
+            "EVENTKIT_QUEUE_SUBSCRIPTION": topic,
+            "EVENTKIT_GOOGLE_PROJECT": pubsub.project,
+            "PUBSUB_EMULATOR_HOST": pubsub.host,
+            "EVENTKIT_LOAD_AGE_MAX": "1s",
+        } | settings
+        return service
+
+    make.topic = topic
+    yield make
+    pubsub.connections("pass")
+    pubsub.heal()
+
+
+def events(collector, numbers):
+    """Events of many users that say who collected them, and in which order."""
+    return [
+        {"type": "track", "event": "E", "userId": f"u{n % USERS}", "collector": collector, "n": n,
+         "messageId": f"{collector}-{n}"}
+        for n in numbers
+    ]
+
+
+def send(service, collector, numbers):
+    answer = service.post("/v1/batch", {"batch": events(collector, numbers)})
+    assert answer.status_code == 200, answer.text
+
+
+def queue(service):
+    return service.status()["queue"]
+
+
+def ids(rows):
+    return sorted(row["message_id"] for row in rows)
+
+
+def dependency(service, name):
+    """One line of /ready; None while nobody answers."""
+    try:
+        found = requests.get(f"{service.url}/ready", timeout=5).json()["dependencies"]
+    except requests.RequestException:
+        return None
+    return next(line for line in found if line["name"] == name)
+
+
+def stored(service, count):
+    """The lake's rows, once it has so many different events."""
+    def rows():
+        found = service.rows() if lake_files(service.lake) else []
+        return found if len(set(ids(found))) >= count else None
+
+    return until(f"{count} events are in the lake", rows, every=0.2)
+
+
+def by_log(lake):
+    """The message ids of the lake by the log they were stored from: one of each instance."""
+    found = {}
+    for file in lake_files(lake):
+        table = pq.ParquetFile(file)
+        log = table.metadata.metadata[b"eventkit.log"]
+        found.setdefault(log, []).extend(table.read(["message_id"])["message_id"].to_pylist())
+    return found
+
+
+def assert_order(rows):
+    """Of each collector and user, events were sent in the order of `log_seq`."""
+    last = {}
+    for row in sorted(rows, key=lambda row: row["log_seq"]):
+        extra = json.loads(row["extra"])
+        key = (extra["collector"], row["user_id"])
+        assert last.get(key, -1) <= extra["n"], row
+        last[key] = extra["n"]
+
+
+def test_what_is_acknowledged_here_is_stored_there(instance):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    send(collector, "c", range(200))
+    assert collector.flush()["unfinished"] == []
+    seen = queue(collector)
+    assert (seen["role"], seen["published_events"], seen["error"]) == ("collect", 200, None)
+    assert collector.stream("events")["wal"]["lag_events"] == 0
+    rows = stored(processor, 200)
+    assert ids(rows) == sorted(f"c-{n}" for n in range(200))
+    assert_order(rows)
+    until("all is acknowledged", lambda: queue(processor)["outstanding_messages"] == 0)
+    assert queue(processor)["pulled_events"] == 200
+    assert processor.metrics()["eventkit_messages_acked_total"][""] >= 1
+    assert collector.post("/collect", {"n": 1}).status_code == 202
+    refused = processor.post("/collect", {"n": 1})
+    assert (refused.status_code, refused.json()["code"]) == (404, "not_collecting")
+
+
+def test_one_process_may_do_both(instance):
+    service = instance("a", "all").start()
+    send(service, "a", range(300))
+    rows = stored(service, 300)
+    assert ids(rows) == sorted(f"a-{n}" for n in range(300))
+    assert_order(rows)
+
+
+def test_while_the_topic_is_away_events_wait_in_the_log(instance, pubsub):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    send(collector, "c", range(50))
+    stored(processor, 50)
+    pubsub.connections("refuse")
+    send(collector, "c", range(50, 500))
+    line = until("it says so", lambda: next(
+        (line for line in [dependency(collector, "pubsub")] if not line["ok"]), None))
+    assert line["detail"].startswith("no answer from the Pub/Sub emulator at http://"), line
+    collector.kill()
+    collector.spawn()
+    until("it goes on", lambda: dependency(collector, "log"))
+    pubsub.connections("pass")
+    rows = stored(processor, 500)
+    assert len(rows) == 500, "one instance stores no event twice"
+    assert_order(rows)
+
+
+def test_a_lost_answer_to_a_publish_is_no_second_row(instance, pubsub):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    pubsub.fault(method="Publish$", action="drop-reply", count=2)
+    send(collector, "c", range(100))
+    rows = stored(processor, 100)
+    until("both copies were pulled", lambda: queue(processor)["pulled_events"] > 100)
+    until("all is acknowledged", lambda: queue(processor)["outstanding_messages"] == 0)
+    assert len(processor.rows()) == len(rows) == 100
+
+
+def test_a_refusal_in_the_middle_is_a_sentence_and_what_follows_keeps_its_order(instance, pubsub):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    send(collector, "c", range(100))
+    stored(processor, 100)
+    why = {"code": "PERMISSION_DENIED", "message": "not allowed"}
+    pubsub.fault(method="Publish$", action="status", count=-1, skip=3, **why)
+    for start in range(100, 1000, 100):
+        send(collector, "c", range(start, start + 100))
+    sentence = "the credentials have no permission for projects/"
+    until("/ready says so", lambda: (dependency(collector, "pubsub") or {}).get(
+        "detail", "").startswith(sentence))
+    assert 0 < collector.stream("events")["wal"]["lag_events"] < 1000, "it stopped in the middle"
+    pubsub.heal()
+    rows = stored(processor, 1000)
+    assert len(rows) == 1000
+    assert_order(rows)
+    until("/ready forgets it", lambda: dependency(collector, "pubsub")["ok"])
+
+
+def test_a_subscription_that_may_not_be_pulled_from_is_a_sentence_everywhere(instance, pubsub):
+    why = {"code": "PERMISSION_DENIED", "message": "not allowed"}
+    pubsub.fault(method="StreamingPull$", action="status", count=-1, **why)
+    processor = instance("p", "process").spawn()
+    name = f"projects/{pubsub.project}/subscriptions/{instance.topic}"
+    sentence = f"the credentials have no permission for {name}: not allowed"
+    until("/ready says so", lambda: (dependency(processor, "pubsub") or {}).get(
+        "detail") == sentence)
+    until("status says so", lambda: queue(processor)["error"] == sentence)
+    assert sentence in processor.cli("status")
+    pubsub.heal()
+    collector = instance("c", "collect").start()
+    send(collector, "c", range(10))
+    stored(processor, 10)
+
+
+def test_a_check_says_whether_the_topic_can_be_used(instance, pubsub):
+    processor = instance("p", "process")
+    assert "can start" in processor.cli("check"), "what is missing is made"
+    pubsub.connections("refuse")
+    done = processor.run("check")
+    assert done.returncode == 74 and "no answer from the Pub/Sub emulator at" in done.stdout
+
+
+def test_a_processor_whose_store_is_away_holds_a_bounded_number_of_bytes(instance, tell):
+    most = 1 << 20
+    collector = instance("c", "collect").start()
+    processor = instance("p", "process", EVENTKIT_QUEUE_OUTSTANDING_BYTES_MAX=f"{most}").start()
+    processor.lake.mkdir(exist_ok=True)
+    # Root may write anywhere: a file where the directory should be stops even root.
+    (processor.lake / "stream=events").write_text("in the way")
+    padding = "x" * 4000
+    for start in range(0, 2000, 200):
+        batch = [event | {"properties": {"p": padding}}
+                 for event in events("c", range(start, start + 200))]
+        assert collector.post("/v1/batch", {"batch": batch}).status_code == 200
+    until("the store fails", lambda: (processor.stream("events") or {}).get("store_error"))
+    until("all is in the topic", lambda: queue(collector)["published_events"] == 2000)
+    until("it holds what it may", lambda: queue(processor)["outstanding_bytes"] >= most)
+    held = queue(processor)
+    retries = processor.stream("events")["store_failures"] + 3
+    until("it goes on trying", lambda: processor.stream("events")["store_failures"] >= retries)
+    seen = queue(processor)
+    assert seen["pulled_events"] == held["pulled_events"] < 2000
+    # One message may come on top.
+    assert seen["outstanding_bytes"] <= most + (256 << 10)
+    assert seen["acked_messages"] == 0
+    (processor.lake / "stream=events").unlink()
+    rows = stored(processor, 2000)
+    assert len(rows) == 2000
+    assert_order(rows)
+    tell(f"{held['pulled_events']} of 2,000 events were held in {held['outstanding_bytes']} bytes")
+
+
+def test_what_is_no_event_of_ours_is_kept_and_acknowledged(instance, pubsub):
+    processor = instance("p", "process").start()
+    url = f"http://{pubsub.host}/v1/projects/{pubsub.project}/topics/{instance.topic}:publish"
+    message = {"data": "aGVsbG8=", "orderingKey": "k"}
+    assert requests.post(url, json={"messages": [message]}, timeout=30).status_code == 200
+    letter = until("it is kept", lambda: next(iter(processor.letters()), None))
+    assert (letter["reason"], letter["preview"]) == ("bad_message", "hello")
+    processor.restart()
+    collector = instance("c", "collect").start()
+    send(collector, "c", range(10))
+    stored(processor, 10)
+    assert len(processor.letters()) == 1, "it came once"
+
+
+def test_a_bad_event_becomes_a_dead_letter_where_it_is_processed_and_is_replayed_there(instance):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    body = {"batch": [{"type": "track", "event": "E", "messageId": "bad"}]}
+    assert collector.post("/v1/batch", body).status_code == 200
+    letter = until("it is a letter", lambda: next(iter(processor.letters()), None))
+    assert letter["reason"] == "missing_field" and collector.letters() == []
+    until("it is acknowledged", lambda: queue(processor)["outstanding_messages"] == 0)
+    assert processor.terminate() == 0
+    processor.configure("[streams.events.validate]\nrequired = []\n")
+    processor.start()
+    processor.cli("dlq", "replay", str(letter["id"]))
+    processor.flush()
+    assert ids(processor.rows()) == ["bad"]
+
+
+def test_a_subscription_without_ordering_is_refused(instance, pubsub):
+    url = f"http://{pubsub.host}/v1/projects/{pubsub.project}"
+    topic = f"projects/{pubsub.project}/topics/{instance.topic}"
+    assert requests.put(f"{url}/topics/{instance.topic}", json={}, timeout=30).ok
+    made = requests.put(f"{url}/subscriptions/{instance.topic}", json={"topic": topic}, timeout=30)
+    assert made.ok, made.text
+    processor = instance("p", "process").spawn()
+    line = until("it says so", lambda: next(
+        (line for line in [dependency(processor, "pubsub")]
+         if line and "ordering" in line["detail"]), None))
+    assert not line["ok"] and instance.topic in line["detail"]
+
+
+def test_a_stop_stores_what_is_held_and_hands_over_the_rest(instance):
+    collector = instance("c", "collect").start()
+    first = instance("p1", "process", EVENTKIT_LOAD_AGE_MAX="1h").start()
+    send(collector, "c", range(100))
+    until("it is pulled", lambda: queue(first)["pulled_events"] == 100)
+    assert queue(first)["outstanding_messages"] > 0 and lake_files(first.lake) == []
+    assert first.terminate() == 0, first.log()
+    assert len(first.rows()) == 100
+    second = instance("p2", "process").start()
+    send(collector, "c", range(100, 110))
+    stored(second, 110)
+    assert len(second.rows()) == 110, "what was stored was acknowledged"
+
+
+def test_a_stop_while_the_topic_is_away_loses_nothing(instance, pubsub):
+    collector = instance("c", "collect", EVENTKIT_SHUTDOWN_TIMEOUT="2s").start()
+    processor = instance("p", "process", EVENTKIT_SHUTDOWN_TIMEOUT="2s").start()
+    send(collector, "c", range(50))
+    stored(processor, 50)
+    pubsub.connections("refuse")
+    send(collector, "c", range(50, 300))
+    assert collector.terminate() == 0, collector.log()
+    assert processor.terminate() == 0, processor.log()
+    pubsub.connections("pass")
+    collector.start()
+    processor.start()
+    rows = stored(processor, 300)
+    assert len(rows) == 300
+    assert_order(rows)
+
+
+def test_what_was_stored_and_not_acknowledged_comes_again_and_the_same_instance_knows_it(
+    instance, pubsub
+):
+    collector, first = instance("c", "collect").start(), instance("p1", "process").start()
+    pubsub.fault(method="Acknowledge$", action="status", count=-1, code="PERMISSION_DENIED")
+    send(collector, "c", range(100))
+    stored(first, 100)
+    first.kill()
+    first.spawn()
+    until("all of it came again", lambda: dependency(first, "log") and queue(
+        first)["pulled_events"] >= 100)
+    until("and was recognised", lambda: first.stream("events")["duplicate_events"] >= 100)
+    assert len(first.rows()) == 100, "the same instance stores nothing twice"
+    until("it acknowledges", lambda: queue(first)["outstanding_messages"] == 0)
+    first.kill()
+    pubsub.heal()
+    instance("p2", "process").start()
+    rows = until("another has stored it again", lambda: next(
+        (rows for rows in [first.rows()] if len(rows) == 200), None))
+    assert len(set(ids(rows))) == 100, "told apart by message_id"
+    assert_order(rows)
+
+
+def test_two_collect_and_three_process_of_which_one_dies_and_one_comes(instance, tell):
+    collectors = [instance(name, "collect").start() for name in ("c1", "c2")]
+    processors = [instance(f"p{n}", "process").start() for n in (1, 2, 3)]
+    each = range(0, 6000, 200)
+
+    def collect(service, name):
+        for start in each:
+            send(service, name, range(start, start + 200))
+
+    threads = [
+        threading.Thread(target=collect, args=(service, f"c{n}"))
+        for n, service in enumerate(collectors, 1)
+    ]
+    for thread in threads:
+        thread.start()
+    victim = until("one has some", lambda: next(
+        (p for p in processors if queue(p)["outstanding_messages"] > 0), None))
+    victim.kill()
+    instance("p4", "process").start()
+    for thread in threads:
+        thread.join()
+    rows = stored(collectors[0], 12_000)
+    assert set(ids(rows)) == {f"c{c}-{n}" for c in (1, 2) for n in range(6000)}
+    assert_order(rows)
+    for log, found in by_log(collectors[0].lake).items():
+        assert len(found) == len(set(found)), f"an instance stored an event twice: {log}"
+    tell(f"{len(rows) - 12_000} of 12,000 events were stored by two instances")
+
+
+def test_what_events_cost_in_the_topic_is_what_the_readme_says(instance, pubsub, tell):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    of_event, of_million = re.search(
+        r"million events of some (\d+) bytes.*? messages of (\d+) MB", readme).groups()
+    count = 10_000
+    for start in range(0, count, 200):
+        batch = events("c", range(start, start + 200))
+        for event in batch:
+            event["pad"] = "x" * (int(of_event) - len(json.dumps(event)) - len(', "pad": ""'))
+        assert collector.post("/v1/batch", {"batch": batch}).status_code == 200
+    until("all is pulled", lambda: queue(processor)["pulled_events"] == count)
+    until("its collector shows it", lambda: queue(collector)["published_events"] == count)
+    sent, taken = queue(collector), queue(processor)
+    million = 1_000_000 / count
+    for seen in (sent["published_bytes"], taken["pulled_bytes"]):
+        assert abs(seen * million / 1e6 - int(of_million)) <= 0.1 * int(of_million), seen
+    asked = pubsub.asked()["/google.pubsub.v1.Publisher/Publish"]
+    tell(f"{sent['published_messages']} messages of {sent['published_bytes']} bytes for {count} "
+         f"events, in {asked['count']} requests of this module")
