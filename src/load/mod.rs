@@ -220,6 +220,12 @@ impl EventLoader {
         !self.has_room() && !self.stream.stats.is_store_in_trouble()
     }
 
+    /// Whether there is no room because the store does not take what there is: that may last.
+    #[must_use]
+    pub fn waits_for_store(&self) -> bool {
+        !self.has_room() && self.stream.stats.is_store_in_trouble()
+    }
+
     /// Takes the batches that are due: full, old, or all where `all` is set; where memory is
     /// short, those too that should make room.
     pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Batch> {
