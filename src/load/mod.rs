@@ -17,6 +17,7 @@ mod deliver;
 mod settlement;
 
 pub use budget::{Budget, Sealed, Share};
+pub(crate) use deliver::HANGS;
 pub use deliver::{Delivered, Delivery, Outcome};
 pub use settlement::{Refused, Settlement};
 

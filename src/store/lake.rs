@@ -90,17 +90,10 @@ impl Lake {
 
     /// Removes what an earlier process left when it was killed while it put this object: a file
     /// beside it whose name goes on with `#`. Readers never take one for an object.
-    fn remove_staged(&self, object: &str) {
+    async fn remove_staged(&self, object: &str) {
         let object = self.root.join(object);
-        let (Some(dir), Some(name)) = (object.parent(), object.file_name()) else { return };
-        let Ok(entries) = std::fs::read_dir(dir) else { return };
-        let staged = [name.as_encoded_bytes(), b"#"].concat();
-        for entry in entries.flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(&staged) {
-                // One that stays costs nothing but its bytes.
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        // One that stays costs nothing but its bytes.
+        let _ = tokio::task::spawn_blocking(move || remove_temporary(&object)).await;
     }
 
     /// The content's digest and the bytes of what stands there.
@@ -164,6 +157,17 @@ impl Lake {
     }
 }
 
+fn remove_temporary(object: &Path) {
+    let (Some(dir), Some(name)) = (object.parent(), object.file_name()) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let staged = [name.as_encoded_bytes(), b"#"].concat();
+    for entry in entries.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(&staged) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn unavailable(
     place: &(impl std::fmt::Debug + ?Sized),
     error: &dyn std::error::Error,
@@ -211,7 +215,7 @@ impl EventStore for Lake {
     }
 
     async fn find(&self, plan: &Plan) -> Result<Option<Stored>, StoreError> {
-        self.remove_staged(&plan.object);
+        self.remove_staged(&plan.object).await;
         let found = self.digest(&Key::from(plan.object.as_str())).await?;
         Ok(found
             .filter(|&(digest, _)| digest == plan.digest)
