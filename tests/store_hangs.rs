@@ -14,15 +14,23 @@ use serde_json::{Value, json};
 use support::{send_events, until, with_configured};
 use tokio::sync::watch;
 
-/// A lake that answers nothing about the stream `events` while it hangs.
+/// A lake that takes nothing of the stream `events` while it hangs, or does not even say what it
+/// has of it.
 struct Hanging {
     lake: Lake,
     hangs: watch::Sender<bool>,
+    says_nothing: bool,
 }
 
 impl Hanging {
     fn new(dir: &Path) -> Arc<Self> {
-        Arc::new(Self { lake: Lake::local(&dir.join("lake"), ""), hangs: watch::Sender::new(true) })
+        let (lake, hangs) = (Lake::local(&dir.join("lake"), ""), watch::Sender::new(true));
+        Arc::new(Self { lake, hangs, says_nothing: false })
+    }
+
+    async fn answers(&self) {
+        // The sender lives as long as this store.
+        let _ = self.hangs.subscribe().wait_for(|hangs| !hangs).await;
     }
 }
 
@@ -35,12 +43,14 @@ impl EventStore for Hanging {
     }
     async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
         if batch.stream.as_str() == "events" {
-            // The sender lives as long as this store.
-            let _ = self.hangs.subscribe().wait_for(|hangs| !hangs).await;
+            self.answers().await;
         }
         EventStore::put(&self.lake, batch).await
     }
     async fn find(&self, plan: &Plan) -> Result<Option<Stored>, StoreError> {
+        if self.says_nothing && plan.stream.as_str() == "events" {
+            self.answers().await;
+        }
         EventStore::find(&self.lake, plan).await
     }
     async fn check(&self) -> Result<(), StoreError> {
@@ -113,6 +123,40 @@ async fn what_an_earlier_process_planned_is_read_again_without_the_backlog_behin
         let held = stream(&client, "events").await;
         assert!(held.wal.lag_events == 3000, "{held:?}");
         assert!(held.pending_bytes <= (MEMORY + MEMORY / 4) as u64, "{} bytes", held.pending_bytes);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_say_what_it_has_is_told_and_keeps_nobody_from_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Hanging::new(dir.path());
+    with_configured(dir.path(), configured, store, |listen, client| async move {
+        send_events(listen, large("track", 0..200)).await;
+        until(async || stream(&client, "events").await.pending_events >= 200).await;
+    })
+    .await;
+    let mute = |dir: &Path| {
+        let (lake, hangs) = (Lake::local(&dir.join("lake"), ""), watch::Sender::new(true));
+        Arc::new(Hanging { lake, hangs, says_nothing: true })
+    };
+    // The end of its service is the end of this one too: it is waited for.
+    with_configured(dir.path(), configured, mute(dir.path()), |_, client| async move {
+        until(async || {
+            let error = stream(&client, "events").await.store_error;
+            error.is_some_and(|error| error.starts_with("no answer for 1"))
+        })
+        .await;
+    })
+    .await;
+    let store = mute(dir.path());
+    with_configured(dir.path(), configured, Arc::clone(&store), |listen, client| async move {
+        send_events(listen, large("page", 0..100)).await;
+        until(async || stream(&client, "pages").await.received_events == 100).await;
+        let _ = store.hangs.send(false);
+        until(async || client.flush().await.unwrap().unfinished.is_empty()).await;
+        until(async || stream(&client, "events").await.stored_events == 200).await;
+        assert_eq!(stream(&client, "events").await.store_error, None);
     })
     .await;
 }

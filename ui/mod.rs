@@ -62,7 +62,7 @@ pub struct Options {
 /// How the console was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Attached: the operator, a signal, or the end of the output.
+    /// Attached: the operator, a signal, or the end of the output. Embedded: the service's end.
     Quit,
     /// Embedded: the console is closed, the service goes on.
     CloseConsole,
@@ -70,25 +70,33 @@ pub enum Exit {
     StopService,
 }
 
-/// Shows the console until it is left. Blocks; runs on a thread and a runtime of its own.
+/// Shows the console until it is left, or `ended` is ready. Blocks; runs on a thread and a runtime of its own.
 ///
 /// Without a terminal on the standard output, or with `plain`, it prints lines instead.
 ///
 /// # Errors
 /// Where the terminal cannot be taken or drawn on. A service that cannot be reached is no error:
 /// it is tried again for ever.
-pub fn attach(options: Options) -> Result<Exit> {
+pub fn attach(options: Options, ended: impl Future<Output = ()> + Send + 'static) -> Result<Exit> {
     let console = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("the console's runtime")?;
         let theme = theme::Theme::choose(options.ascii, options.no_color);
-        if options.plain || !std::io::stdout().is_terminal() {
-            runtime.block_on(plain::run(&options, theme))
-        } else {
-            runtime.block_on(run::run(&options, theme))
-        }
+        runtime.block_on(async {
+            let shown = async {
+                if options.plain || !std::io::stdout().is_terminal() {
+                    plain::run(&options, theme).await
+                } else {
+                    run::run(&options, theme).await
+                }
+            };
+            tokio::select! {
+                left = shown => left,
+                () = ended => Ok(Exit::Quit),
+            }
+        })
     };
     std::thread::Builder::new()
         .name("console".to_owned())

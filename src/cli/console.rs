@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eventkit::pipeline::Service;
+use tokio::sync::oneshot;
 
 use super::service::{self, Stop};
 use super::{Done, Failure, Options};
 use crate::ui;
+
+/// How long a terminal may take to show that the service has ended.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Watch and steer a running service in the terminal
 #[derive(clap::Args)]
@@ -33,7 +37,7 @@ impl Console {
     pub fn run(self, options: &Options) -> Done {
         let refresh = Duration::try_from_secs_f64(self.refresh.clamp(0.1, 3600.0))
             .map_err(|error| Failure::new(super::USAGE, error))?;
-        ui::attach(ui::Options {
+        let options = ui::Options {
             socket: options.socket()?,
             refresh,
             ascii: self.ascii,
@@ -41,7 +45,9 @@ impl Console {
             plain: self.plain,
             read_only: self.read_only,
             embedded: false,
-        })?;
+        };
+        // It waits for a service that has ended to come back.
+        ui::attach(options, std::future::pending())?;
         Ok(())
     }
 }
@@ -58,18 +64,21 @@ pub async fn beside(service: Service, stop: &Stop, socket: PathBuf) -> Done {
         read_only: false,
         embedded: true,
     };
+    let (lasts, ended) = oneshot::channel::<()>();
     let asked = stop.clone();
     let console = tokio::task::spawn_blocking(move || {
-        let exit = ui::attach(options);
+        let exit = ui::attach(options, async { drop(ended.await) });
         if !matches!(exit, Ok(ui::Exit::CloseConsole)) {
             asked.stop();
         }
         exit
     });
-    let ended = service::run(service, stop).await;
-    if console.is_finished() {
+    let done = service::run(service, stop).await;
+    drop(lasts);
+    // A terminal that reads no more keeps nobody from ending.
+    if let Ok(console) = tokio::time::timeout(PATIENCE, console).await {
         // A console that failed is why the service was stopped.
-        console.await.map_err(|error| Failure::new(super::IO, error))??;
+        console.map_err(|error| Failure::new(super::IO, error))??;
     }
-    ended
+    done
 }

@@ -96,8 +96,12 @@ impl Demo {
 
     async fn demo(&self, options: &Options, dir: &std::path::Path) -> Done {
         let mut config = Config::with_data_dir(dir);
-        config.listen = address(options.listen.as_deref(), config.listen)?;
-        config.metrics_listen = address(options.metrics_listen.as_deref(), config.metrics_listen)?;
+        let given = |option: &Option<String>, variable| {
+            option.clone().or_else(|| std::env::var(variable).ok())
+        };
+        config.listen = address(given(&options.listen, "EVENTKIT_LISTEN"), config.listen)?;
+        let metrics = given(&options.metrics_listen, "EVENTKIT_METRICS_LISTEN");
+        config.metrics_listen = address(metrics, config.metrics_listen)?;
         // What it shows is gone with its directory, which may be in memory.
         config.disk.allow_any_filesystem = true;
         // A newcomer wants to see batches land, not to wait for them.
@@ -165,7 +169,7 @@ async fn watch(
 }
 
 /// The given address; else the usual one, or any free port where that is taken.
-fn address(given: Option<&str>, usual: SocketAddr) -> Result<SocketAddr, Failure> {
+fn address(given: Option<String>, usual: SocketAddr) -> Result<SocketAddr, Failure> {
     match given {
         Some(text) => text.parse().map_err(|error| {
             Failure::new(super::CONFIGURATION, format!("{text:?} is not an address: {error}"))

@@ -20,7 +20,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// A batch that takes longer holds back nobody else any more.
 const BRISK: Duration = Duration::from_secs(1);
 /// After each such time without an answer, the store is said to hang.
-const HANGS: Duration = Duration::from_secs(10);
+pub(crate) const HANGS: Duration = Duration::from_secs(10);
 /// Batches of one stream that are encoded and put at the same time.
 const AT_ONCE: usize = 4;
 

@@ -17,6 +17,7 @@ mod deliver;
 mod settlement;
 
 pub use budget::{Budget, Sealed, Share};
+pub(crate) use deliver::HANGS;
 pub use deliver::{Delivered, Delivery, Outcome};
 pub use settlement::{Refused, Settlement};
 
@@ -218,6 +219,12 @@ impl EventLoader {
     #[must_use]
     pub fn waits_for_room(&self) -> bool {
         !self.has_room() && !self.stream.stats.is_store_in_trouble()
+    }
+
+    /// Whether there is no room because the store does not take what there is: that may last.
+    #[must_use]
+    pub fn waits_for_store(&self) -> bool {
+        !self.has_room() && self.stream.stats.is_store_in_trouble()
     }
 
     /// Takes the batches that are due: full, old, or all where `all` is set; where memory is

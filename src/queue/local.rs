@@ -102,6 +102,9 @@ impl Running {
         self.check_unseen()?;
         self.send_due()?;
         self.save_cursor()?;
+        if self.worker.loader.waits_for_store() {
+            self.reader.rest();
+        }
         self.worker.loader.publish(self.worker.started);
         self.answer_flushes();
         Ok(())

@@ -13,15 +13,20 @@
 //! An object that can't be read is reported and does not count: its events are stored again.
 
 use std::collections::HashSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use roaring::RoaringTreemap;
 
 use super::worker::{Ended, IDLE, Worker};
+use crate::ambient;
 use crate::damage::Report;
 use crate::dedupe::{IdHash, IdKey};
 use crate::event::{Micros, Seq};
 use crate::ledger::{Adopted, Known};
-use crate::store::{Found, HOUR, Listing, StoreError, hour};
+use crate::load::HANGS;
+use crate::store::{AnyStore, Found, HOUR, Listing, StoreError, hour};
 use crate::wal::Chunk;
 
 /// One stream's memory of what it has asked.
@@ -73,8 +78,7 @@ impl Recall {
     /// Asks for everything: the ledger knows nothing of this log.
     pub(super) fn everything(&mut self, worker: &mut Worker) -> Result<(), Ended> {
         let stream = worker.stream.name.clone();
-        let mut hours =
-            worker.ask("list the store", |w| w.runtime.block_on(w.store.hours(&stream)))?;
+        let mut hours = worker.ask("list the store", async |store| store.hours(&stream).await)?;
         // The newest message ids are those that count where memory is short.
         hours.sort_unstable();
         let window = Micros::try_from(worker.window.as_micros()).unwrap_or(Micros::MAX);
@@ -112,9 +116,8 @@ impl Recall {
     fn hour(&mut self, worker: &mut Worker, hour: i64, from: Seq) -> Result<Vec<IdHash>, Ended> {
         self.asked.insert(hour);
         let (stream, log) = (worker.stream.name.clone(), worker.stream.wal.log_uuid());
-        let listing = worker.ask("list the store", |w| {
-            w.runtime.block_on(w.store.list(&stream, log, hour, from))
-        })?;
+        let listing = worker
+            .ask("list the store", async |store| store.list(&stream, log, hour, from).await)?;
         let Some(Listing { found, unreadable }) = listing else {
             self.lists = false;
             return Ok(Vec::new());
@@ -171,8 +174,8 @@ impl Recall {
         if found.received.1 < self.ids_since {
             return Ok(Vec::new());
         }
-        let ids = worker
-            .ask("read the store", |w| w.runtime.block_on(w.store.message_ids(&found.object)))?;
+        let ids =
+            worker.ask("read the store", async |store| store.message_ids(&found.object).await)?;
         if ids.is_none() {
             let object = &found.object;
             tracing::error!(
@@ -200,24 +203,42 @@ impl Recall {
 }
 
 impl Worker {
-    /// Asks the store until it answers.
+    /// Asks the store until it answers. One that gives no answer is told, and a stop does not
+    /// wait for it.
     pub(super) fn ask<T>(
         &mut self,
         what: &str,
-        mut question: impl FnMut(&Self) -> Result<T, StoreError>,
+        mut question: impl AsyncFnMut(&AnyStore) -> Result<T, StoreError>,
     ) -> Result<T, Ended> {
+        let (store, runtime) = (Arc::clone(&self.store), self.runtime.clone());
         loop {
-            let error = match question(self) {
+            let (mut answer, began) = (pin!(question(&*store)), ambient::now());
+            let answered = loop {
+                let waited = async { tokio::time::timeout(IDLE, answer.as_mut()).await };
+                if let Ok(answered) = runtime.block_on(waited) {
+                    break answered;
+                }
+                self.pause(Duration::ZERO)?;
+                let waited = ambient::now().saturating_duration_since(began);
+                if waited >= HANGS {
+                    let seconds = waited.as_secs();
+                    self.store_fails(what, format!("no answer for {seconds} s: {what}"));
+                }
+            };
+            match answered {
                 Ok(answer) => {
                     self.stream.stats.store_works();
                     return Ok(answer);
                 }
-                Err(error) => error,
-            };
-            if self.stream.stats.store_fails(error.to_string()) {
-                tracing::warn!(stream = %self.stream.name, %error, "can't {what}; waiting");
+                Err(error) => self.store_fails(what, error.to_string()),
             }
             self.pause(IDLE)?;
+        }
+    }
+
+    fn store_fails(&self, what: &str, error: String) {
+        if self.stream.stats.store_fails(error.clone()) {
+            tracing::warn!(stream = %self.stream.name, error, "can't {what}; waiting");
         }
     }
 }

@@ -188,7 +188,7 @@ impl Worker {
     fn resume(&mut self, open: Vec<Plan>, finished: &mut RoaringTreemap) -> Result<(), Ended> {
         let is_forgotten = |_: &Plan| mutant::active(Mutant::ReplanAfterCrash);
         for plan in open.into_iter().filter(|plan| !is_forgotten(plan)) {
-            let found = self.ask("find a batch", |w| w.runtime.block_on(w.store.find(&plan)))?;
+            let found = self.ask("find a batch", async |store| store.find(&plan).await)?;
             let Some(stored) = found else {
                 self.loader.resume(plan);
                 continue;

@@ -144,7 +144,11 @@ impl Objects {
     /// object.
     pub async fn remove_staged(&self, object: &str) {
         match &self.place {
-            Place::Directory { root, .. } => remove_temporary(&root.join(object)),
+            Place::Directory { root, .. } => {
+                let object = root.join(object);
+                // On a thread of its own: a disk may hang.
+                let _ = tokio::task::spawn_blocking(move || remove_temporary(&object)).await;
+            }
             // What stays costs nothing but its bytes.
             Place::Bucket { storage, .. } => drop(storage.delete(&staged(object)).await),
         }

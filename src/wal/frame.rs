@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use super::disk::ALIGNMENT;
 use super::format::{
-    BODY_BYTES_MAX, FRAME_HEADER, FrameHeader, FrameType, RECORDS_MAX, SegmentKey, frame_alignment,
-    le32,
+    FRAME_HEADER, FrameHeader, FrameType, RECORDS_MAX, SegmentKey, frame_alignment, le32,
 };
 use super::record;
 use crate::event::Seq;
 
+/// Bytes that a frame's records may have together; one that is larger has a frame of its own. A
+/// reader takes a frame whole, however little room it has.
+pub(super) const TOGETHER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of frames that are kept for a reader that is near; the rest it reads from the disk.
 const TAIL_BYTES_MAX: usize = 2 << 20;
 
@@ -30,9 +32,9 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// An empty frame whose body may grow to so many bytes without being moved.
+    /// An empty frame whose body may grow to so many bytes without being moved, if it may at all.
     pub(super) fn with_room(body_bytes: usize) -> Self {
-        let bytes = FRAME_HEADER + body_bytes.min(BODY_BYTES_MAX);
+        let bytes = FRAME_HEADER + body_bytes.min(TOGETHER_BYTES_MAX);
         let mut memory: Vec<u8> = Vec::with_capacity(bytes.next_multiple_of(ALIGNMENT) + ALIGNMENT);
         let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
         memory.resize(start + FRAME_HEADER, 0);
@@ -40,7 +42,8 @@ impl Frame {
     }
 
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.body().len() + bytes <= BODY_BYTES_MAX && self.count < RECORDS_MAX
+        self.count == 0
+            || (self.body().len() + bytes <= TOGETHER_BYTES_MAX && self.count < RECORDS_MAX)
     }
 
     pub(super) fn push(&mut self, record: &[u8]) {
@@ -165,6 +168,11 @@ impl Tail {
         let first = self.frames.pop_front()?;
         self.bytes -= first.memory.capacity();
         Some(first)
+    }
+
+    /// Keeps nothing until the reader has caught up.
+    pub(super) fn rest(&mut self) {
+        *self = Self { is_behind: true, ..Self::default() };
     }
 
     /// Lets go what nobody needs any more.

@@ -114,6 +114,22 @@ impl Reader {
         self.next
     }
 
+    /// Gives back the memory that it and the log hold for it: whoever is not going to read for
+    /// long has all of that again from the disk.
+    pub fn rest(&mut self) {
+        self.give_back();
+        self.shared.state().tail.rest();
+    }
+
+    fn give_back(&mut self) {
+        let place = self.place();
+        if let Some(open) = &mut self.open {
+            open.offset = place;
+        }
+        self.ahead = Ahead::default();
+        self.near = None;
+    }
+
     /// The next chunk; `None` at the end of what is durable. A frame is handed out whole, with
     /// records below the position that was asked for at its start.
     ///
@@ -123,7 +139,8 @@ impl Reader {
     pub fn read(&mut self) -> io::Result<Option<Result<Chunk<'_>, Damage>>> {
         match self.step()? {
             Step::AtEnd => {
-                self.near = None;
+                // What comes next is mostly found in the log's memory.
+                self.give_back();
                 Ok(None)
             }
             Step::Near(frame) => {

@@ -143,6 +143,30 @@ fn what_was_appended_is_read_in_order_from_any_position_also_after_a_restart() {
 }
 
 #[test]
+fn a_reader_that_rests_between_any_two_chunks_reads_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    let mut reader = log.wal.reader(1);
+    let mut found = Vec::new();
+    for first in (1..141).step_by(7) {
+        log.append(first, 7);
+        // Every third time it has fallen behind, and what it reads is on the disk.
+        if first % 3 != 0 {
+            continue;
+        }
+        reader.rest();
+        while let Some(chunk) = reader.read().unwrap() {
+            found.extend(chunk.unwrap().records().map(|(seq, record)| {
+                (seq, String::from_utf8_lossy(record.unwrap().1).into_owned())
+            }));
+            reader.rest();
+        }
+    }
+    let read_to = reader.position();
+    assert!(read_to > 100 && found == expected(1..read_to));
+}
+
+#[test]
 fn a_thread_writes_what_is_appended_and_marks_it_once_it_is_idle() {
     let dir = tempfile::tempdir().unwrap();
     let (wal, _) = Wal::open(place(dir.path(), 0), config()).unwrap();

@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use super::answers::Post;
 use super::disk::{DiskFile, How};
 use super::format::{
-    BLOCK, BODY_BYTES_MAX, FRAMES, FROM_ZEROS, FrameType, Previous, RECORDS_MAX, SegmentHeader,
-    SegmentKey,
+    BLOCK, FRAMES, FROM_ZEROS, FrameType, Previous, RECORDS_MAX, SegmentHeader, SegmentKey,
 };
-use super::frame::{Frame, Written};
+use super::frame::{Frame, TOGETHER_BYTES_MAX, Written};
 use super::record;
 use super::segment::{self, Unwritten};
 use super::slots::Slot;
@@ -155,7 +154,7 @@ impl Writer {
         for waiting in &state.queue {
             let more = waiting.records.bytes().len();
             let count = waiting.records.count();
-            if taken > 0 && (bytes + more > BODY_BYTES_MAX || records + count > RECORDS_MAX) {
+            if taken > 0 && (bytes + more > TOGETHER_BYTES_MAX || records + count > RECORDS_MAX) {
                 break;
             }
             bytes += more;

@@ -1,9 +1,14 @@
 """What a newcomer runs first: everything alive, and figures that agree with each other."""
 
+import contextlib
+import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -58,6 +63,27 @@ def test_a_demo_leaves_nothing_behind_unless_told_to(ports, tmp_path):
     assert list(temporary.iterdir()) == []
     demo(*ports, "demo", "--for", "1s", "--keep", TMPDIR=str(temporary))
     assert len(list(temporary.iterdir())) == 1
+
+
+def test_a_demo_in_a_terminal_ends_by_itself(ports):
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    process = subprocess.Popen(
+        [BINARY, *ports, "demo", "--for", "2s"], stdin=terminal, stdout=terminal,
+        stderr=subprocess.DEVNULL, env=clean_environment() | {"TERM": "xterm-256color"})
+    os.close(terminal)
+    try:
+        shown = b""
+        # The terminal's end is the last program's that had it.
+        with contextlib.suppress(OSError):
+            while select.select([screen], [], [], 60)[0] and (more := os.read(screen, 65536)):
+                shown += more
+        assert process.wait(timeout=10) == 0
+        assert b"CONNECTING" in shown and b"sent " in shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
 
 
 def test_ctrl_c_ends_a_demo_without_an_error(ports):

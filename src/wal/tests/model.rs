@@ -380,6 +380,9 @@ impl Run {
                     }
                 }
             }
+            if from % 2 == 1 {
+                reader.rest();
+            }
         }
         assert!(reader.position() >= self.wal.head(), "the reader stops early");
         (found, lost)
