@@ -81,3 +81,11 @@ def test_the_readme_names_every_metric():
     assert len(names) > 20
     readme = (ROOT / "README.md").read_text()
     assert {name for name in names if f"`{name}`" not in readme} == set()
+
+
+def test_the_sheet_of_many_machines_is_what_its_arithmetic_says():
+    computed = subprocess.run(
+        [sys.executable, ROOT / "benches/scaling.py"], capture_output=True, text=True, check=True)
+    sheet = (ROOT / "benches/README.md").read_text()
+    for table in computed.stdout.strip().split("\n\n"):
+        assert table in sheet
