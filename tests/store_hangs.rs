@@ -11,7 +11,7 @@ use eventkit::config::Config;
 use eventkit::status::StreamStatus;
 use eventkit::store::{Batch, EventStore, Lake, Plan, StoreError, Stored};
 use serde_json::{Value, json};
-use support::{send_events, until, with_configured};
+use support::{readiness, send_events, until, with_configured};
 use tokio::sync::watch;
 
 /// A lake that takes nothing of the stream `events` while it hangs, or does not even say what it
@@ -97,6 +97,8 @@ async fn a_stream_whose_store_hangs_keeps_no_other_from_storing_and_is_told() {
             error.is_some_and(|error| error.starts_with("no answer for 1"))
         })
         .await;
+        let said = readiness(listen, "lake").await;
+        assert!(said.starts_with("reached; events waits: no answer for 1"), "{said}");
         assert_eq!(stream(&client, "events").await.stored_events, 0);
         let _ = store.hangs.send(false);
         until(async || client.flush().await.unwrap().unfinished.is_empty()).await;

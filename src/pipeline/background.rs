@@ -13,7 +13,7 @@ use crate::space::Level;
 use crate::stats::EdgeStats;
 use crate::status::{Prometheus, Reached, Sampler, Snapshot, Sources};
 use crate::store::AnyStore;
-use crate::streams::Streams;
+use crate::streams::{Stream, Streams};
 
 /// How often the snapshot is built.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
@@ -141,8 +141,7 @@ pub(super) fn readiness(
         for (name, state) in &backends {
             let reached = state.borrow().clone();
             let reached = reached.unwrap_or_else(|| Err("not asked yet".to_owned()));
-            let detail = reached.as_ref().err().cloned();
-            let detail = detail.unwrap_or_else(|| "reached and writable".to_owned());
+            let detail = reached.as_ref().err().cloned().unwrap_or_else(|| works(&streams));
             dependencies.push(dependency(name, reached.is_ok(), detail));
         }
         // One that fails is no reason to take no events: what it lacks waits in the lake.
@@ -156,6 +155,19 @@ pub(super) fn readiness(
             dependency(&status.name, true, detail)
         }));
         Readiness { dependencies }
+    }
+}
+
+/// What is said of a backend that answers: it may take nothing of one stream all the same, which
+/// is no reason to take no events.
+fn works(streams: &Streams) -> String {
+    let waits = |stream: &Arc<Stream>| {
+        stream.stats.store_trouble().map(|why| format!("{} waits: {why}", stream.name))
+    };
+    let troubles: Vec<String> = streams.all().iter().filter_map(waits).collect();
+    match troubles.is_empty() {
+        true => "reached and writable".to_owned(),
+        false => format!("reached; {}", troubles.join("; ")),
     }
 }
 

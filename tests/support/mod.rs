@@ -14,7 +14,8 @@ use eventkit::event::{Seq, StreamName};
 use eventkit::pipeline::Service;
 use eventkit::store::{Batch, EventStore, Lake, Listing, Plan, StoreError, Stored};
 use eventkit::time::Clock;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
+use hyper::http::request;
 use hyper_util::rt::TokioIo;
 
 /// A service on a directory of its own, until `work` is done.
@@ -70,14 +71,29 @@ pub async fn send(listen: SocketAddr, ids: impl IntoIterator<Item = String>) {
 /// Sends a batch and expects it to be acknowledged.
 pub async fn send_events(listen: SocketAddr, batch: Vec<serde_json::Value>) {
     let body = serde_json::json!({ "batch": batch }).to_string();
+    assert_eq!(ask(listen, hyper::Request::post("/v1/batch"), body).await.0, 200);
+}
+
+/// What `/ready` says of a dependency.
+pub async fn readiness(listen: SocketAddr, dependency: &str) -> String {
+    let (_, answer) = ask(listen, hyper::Request::get("/ready"), String::new()).await;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    let all = answer["dependencies"].as_array().unwrap();
+    let found = all.iter().find(|d| d["name"] == dependency).unwrap();
+    found["detail"].as_str().unwrap().to_owned()
+}
+
+async fn ask(listen: SocketAddr, request: request::Builder, body: String) -> (u16, Bytes) {
     let stream = tokio::net::TcpStream::connect(listen).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     let driver = tokio::spawn(connection);
-    let request = hyper::Request::post("/v1/batch").header("host", "localhost");
-    let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap());
-    assert_eq!(answer.await.unwrap().status(), 200);
+    let request = request.header("host", "localhost").body(Full::new(Bytes::from(body)));
+    let answer = sender.send_request(request.unwrap()).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
     driver.abort();
+    (status, body)
 }
 
 /// Every dead letter, newest first.
