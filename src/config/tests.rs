@@ -471,6 +471,14 @@ fn a_warehouse_needs_a_bucket_of_googles_a_dataset_and_a_project() {
             "e.toml:2:8: warehouse.kind: it needs a google.project",
         ]
     );
+    let text = "[warehouse]\nkind = \"bigquery\"\ndataset = \"d\"\n[google]\nproject = \"p\"\n\
+                [store]\nkind = \"firestore\"\nbucket = \"gs://b\"\n";
+    let lacks = "it needs a store.bucket of gs://: BigQuery loads from there";
+    assert_eq!(
+        mistakes(text, &[], &[]),
+        [format!("e.toml:2:8: warehouse.kind: {lacks}")],
+        "documents are no objects"
+    );
     let env = [
         ("EVENTKIT_EVENT_STORE", "bigquery"),
         ("GCP_PROJECT_ID", "p"),

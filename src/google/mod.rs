@@ -11,7 +11,7 @@ mod answers;
 mod pubsub;
 #[cfg(feature = "pubsub")]
 mod pull;
-#[cfg(feature = "bigquery")]
+#[cfg(any(feature = "bigquery", feature = "firestore"))]
 pub mod rest;
 
 #[cfg(feature = "pubsub")]

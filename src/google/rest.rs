@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use google_cloud_auth::credentials::AccessTokenCredentials;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
@@ -14,8 +15,8 @@ use crate::config::GoogleConfig;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a token may take.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer above this is not read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// What is said of an answer at most.
@@ -32,6 +33,9 @@ pub struct Rest {
 /// Why a call has no answer to show.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestError {
+    /// There are no credentials to show.
+    #[error("{0}")]
+    NoToken(String),
     /// It did not reach the service.
     #[error("{0}")]
     NotSent(String),
@@ -56,14 +60,26 @@ pub struct Refusal {
     pub after: Option<Duration>,
 }
 
+/// What a service answered, whatever it is.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// How long the service wishes to be left alone.
+    pub after: Option<Duration>,
+    /// What it said.
+    pub body: Vec<u8>,
+}
+
 impl Rest {
-    /// A service at that address, asked with those credentials unless it is an emulator.
+    /// A service at that address, asked with those credentials unless it is an emulator; a call may
+    /// take `timeout` in all.
     ///
     /// # Errors
     /// One sentence: the credentials or the certificates of this machine can't be used.
-    pub fn new(base: String, google: &GoogleConfig) -> Result<Self, String> {
-        let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
+    pub fn new(base: String, google: &GoogleConfig, timeout: Duration) -> Result<Self, String> {
+        let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
         let (builder, credentials) = match is_emulator(&base) {
+            // An emulator is on this machine or beside it.
             true => (builder.no_proxy(), None),
             false => (builder, Some(credentials(google).map_err(|error| error.to_string())?)),
         };
@@ -71,7 +87,7 @@ impl Rest {
         Ok(Self { http, base, credentials })
     }
 
-    /// Calls a method of the service; `path` begins with `/`.
+    /// Calls a method of the service that takes and gives JSON; `path` begins with `/`.
     ///
     /// # Errors
     /// [`RestError`].
@@ -82,42 +98,57 @@ impl Rest {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> Result<Value, RestError> {
+        let body = body.map(|body| body.to_string().into_bytes());
+        let Answer { status, after, body } = self.ask(method, path, query, body).await?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match (200..300).contains(&status) {
+            true if answer.is_null() && !body.is_empty() => {
+                Err(RestError::Unanswered("its answer is not JSON".to_owned()))
+            }
+            true => Ok(answer),
+            false => Err(RestError::Refused(refusal(status, &answer, &body, after))),
+        }
+    }
+
+    /// Asks the service; what it answers is the caller's to read.
+    ///
+    /// # Errors
+    /// [`RestError`], and never that it refused.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, RestError> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         request = request.bearer_auth(self.token().await?).query(query);
         if let Some(body) = body {
-            request = request.json(body);
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
         let answer = request.send().await.map_err(|error| match error.is_connect() {
             true => RestError::NotSent(cause(&error)),
             false => RestError::Unanswered(cause(&error)),
         })?;
-        let status = answer.status();
-        let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let after = after.and_then(|value| value.parse().ok()).map(Duration::from_secs);
-        let text = text(answer).await?;
-        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        match status.is_success() {
-            true if answer.is_null() && !text.is_empty() => {
-                Err(RestError::Unanswered("its answer is not JSON".to_owned()))
-            }
-            true => Ok(answer),
-            false => Err(RestError::Refused(refusal(status.as_u16(), &answer, &text, after))),
-        }
+        let status = answer.status().as_u16();
+        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let after = after.and_then(seconds);
+        Ok(Answer { status, after, body: bytes(answer).await? })
     }
 
     /// Who gives tokens may not answer either.
     async fn token(&self) -> Result<String, RestError> {
         let Some(credentials) = &self.credentials else { return Ok(OWNER.to_owned()) };
-        let lacking = |why: String| RestError::NotSent(format!("no credentials: {why}"));
-        match tokio::time::timeout(TIMEOUT, credentials.access_token()).await {
-            Ok(token) => token.map(|token| token.token).map_err(|error| lacking(cause(&error))),
-            Err(_) => Err(lacking("who gives them does not answer".to_owned())),
+        match tokio::time::timeout(TOKEN_TIMEOUT, credentials.access_token()).await {
+            Ok(Ok(token)) => Ok(token.token),
+            Ok(Err(error)) => Err(RestError::NoToken(cause(&error))),
+            Err(_) => Err(RestError::NoToken("who gives them does not answer".to_owned())),
         }
     }
 }
 
-/// The answer's text, which is bounded.
-async fn text(mut answer: Response) -> Result<String, RestError> {
+/// The answer's bytes, which are bounded.
+async fn bytes(mut answer: Response) -> Result<Vec<u8>, RestError> {
     let mut bytes = Vec::new();
     while let Some(chunk) =
         answer.chunk().await.map_err(|error| RestError::Unanswered(cause(&error)))?
@@ -128,24 +159,33 @@ async fn text(mut answer: Response) -> Result<String, RestError> {
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }
 
-fn refusal(status: u16, answer: &Value, text: &str, after: Option<Duration>) -> Refusal {
+fn refusal(status: u16, answer: &Value, body: &[u8], after: Option<Duration>) -> Refusal {
     let error = &answer["error"];
     let reason = error["errors"][0]["reason"].as_str().or(error["status"].as_str());
-    let message = error["message"].as_str().unwrap_or(if answer.is_null() { text } else { "" });
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let message = match message.is_empty() {
-        true => format!("it answered with status {status}"),
-        false => message,
+    let text = String::from_utf8_lossy(body);
+    let message = error["message"].as_str().unwrap_or(if answer.is_null() { &text } else { "" });
+    let message = match line(message) {
+        message if message.is_empty() => format!("it answered with status {status}"),
+        message => message,
     };
-    Refusal {
-        status,
-        reason: reason.unwrap_or_default().to_owned(),
-        message: message.chars().take(ANSWER_CHARS_MAX).collect(),
-        after,
-    }
+    Refusal { status, reason: reason.unwrap_or_default().to_owned(), message, after }
+}
+
+/// The beginning of a service's sentence, on one line.
+#[must_use]
+pub fn line(message: &str) -> String {
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(ANSWER_CHARS_MAX).collect()
+}
+
+/// A number of seconds, as `3`, `3s` or `3.5s`.
+#[must_use]
+pub fn seconds(text: &str) -> Option<Duration> {
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// The system's own word stands at the end of the chain.
@@ -162,15 +202,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_number_of_seconds_may_have_a_fraction_and_a_unit() {
+        let read = ["3", "3s", "3.5s"].map(|text| seconds(text).unwrap().as_millis());
+        assert_eq!(read, [3_000, 3_000, 3_500]);
+        assert_eq!(["", "x", "-1", "1e400"].map(seconds), [None; 4]);
+    }
+
+    #[test]
     fn a_refusal_has_its_first_reason_and_one_line() {
         let answer = serde_json::json!({"error": {"code": 403, "message": "Exceeded\n rate limits",
             "errors": [{"reason": "rateLimitExceeded"}], "status": "PERMISSION_DENIED"}});
-        let refused = refusal(403, &answer, "", Some(Duration::from_secs(7)));
+        let refused = refusal(403, &answer, b"", Some(Duration::from_secs(7)));
         assert_eq!((refused.reason.as_str(), refused.status), ("rateLimitExceeded", 403));
         assert_eq!(refused.message, "Exceeded rate limits");
-        let bare = refusal(502, &Value::Null, "<html>bad gateway</html>", None);
+        let bare = refusal(502, &Value::Null, b"<html>bad gateway</html>", None);
         assert_eq!(
-            refusal(429, &serde_json::json!({}), "{}", None).message,
+            refusal(429, &serde_json::json!({}), b"{}", None).message,
             "it answered with status 429"
         );
         assert_eq!((bare.reason.as_str(), bare.message.as_str()), ("", "<html>bad gateway</html>"));
@@ -179,8 +226,9 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_does_not_listen_was_not_asked() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let rest = Rest::new(format!("http://{free}"), &GoogleConfig::default()).unwrap();
-        let error = rest.call(Method::GET, "/x", &[], None).await.unwrap_err();
+        let rest =
+            Rest::new(format!("http://{free}"), &GoogleConfig::default(), CONNECT_TIMEOUT).unwrap();
+        let error = rest.ask(Method::GET, "/x", &[], None).await.err().unwrap();
         assert!(matches!(&error, RestError::NotSent(why) if why.contains("refused")), "{error:?}");
     }
 }

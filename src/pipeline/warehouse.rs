@@ -61,3 +61,21 @@ impl Loading {
         Loads { ledger: ledger.clone(), hurry: self.hurry }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{QueueMode, Role};
+
+    #[test]
+    fn who_only_collects_has_nothing_to_load() {
+        let mut config = Config::default();
+        assert!(Loading::of(&config).is_none(), "no warehouse");
+        config.warehouse.kind = WarehouseKind::BigQuery;
+        config.queue.mode = QueueMode::PubSub;
+        for (role, loads) in [(Role::All, true), (Role::Process, true), (Role::Collect, false)] {
+            config.role = role;
+            assert_eq!(Loading::of(&config).is_some(), loads, "{role:?}");
+        }
+    }
+}

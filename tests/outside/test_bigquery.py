@@ -85,7 +85,7 @@ def loader(make_service, tmp_path, gcs, bigquery, warehouse):
     return service
 
 
-def send(service, first, count):
+def send(service, first, count, stream="events"):
     """Events with the ids of that range, until each is acknowledged."""
     for start in range(first, first + count, BATCH):
         ids = range(start, min(start + BATCH, first + count))
@@ -94,7 +94,7 @@ def send(service, first, count):
              "properties": {"n": n}}
             for n in ids
         ]
-        url = f"{service.url}/collect/events"
+        url = f"{service.url}/collect/{stream}"
         requests.post(url, json=events, timeout=60).raise_for_status()
 
 
@@ -102,9 +102,10 @@ def loads(service, *options):
     return service.json("ledger", "loads", *options)
 
 
-def until_loaded(warehouse, count, seconds=120):
-    until(f"{count} rows in BigQuery", lambda: warehouse.counts()[0] >= count, seconds, every=0.3)
-    assert warehouse.counts() == (count, count)
+def until_loaded(warehouse, count, seconds=120, table="events"):
+    loaded = lambda: warehouse.counts(table)[0] >= count  # noqa: E731
+    until(f"{count} rows in BigQuery's {table}", loaded, seconds, every=0.3)
+    assert warehouse.counts(table) == (count, count)
 
 
 def hit(faulty):
@@ -198,20 +199,27 @@ def test_what_the_service_refuses_loses_or_forgets_to_answer_doubles_nothing(
     error = {"error": {"code": 503, "message": "try again", "errors": [{"reason": "backendError"}]}}
     rate = {"error": {"code": 403, "message": "slow", "errors": [{"reason": "rateLimitExceeded"}]}}
     refusals = [(503, error), (429, {}), (403, rate), (500, {})]
-    for status, reply in refusals:
-        bigquery.fault(
-            method="POST", path="/jobs$", action="status", status=status, reply=json.dumps(reply)
-        )
-    for action in ("drop-before", "drop-reply"):
-        bigquery.fault(method="POST", path="/jobs$", action=action)
+    faults = [{"action": "status", "status": status, "reply": json.dumps(reply)}
+              for status, reply in refusals]
+    faults += [{"action": "drop-before"}, {"action": "drop-reply"}]
     # The service waits half a minute for an answer.
-    bigquery.fault(method="POST", path="/jobs$", action="late-reply", seconds=32)
+    faults += [{"action": "late-reply", "seconds": 32}]
+    # A table for each, so that their waits pass at the same time.
+    tables = {f"table_{n}": fault for n, fault in enumerate(faults)}
+    for table, fault in tables.items():
+        bigquery.fault(method="POST", path="/jobs$", body=table, **fault)
     loader.start()
-    send(loader, 0, 3000)
-    until_loaded(warehouse, 3000, 240)
-    send(loader, 3000, 1000)
-    until_loaded(warehouse, 4000, 240)
-    until("every load is known as loaded", lambda: all(l["state"] == "loaded" for l in loads(loader)))
+    for n, table in enumerate(tables):
+        send(loader, n * 500, 500, table)
+    for table in tables:
+        until_loaded(warehouse, 500, 240, table)
+    assert all(rule["hits"] for rule in bigquery.heal()), "each was met"
+    for n, table in enumerate(tables):
+        send(loader, 10_000 + n * 100, 100, table)
+    for table in tables:
+        until_loaded(warehouse, 600, 240, table)
+    done = lambda: all(load["state"] == "loaded" for load in loads(loader))  # noqa: E731
+    until("every load is known as loaded", done)
     assert all(load["attempt"] == 1 for load in loads(loader)), "a refused id stays free"
 
 

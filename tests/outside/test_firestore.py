@@ -10,7 +10,7 @@ import requests
 from load import MIXED, Load, check, check_once, check_order, check_undamaged
 from service import free_port, until
 
-EVENTS = int(os.environ.get("EVENTKIT_FIRESTORE_EVENTS") or 20_000)
+EVENTS = int(os.environ.get("EVENTKIT_FIRESTORE_EVENTS") or 10_000)
 STREAMS = ("clicks", "taps", "events")
 CONFIG = """
 [store]

@@ -30,11 +30,12 @@ use serde::Deserialize;
 pub use rest::FirestoreError;
 
 use self::document::Name;
-use self::rest::{Rest, code, short, unavailable};
+use self::rest::{Rest, code, unavailable};
 use super::{Batch, EventStore, Plan, RowRejection, StoreError, Stored};
 use crate::ambient;
 use crate::config::{GoogleConfig, StoreConfig};
 use crate::event::{Phase, Rejection};
+use crate::google::rest::line;
 
 /// Documents in a request (<https://cloud.google.com/firestore/docs/reference/rest/v1/projects.databases.documents/batchWrite>).
 const DOCUMENTS_MAX: usize = 500;
@@ -265,13 +266,13 @@ impl<'s> Writing<'s> {
                         phase: Phase::Store,
                         reason: "refused".to_owned(),
                         path: String::new(),
-                        message: short(&message),
+                        message: line(&message),
                     };
                     self.refused.push(RowRejection { row, rejection, is_beyond_limit: false });
                 }
                 code => {
                     self.again.push(row);
-                    self.why = format!("{}: {}", code::name(code), short(&message));
+                    self.why = format!("{}: {}", code::name(code), line(&message));
                 }
             }
         }

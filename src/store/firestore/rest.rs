@@ -13,24 +13,19 @@
 
 use std::time::Duration;
 
-use google_cloud_auth::credentials::AccessTokenCredentials;
-use reqwest::{Client, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::config::{GoogleConfig, StoreConfig};
-use crate::google;
+use crate::google::rest::{Answer, Rest as Service, RestError, line, seconds};
 use crate::store::StoreError;
-use crate::store::answer::cause;
 
 /// Where Firestore is.
 const ENDPOINT: &str = "https://firestore.googleapis.com";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request is given so long in all; Firestore gives a write one minute.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// No wish for later is granted longer.
 const AFTER_MAX: Duration = Duration::from_secs(60);
-/// What is shown of an answer.
-const MESSAGE_CHARS_MAX: usize = 300;
 
 /// A Firestore that can't be used as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -39,19 +34,12 @@ pub struct FirestoreError(String);
 
 /// One database.
 pub(super) struct Rest {
-    http: Client,
+    service: Service,
     endpoint: String,
-    bearer: Bearer,
     project: String,
     database: String,
     /// `projects/P/databases/D/documents`.
     pub root: String,
-}
-
-enum Bearer {
-    /// Of an emulator.
-    Owner,
-    Lent(AccessTokenCredentials),
 }
 
 /// The codes that Google's services share
@@ -113,70 +101,36 @@ impl Rest {
     /// The configured database; nothing is asked yet.
     pub fn open(config: &StoreConfig, google: &GoogleConfig) -> Result<Self, FirestoreError> {
         let endpoint = config.endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned());
-        let is_emulator = google::is_emulator(&endpoint);
-        let bearer = match is_emulator {
-            true => Bearer::Owner,
-            false => Bearer::Lent(
-                google::credentials(google).map_err(|error| FirestoreError(error.to_string()))?,
-            ),
-        };
-        let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
-        // An emulator is on this machine or beside it.
-        let builder = if is_emulator { builder.no_proxy() } else { builder };
-        let http = builder.build().map_err(|error| FirestoreError(cause(&error)))?;
+        let service = Service::new(endpoint.clone(), google, TIMEOUT).map_err(FirestoreError)?;
         let Some(project) = google.project.clone() else {
             return Err(FirestoreError("google.project is not set".to_owned()));
         };
         let database = config.database.clone();
         let root = format!("projects/{project}/databases/{database}/documents");
-        Ok(Self { http, endpoint, bearer, project, database, root })
+        Ok(Self { service, endpoint, project, database, root })
     }
 
     /// Asks a method of the database's documents; returns the answer's body.
     pub async fn ask(&self, method: &str, body: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        let url = format!("{}/v1/{}:{method}", self.endpoint, self.root);
-        let request = self
-            .http
-            .post(url)
-            .bearer_auth(self.token().await?)
-            .header("content-type", "application/json")
-            .body(body);
-        let response = request.send().await.map_err(|error| self.unheard(&error))?;
-        let status = response.status();
-        let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let after = after.and_then(seconds);
-        let body = response.bytes().await.map_err(|error| self.unheard(&error))?;
-        match status {
-            StatusCode::OK => Ok(body.into()),
-            _ => Err(self.refused(status, after, &body)),
-        }
-    }
-
-    async fn token(&self) -> Result<String, StoreError> {
-        match &self.bearer {
-            Bearer::Owner => Ok(google::OWNER.to_owned()),
-            Bearer::Lent(credentials) => {
-                let token = credentials.access_token().await;
-                let token = token.map_err(|error| {
-                    let (project, why) = (&self.project, cause(&error));
-                    unavailable(format!(
-                        "no access token for Firestore of project {project}, see \
-                         google.credentials: {why}"
-                    ))
-                })?;
-                Ok(token.token)
-            }
+        let path = format!("/v1/{}:{method}", self.root);
+        let asked = self.service.ask(Method::POST, &path, &[], Some(body)).await;
+        let Answer { status, after, body } = asked.map_err(|error| self.unheard(error))?;
+        match StatusCode::from_u16(status) {
+            Ok(StatusCode::OK) => Ok(body),
+            status => Err(self.refused(status.unwrap_or_default(), after, &body)),
         }
     }
 
     /// No answer, or not the whole of it: what was asked for may have been done.
-    fn unheard(&self, error: &reqwest::Error) -> StoreError {
-        let what = match (error.is_connect(), error.is_timeout()) {
-            (true, _) => "can't be reached",
-            (_, true) => "did not answer in time",
-            _ => "broke off",
-        };
-        unavailable(format!("firestore {what} at {}: {}", self.endpoint, cause(error)))
+    fn unheard(&self, error: RestError) -> StoreError {
+        let Self { endpoint, project, .. } = self;
+        unavailable(match error {
+            RestError::NoToken(why) => format!(
+                "no access token for Firestore of project {project}, see google.credentials: {why}"
+            ),
+            RestError::NotSent(why) => format!("firestore can't be reached at {endpoint}: {why}"),
+            other => format!("no answer from firestore at {endpoint}: {other}"),
+        })
     }
 
     fn refused(&self, status: StatusCode, after: Option<Duration>, body: &[u8]) -> StoreError {
@@ -193,7 +147,7 @@ impl Rest {
         if is_datas_fault {
             return StoreError::Refused(match answered.message.as_str() {
                 "" => format!("firestore answered {status}"),
-                message => short(message),
+                message => line(message),
             });
         }
         let message = self.sentence(status, &answered);
@@ -204,7 +158,7 @@ impl Rest {
     fn sentence(&self, status: StatusCode, answered: &Answered) -> String {
         let Self { project, database, .. } = self;
         let has = |reason: &str| answered.details.iter().any(|detail| detail.reason == reason);
-        let message = short(&answered.message);
+        let message = line(&answered.message);
         match answered.status.as_str() {
             "PERMISSION_DENIED" if has("SERVICE_DISABLED") => format!(
                 "the Cloud Firestore API is not enabled in project {project}: `gcloud services \
@@ -244,18 +198,6 @@ impl Rest {
 /// The environment's fault, without a wish for when to come again.
 pub(super) fn unavailable(message: String) -> StoreError {
     StoreError::Unavailable { message, after: None }
-}
-
-/// The beginning of a message, on one line.
-pub(super) fn short(message: &str) -> String {
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(MESSAGE_CHARS_MAX).collect()
-}
-
-/// A number of seconds, as `3`, `3s` or `3.5s`.
-fn seconds(text: &str) -> Option<Duration> {
-    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 #[cfg(test)]
@@ -327,7 +269,6 @@ mod tests {
         assert_eq!(meaning(429, body), (sentence.to_owned(), wish));
         let long = rest().refused(StatusCode::SERVICE_UNAVAILABLE, seconds("86400"), b"");
         assert_eq!(long.retry(), Retry::After(Some(AFTER_MAX)));
-        assert_eq!(["", "x", "-1", "1e400"].map(seconds), [None; 4]);
     }
 
     #[test]

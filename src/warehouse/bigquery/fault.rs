@@ -43,9 +43,14 @@ const OTHER_SCHEMA: &str = "Provided Schema does not match";
 /// A call that has no answer to show.
 pub(super) fn of_call(place: &Place, error: RestError) -> WarehouseError {
     let (fault, message, after) = match error {
-        RestError::NotSent(why) => {
-            (Fault::Service, format!("no way to BigQuery at {}: {why}", place.endpoint), None)
+        RestError::NoToken(why) => {
+            (Fault::Service, format!("no access token for BigQuery: {why}"), None)
         }
+        RestError::NotSent(why) => (
+            Fault::Service,
+            format!("BigQuery can't be reached at {}: {why}", place.endpoint),
+            None,
+        ),
         RestError::Unanswered(why) => {
             (Fault::Service, format!("no answer from BigQuery at {}: {why}", place.endpoint), None)
         }
@@ -184,7 +189,7 @@ mod tests {
         let unanswered = of_call(&place(), RestError::Unanswered("reset".into()));
         assert_eq!(unanswered.fault, Fault::Service);
         let not_sent = of_call(&place(), RestError::NotSent("refused".into()));
-        assert_eq!(not_sent.message, "no way to BigQuery at http://here: refused");
+        assert_eq!(not_sent.message, "BigQuery can't be reached at http://here: refused");
         assert_eq!(not_sent.fault, Fault::Service);
     }
 

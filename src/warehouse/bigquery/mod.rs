@@ -24,6 +24,8 @@ use crate::store::columns;
 
 /// Google's own address.
 const ENDPOINT: &str = "https://bigquery.googleapis.com";
+/// How long a call may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Jobs in one answer of a listing: each may name 10,000 objects.
 const JOBS_A_PAGE: usize = 20;
 /// The first wait before a page is asked for again; it doubles.
@@ -179,7 +181,7 @@ impl BigQuery {
 
 fn rest(endpoint: &str, project: &str, google: &GoogleConfig) -> Result<Rest, BigQueryError> {
     let base = format!("{endpoint}/bigquery/v2/projects/{project}");
-    Rest::new(base, google).map_err(BigQueryError)
+    Rest::new(base, google, TIMEOUT).map_err(BigQueryError)
 }
 
 /// What [`Key`] escapes, as it was.
