@@ -114,9 +114,9 @@ impl Demo {
         let lake = Lake::local(&dir.join("lake"), "");
         let store: Arc<AnyStore> = Arc::new(StallingLake { lake, started: Instant::now() });
         let socket = config.admin_socket.clone();
-        let service = service::start(config, store).await?;
         let stop = Stop::new();
         stop.on_signals(Hangup::Stops)?;
+        let service = service::start(config, store).await?;
         let traffic = tokio::spawn(traffic::send(service.listen(), self.rate, stop.clone()));
         if let Some(time) = self.time {
             let stop = stop.clone();

@@ -30,16 +30,17 @@ impl Run {
             let stop = Stop::new();
             let socket = config.admin_socket.clone();
             return runtime.block_on(async {
-                let service = service::start(config.clone(), service::store(&config)?).await?;
+                // Before the start, which may have much to recover.
                 stop.on_signals(Hangup::IsTold)?;
+                let service = service::start(config.clone(), service::store(&config)?).await?;
                 super::console::beside(service, &stop, socket).await
             });
         }
         log::to_stderr(&config.log)?;
         runtime.block_on(async {
-            let service = service::start(config.clone(), service::store(&config)?).await?;
             let stop = Stop::new();
             stop.on_signals(Hangup::IsTold)?;
+            let service = service::start(config.clone(), service::store(&config)?).await?;
             service::run(service, &stop).await
         })
     }

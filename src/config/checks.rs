@@ -208,10 +208,18 @@ fn queue(draft: &mut Draft) {
             "this eventkit was built without the feature `pubsub`",
         ),
     ];
+    let store = &draft.config.store;
+    let stores_here = *role != Role::Collect && store.kind == StoreKind::Lake;
+    let parts = !is_local && stores_here && store.bucket.is_none();
     for (path, is_mistaken, sentence) in mistaken {
         if is_mistaken {
             draft.mistake(draft.place(path), path, sentence.to_owned());
         }
+    }
+    if parts {
+        let sentence = "with queue.mode = \"pubsub\" every instance that processes stores a part, and \
+                        without store.bucket in a directory of its own machine";
+        draft.warn(draft.place("queue.mode"), sentence.to_owned());
     }
 }
 

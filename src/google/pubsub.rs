@@ -40,6 +40,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// What went wrong is told for so long, where nothing says that it is over.
 const TOLD_FOR: Duration = Duration::from_secs(30);
 
+/// The topic of a subscription whose own is gone
+/// (<https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions>).
+const DELETED: &str = "_deleted-topic_";
+
 /// A topic and its subscription.
 pub struct PubSub {
     topic: String,
@@ -115,6 +119,11 @@ impl PubSub {
         self.state().pulling = Some((Instant::now(), error));
     }
 
+    /// Something was pulled and could be taken.
+    pub(super) fn pulling_works(&self) {
+        self.state().pulling = None;
+    }
+
     /// Whether topic and subscription are there; makes them if not.
     ///
     /// # Errors
@@ -141,8 +150,16 @@ impl PubSub {
         tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| slow())
     }
 
+    /// The subscription first: where that is one of another topic, or of one that was deleted, to
+    /// make the topic would give events a place where nobody pulls them.
     async fn find(&self, makes: bool) -> Result<(), String> {
         let (topics, subscriptions) = self.admins.get_or_try_init(|| self.connect()).await?;
+        let look = subscriptions.get_subscription().set_subscription(&self.subscription);
+        let is_there = match look.with_retry_policy(NeverRetry).send().await {
+            Ok(found) => self.fits(&found).map(|()| true)?,
+            Err(error) if is_missing(&error) => false,
+            Err(error) => return Err(self.answers.sentence(&self.subscription, &error)),
+        };
         let look = topics.get_topic().set_topic(&self.topic).with_retry_policy(NeverRetry);
         match look.send().await {
             Err(error) if is_missing(&error) => {
@@ -154,17 +171,12 @@ impl PubSub {
             }
             other => drop(other.map_err(|error| self.answers.sentence(&self.topic, &error))?),
         }
-        let look = subscriptions.get_subscription().set_subscription(&self.subscription);
-        match look.with_retry_policy(NeverRetry).send().await {
-            Ok(found) => self.fits(&found),
-            Err(error) if is_missing(&error) && !makes => Ok(()),
-            Err(error) if is_missing(&error) => {
-                let make = subscriptions.create_subscription().with_request(self.wanted());
-                let made = make.with_retry_policy(NeverRetry).send().await;
-                self.made(made, &self.subscription)
-            }
-            Err(error) => Err(self.answers.sentence(&self.subscription, &error)),
+        if is_there || !makes {
+            return Ok(());
         }
+        let make = subscriptions.create_subscription().with_request(self.wanted());
+        let made = make.with_retry_policy(NeverRetry).send().await;
+        self.made(made, &self.subscription)
     }
 
     /// The subscription that is made. It outlives weeks in which nobody pulls.
@@ -190,6 +202,12 @@ impl PubSub {
             return Err(format!(
                 "{name} has no message ordering, and a user's events would be stored in any \
                  order: {other}"
+            ));
+        }
+        if found.topic == DELETED {
+            return Err(format!(
+                "{name} is one of a topic that was deleted, and gets nothing any more: delete it, \
+                 and it is made again"
             ));
         }
         if found.topic != self.topic {
@@ -230,9 +248,13 @@ impl PubSub {
         Ok((topics, subscriptions.build().await.map_err(|error| unusable(&error))?))
     }
 
+    /// Where topic and subscription were there when they were looked at last: nothing is published
+    /// into a topic whose subscription is not.
     async fn publisher(&self) -> Result<&Publisher, String> {
-        let make = || async {
+        if self.state().found_at.is_none() {
             self.look().await?;
+        }
+        let make = || async {
             let publisher = Publisher::builder(&self.topic)
                 .with_endpoint(&self.answers.endpoint)
                 .with_credentials(self.credentials.clone())
@@ -269,7 +291,12 @@ impl PubSub {
                 // What follows under the key was refused with it; the next call begins with this.
                 publisher.resume_publish(message.ordering_key());
                 match error {
-                    PublishError::Rpc(error) => self.answers.sentence(&self.topic, &error),
+                    PublishError::Rpc(error) => {
+                        if is_missing(&error) {
+                            self.state().found_at = None;
+                        }
+                        self.answers.sentence(&self.topic, &error)
+                    }
                     other => other.to_string(),
                 }
             }));

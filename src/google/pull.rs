@@ -36,7 +36,7 @@ const LOOK_FOR_ROOM: Duration = Duration::from_millis(50);
 /// Messages that are held at most; before that, their bytes are bounded.
 const OUTSTANDING_MAX: i64 = 100_000;
 /// What was acknowledged last is told to the service within that time.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How far pulling is to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,13 @@ impl Puller {
     pub async fn run(mut self) {
         let mut told = String::new();
         while *self.pulling.borrow() == Pulling::Goes {
-            let error = match self.open().await {
+            let mut pulling = self.pulling.clone();
+            let opened = tokio::select! {
+                biased;
+                _ = pulling.wait_for(|pulling| *pulling != Pulling::Goes) => return,
+                opened = self.open() => opened,
+            };
+            let error = match opened {
                 Ok(stream) => {
                     told.clear();
                     self.pull(stream).await
@@ -139,12 +145,19 @@ impl Puller {
                 None => return self.end(stream).await,
                 Some(Err(_silent)) => {
                     // Once at once, and then as often as others look.
-                    let looked = match silent {
-                        1 => self.pubsub.look().await,
-                        _ => self.pubsub.check().await,
+                    let looked = async {
+                        match silent {
+                            1 => self.pubsub.look().await,
+                            _ => self.pubsub.check().await,
+                        }
                     };
-                    if let Err(error) = looked {
-                        self.pubsub.pulling_fails(error);
+                    let mut pulling = self.pulling.clone();
+                    tokio::select! {
+                        biased;
+                        _ = pulling.wait_for(|pulling| *pulling != Pulling::Goes) => {}
+                        looked = looked => if let Err(error) = looked {
+                            self.pubsub.pulling_fails(error);
+                        }
                     }
                     // A connection may be dead without having ended.
                     if silent >= SILENCES_MAX && self.outstanding_bytes.load(Relaxed) == 0 {
@@ -189,8 +202,12 @@ impl Puller {
             Err(BadMessage::Poison(why)) => self.bury(&message, why).await.map(|()| None),
         };
         match taken {
-            Ok(None) => handler.ack(),
+            Ok(None) => {
+                self.pubsub.pulling_works();
+                handler.ack();
+            }
             Ok(Some((stream, appending))) => {
+                self.pubsub.pulling_works();
                 tokio::spawn(async move {
                     // Where it does not become durable, the handler is dropped, and it comes again.
                     if let Ok(durable) = appending.await {

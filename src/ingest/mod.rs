@@ -185,7 +185,8 @@ where
     let status = response.status();
     if status.is_client_error() {
         edge.stats.client_errors.add(1);
-    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+    } else if status == StatusCode::SERVICE_UNAVAILABLE && head.uri.path() != "/ready" {
+        // That asks for no event to be taken.
         edge.stats.refused.add(1);
     }
     response

@@ -24,7 +24,7 @@ use crate::stats::StreamStats;
 use crate::streams::Stream;
 
 /// Above, no more is read; what was read in one piece may exceed it.
-const BYTES_MAX: usize = 8 << 20;
+const BYTES_MAX: usize = 2 << 20;
 /// The wait after the first failed attempt, at most, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 

@@ -269,6 +269,24 @@ def test_a_subscription_without_ordering_is_refused(instance, pubsub):
     assert not line["ok"] and instance.topic in line["detail"]
 
 
+def test_a_topic_that_was_deleted_is_made_again_only_with_its_subscription(instance, pubsub):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    send(collector, "c", range(50))
+    stored(processor, 50)
+    url = f"http://{pubsub.host}/v1/projects/{pubsub.project}"
+    assert requests.delete(f"{url}/topics/{instance.topic}", timeout=30).ok
+    send(collector, "c", range(50, 100))
+    for service in (collector, processor):
+        until("it says so", lambda service=service: "was deleted" in (
+            dependency(service, "pubsub")["detail"]), 90)
+    assert sum(s["wal"]["lag_events"] for s in collector.status()["streams"]) == 50
+    assert requests.get(f"{url}/topics/{instance.topic}", timeout=30).status_code == 404
+    assert requests.delete(f"{url}/subscriptions/{instance.topic}", timeout=30).ok
+    rows = stored(processor, 100)
+    assert len(rows) == 100
+    assert_order(rows)
+
+
 def test_a_stop_stores_what_is_held_and_hands_over_the_rest(instance):
     collector = instance("c", "collect").start()
     first = instance("p1", "process", EVENTKIT_LOAD_AGE_MAX="1h").start()
