@@ -12,7 +12,7 @@ use std::time::Duration;
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::pubsub::{LEASE, PubSub};
 use crate::errors::{ErrorStore, NewLetter};
@@ -65,6 +65,8 @@ pub struct Puller {
     pub pulling: watch::Receiver<Pulling>,
     /// Bytes that are.
     pub outstanding_bytes: Arc<AtomicUsize>,
+    /// Dropped, with every copy, once all that was pulled stands in a log.
+    pub taking: Option<mpsc::Sender<()>>,
 }
 
 /// A message's part of the bytes that may be held, while it is.
@@ -181,6 +183,7 @@ impl Puller {
     async fn end(&mut self, stream: MessageStream) -> Option<String> {
         let token = stream.shutdown_token();
         drop(stream);
+        self.taking = None;
         let _ = self.pulling.wait_for(|pulling| *pulling == Pulling::Ended).await;
         let _ = tokio::time::timeout(LAST_WORDS, token.shutdown()).await;
         None
@@ -208,9 +211,11 @@ impl Puller {
             }
             Ok(Some((stream, appending))) => {
                 self.pubsub.pulling_works();
+                let taking = self.taking.clone();
                 tokio::spawn(async move {
                     // Where it does not become durable, the handler is dropped, and it comes again.
-                    if let Ok(durable) = appending.await {
+                    let appended = appending.await;
+                    if let Ok(durable) = appended {
                         let end = durable.first_seq + u64::from(durable.count);
                         let done = move || {
                             handler.ack();
@@ -218,6 +223,7 @@ impl Puller {
                         };
                         stream.leases.hold(end, Lease::new(message.data.len(), done));
                     }
+                    drop(taking);
                 });
             }
             Err(_) if *self.pulling.borrow() != Pulling::Goes => {}

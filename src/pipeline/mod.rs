@@ -269,7 +269,7 @@ impl Service {
         background.spawn(probe(Arc::clone(&self.store), self.store_state));
         let space = self.watch.space();
         background.spawn(watch_disk(self.watch, self.streams.clone()));
-        let remote = self.remote.map(|remote| {
+        let mut remote = self.remote.map(|remote| {
             remote.start(&self.config, &self.streams, &self.errors, &space, &mut background)
         });
         let Doors { events, metrics, admin: socket } = self.doors;
@@ -309,6 +309,7 @@ impl Service {
         let patience = REQUESTS_TIMEOUT.min(self.config.shutdown_timeout / 2);
         let _ = tokio::time::timeout(patience, &mut serving).await;
         serving.abort();
+        remote::rests(remote.as_mut(), patience).await;
         let left = deadline.saturating_duration_since(Instant::now());
         let flushed = tokio::select! {
             flushed = flush(Arc::clone(&self.workers), left) => flushed,

@@ -4,7 +4,10 @@
 //! until the service is told to stop; then what it holds is stored, and the rest given back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+#[cfg(feature = "pubsub")]
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -40,6 +43,14 @@ pub async fn reach_queue(config: &Config) -> Result<(), String> {
     match Remote::of(config).map_err(|error| error.to_string())? {
         Some(remote) => remote.could_be_used().await,
         None => Ok(()),
+    }
+}
+
+/// Waits, for so long at most, until all that was pulled stands in a log: what comes there behind
+/// the last flush would be stored here and by others.
+pub(super) async fn rests(remote: Option<&mut Running>, patience: Duration) {
+    if let Some(remote) = remote {
+        let _ = tokio::time::timeout(patience, remote.rests()).await;
     }
 }
 
@@ -107,8 +118,9 @@ impl Remote {
         background: &mut JoinSet<()>,
     ) -> Running {
         let (told, pulling) = watch::channel(Pulling::Goes);
+        let (taking, taken) = mpsc::channel(1);
         if !self.pulls {
-            return Running { told, pulls: None };
+            return Running { told, taken, pulls: None };
         }
         let probed = Arc::new(TopicAsStore(Arc::clone(&self.pubsub)));
         background.spawn(probe(probed, self.state.0));
@@ -120,8 +132,9 @@ impl Remote {
             outstanding_bytes_max: config.queue.outstanding_bytes_max,
             pulling,
             outstanding_bytes: Arc::default(),
+            taking: Some(taking),
         };
-        Running { told, pulls: Some(tokio::spawn(puller.run())) }
+        Running { told, taken, pulls: Some(tokio::spawn(puller.run())) }
     }
 }
 
@@ -129,6 +142,7 @@ impl Remote {
 #[cfg(feature = "pubsub")]
 pub(super) struct Running {
     told: watch::Sender<Pulling>,
+    taken: mpsc::Receiver<()>,
     pulls: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -137,6 +151,11 @@ impl Running {
     /// Nothing more is pulled.
     pub(super) fn end(&self) {
         self.told.send_replace(Pulling::Ends);
+    }
+
+    /// Ready once all that was pulled stands in a log.
+    async fn rests(&mut self) {
+        let _ = self.taken.recv().await;
     }
 
     /// Everything was stored or given back: waits until the topic knows.
@@ -197,6 +216,10 @@ pub(super) enum Running {}
 #[cfg(not(feature = "pubsub"))]
 impl Running {
     pub(super) fn end(&self) {
+        match *self {}
+    }
+
+    async fn rests(&mut self) {
         match *self {}
     }
 
