@@ -101,10 +101,11 @@ impl Spawner {
     }
 
     fn flow(&self, stream: &Arc<Stream>, inbox: &Inbox) -> Flow {
+        let pulls = self.config.pulls();
         let outbox = |topic: &Arc<dyn Topic>| {
-            Outbox::new(Arc::clone(topic), stream, inbox.clone(), &self.runtime)
+            Outbox::new(Arc::clone(topic), stream, inbox.clone(), &self.runtime, !pulls)
         };
-        Flow { outbox: self.topic.as_ref().map(outbox), pulls: self.config.pulls() }
+        Flow { outbox: self.topic.as_ref().map(outbox), pulls }
     }
 
     /// A ledger that a log has seen further on has gone back in time.

@@ -45,14 +45,22 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The way of that stream, as a task; `inbox` learns of what is confirmed.
+    /// The way of that stream, as a task; `inbox` learns of what is confirmed. Where an instance
+    /// has no other store, `is_store`, the topic's failures are the store's; else they are told by
+    /// the topic alone.
     #[must_use]
-    pub fn new(topic: Arc<dyn Topic>, stream: &Arc<Stream>, inbox: Inbox, on: &Handle) -> Self {
+    pub fn new(
+        topic: Arc<dyn Topic>,
+        stream: &Arc<Stream>,
+        inbox: Inbox,
+        on: &Handle,
+        is_store: bool,
+    ) -> Self {
         let (sender, messages) = mpsc::unbounded_channel();
         let bytes = Arc::<AtomicUsize>::default();
         let (held, waiting) = (Arc::clone(&bytes), Vec::new());
         let (stream, stats) = (stream.name.clone(), Arc::clone(&stream.stats));
-        on.spawn(Sender { topic, stream, stats, inbox, messages, held, waiting }.run());
+        on.spawn(Sender { topic, stream, stats, inbox, messages, held, waiting, is_store }.run());
         Self { sender, bytes }
     }
 
@@ -81,6 +89,7 @@ struct Sender {
     held: Arc<AtomicUsize>,
     /// In order; first what was refused.
     waiting: Vec<Message>,
+    is_store: bool,
 }
 
 impl Sender {
@@ -90,20 +99,27 @@ impl Sender {
             match self.publish().await {
                 None => {
                     backoff = BACKOFF.0;
-                    if self.stats.store_works() {
+                    if self.is_store && self.stats.store_works() {
                         tracing::info!(stream = %self.stream, "the topic takes events again");
                     }
                 }
                 Some(error) => {
-                    self.stats.store_failures.add(1);
-                    if self.stats.store_fails(error.clone()) {
-                        let stream = &self.stream;
-                        tracing::warn!(%stream, error, "can't publish; events wait in the log");
-                    }
+                    self.failed(error);
                     tokio::time::sleep(ambient::part_of(backoff)).await;
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
+        }
+    }
+
+    fn failed(&self, error: String) {
+        if !self.is_store {
+            return;
+        }
+        self.stats.store_failures.add(1);
+        if self.stats.store_fails(error.clone()) {
+            let stream = &self.stream;
+            tracing::warn!(%stream, error, "can't publish; events wait in the log");
         }
     }
 
@@ -220,6 +236,7 @@ mod tests {
             messages: receiver,
             held: Arc::clone(&bytes),
             waiting: Vec::new(),
+            is_store: true,
         };
         runtime.spawn(task.run());
         let outbox = Outbox { sender, bytes: Arc::clone(&bytes) };

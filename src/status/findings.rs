@@ -87,11 +87,16 @@ fn store(stream: &StreamStatus) -> Option<Finding> {
 
 /// A subscription from which nothing can be pulled.
 fn queue(snapshot: &Snapshot) -> Option<Finding> {
-    let error = snapshot.queue.as_ref()?.error.as_ref()?;
+    let queue = snapshot.queue.as_ref()?;
+    let error = queue.error.as_ref()?;
+    let what = match queue.role.as_str() {
+        "process" => "what others collect can't be pulled",
+        _ => "the topic can't be used; events wait in the logs",
+    };
     Some(Finding {
         severity: Severity::Critical,
         view: View::Overview,
-        text: format!("what others collect can't be pulled: {error}"),
+        text: format!("{what}: {error}"),
         stream: None,
     })
 }

@@ -12,7 +12,7 @@ import json
 import re
 import socket
 import threading
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from faults import Handler, Server
 
@@ -34,10 +34,29 @@ class Proxy(Handler):
         return f"{method} " + re.sub(names, r"\1/*", path.split("?")[0])
 
     def answer(self, method, path, body):
-        inserts = method == "POST" and path.split("?")[0].endswith("/jobs")
-        if self.bigquery and inserts:
+        is_jobs = self.bigquery and path.split("?")[0].endswith("/jobs")
+        if is_jobs and method == "POST":
             return self.insert_job(path, body)
+        if is_jobs and method == "GET":
+            return self.list_jobs(path)
         return self.send(method, path, body)
+
+    def list_jobs(self, path):
+        """A page of them: the emulator cuts a list and never says that there is more."""
+        bare, _, query = path.partition("?")
+        asked = dict(parse_qsl(query))
+        size, start = int(asked.pop("maxResults", 50)), int(asked.pop("pageToken", 0))
+        whole = urlencode(asked | {"maxResults": 10_000})
+        status, headers, out = self.send("GET", f"{bare}?{whole}", b"")
+        if status != 200:
+            return status, headers, out
+        listed = json.loads(out)
+        jobs = listed.get("jobs", [])
+        page = listed | {"jobs": jobs[start:start + size]}
+        page.pop("nextPageToken", None)
+        if start + size < len(jobs):
+            page["nextPageToken"] = str(start + size)
+        return 200, JSON, json.dumps(page).encode()
 
     def insert_job(self, path, body):
         try:
