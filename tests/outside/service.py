@@ -281,3 +281,17 @@ def query(files, sql):
         database.execute("set TimeZone = 'UTC'")
         database.read_parquet([str(file) for file in files]).create_view("lake")
         return database.execute(sql).fetchall()
+
+
+def assert_readme_says(found, test):
+    """README's table below `measured by` that test has these figures, give or take a quarter."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    mark = f"<!-- measured by tests/outside/{Path(test).name} -->\n"
+    table = readme.split(mark)[1].split("\n\n")[0]
+    said = {
+        cells[1].strip(): int(cells[2].split()[0])
+        for cells in (line.split("|") for line in table.strip().splitlines()[2:])
+    }
+    assert said.keys() == found.keys()
+    for name, value in found.items():
+        assert abs(said[name] - value) <= 0.25 * value, (name, said[name], value)

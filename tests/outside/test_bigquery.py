@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from service import until
+from service import assert_readme_says, until
 from test_bucket import COST_EVENTS, send_traffic, traffic
 from test_console import Terminal, console
 
@@ -379,14 +379,7 @@ def test_what_a_million_events_cost_is_what_the_readme_says(loader, warehouse, b
         "calls for each load": calls / done["loads"],
     }
     tell(f"per million events: {found}; {done}")
-    table = README.split("<!-- measured by tests/outside/test_bigquery.py -->\n")[1].split("\n\n")[0]
-    said = {
-        cells[1].strip(): int(cells[2].split()[0])
-        for cells in (line.split("|") for line in table.strip().splitlines()[2:])
-    }
-    assert said.keys() == found.keys()
-    for name, value in found.items():
-        assert abs(said[name] - value) <= 0.25 * value, (name, said[name], value)
+    assert_readme_says(found, __file__)
 
 
 def counted(service):

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from load import Load, check, check_once, check_order
-from service import free_port, lake_files, query, read_lake, until
+from service import assert_readme_says, free_port, lake_files, query, read_lake, until
 
 EVENTS = int(os.environ.get("EVENTKIT_BUCKET_EVENTS") or 22_000)
 KILLS = 12
@@ -364,7 +364,6 @@ def test_a_key_file_signs_its_own_tokens(service, tmp_path):
 
 COST_EVENTS = 100_000
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
-MARK = "<!-- measured by tests/outside/test_bucket.py -->"
 
 
 def traffic(noise, numbers):
@@ -427,15 +426,7 @@ def test_what_a_million_events_cost_is_what_the_readme_says(in_gcs, gcs, tell):
         "written to the bucket": round(up * total / 1e6),
     }
     tell(f"per million events: {found}, and {probes} probes; {asked}")
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    table = readme.split(MARK)[1].split("\n\n")[0]
-    said = {
-        cells[1].strip(): int(cells[2].split()[0])
-        for cells in (line.split("|") for line in table.strip().splitlines()[2:])
-    }
-    assert said.keys() == found.keys()
-    for name, value in found.items():
-        assert abs(said[name] - value) <= 0.25 * value, (name, said[name], value)
+    assert_readme_says(found, __file__)
 
 
 def test_dead_letters_are_exported_to_the_bucket(in_gcs):

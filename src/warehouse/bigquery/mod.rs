@@ -84,21 +84,11 @@ impl BigQuery {
         Ok(Self { rest, place, bucket: format!("{bucket}/"), prepared: Mutex::default() })
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, String)],
-        body: Option<&Value>,
-    ) -> Result<Value, RestError> {
-        self.rest.call(method, path, query, body).await
-    }
-
     /// A page of jobs: one of thousands, so a bad moment must not be the end of all.
     async fn page(&self, query: &[(&str, String)]) -> Result<Value, WarehouseError> {
         let mut again = PAGE_AGAIN;
         loop {
-            let page = self.call(Method::GET, "/jobs", query, None).await;
+            let page = self.rest.call(Method::GET, "/jobs", query, None).await;
             match page.map_err(|error| self.failed(error)) {
                 Err(error) if error.fault == Fault::Service && again <= PAGE_AGAIN_MAX => {
                     tokio::time::sleep(error.after.unwrap_or(again).min(PAGE_AGAIN_MAX)).await;
@@ -143,7 +133,7 @@ impl BigQuery {
             "clustering": {"fields": [schema::CLUSTERED_BY]},
         });
         let path = format!("/datasets/{}/tables", load.dataset);
-        match self.call(Method::POST, &path, &[], Some(&table)).await {
+        match self.rest.call(Method::POST, &path, &[], Some(&table)).await {
             Ok(_) => tracing::info!(dataset = load.dataset, table = load.table, "table created"),
             Err(error) if is(&error, 409) => {}
             Err(error) => return Err(self.failed(error)),
@@ -224,7 +214,7 @@ impl WarehouseLoader for BigQuery {
 
     async fn check(&self) -> Result<(), WarehouseError> {
         let path = format!("/datasets/{}", self.place.dataset);
-        let found = self.call(Method::GET, &path, &[], None).await;
+        let found = self.rest.call(Method::GET, &path, &[], None).await;
         let dataset = found.map_err(|error| self.failed(error))?;
         let Place { project, dataset: name, location, .. } = &self.place;
         match dataset["location"].as_str() {
@@ -248,11 +238,11 @@ impl WarehouseLoader for BigQuery {
         }
         let path = format!("/datasets/{}/tables/{}", load.dataset, load.table);
         let fields = schema::fields(&columns());
-        match self.call(Method::GET, &path, &[], None).await {
+        match self.rest.call(Method::GET, &path, &[], None).await {
             Ok(found) => {
                 if let Some(fields) = schema::widened(&found, &fields) {
                     let patch = json!({"schema": {"fields": fields}});
-                    let patched = self.call(Method::PATCH, &path, &[], Some(&patch)).await;
+                    let patched = self.rest.call(Method::PATCH, &path, &[], Some(&patch)).await;
                     patched.map_err(|error| self.failed(error))?;
                     tracing::info!(dataset = load.dataset, table = load.table, "table widened");
                 }
@@ -282,7 +272,7 @@ impl WarehouseLoader for BigQuery {
                 "schemaUpdateOptions": ["ALLOW_FIELD_ADDITION"],
             }},
         });
-        match self.call(Method::POST, "/jobs", &[], Some(&job)).await {
+        match self.rest.call(Method::POST, "/jobs", &[], Some(&job)).await {
             Ok(_) => Ok(()),
             Err(error) if is(&error, 409) => Ok(()),
             Err(error) => {
@@ -299,7 +289,7 @@ impl WarehouseLoader for BigQuery {
     async fn status(&self, load: &Load) -> Result<Job, WarehouseError> {
         let path = format!("/jobs/{}", load.job());
         let location = [("location", self.place.location.clone())];
-        let found = match self.call(Method::GET, &path, &location, None).await {
+        let found = match self.rest.call(Method::GET, &path, &location, None).await {
             Err(error) if is(&error, 404) => return Ok(Job::Unknown),
             other => other.map_err(|error| self.failed(error))?,
         };
