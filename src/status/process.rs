@@ -33,16 +33,15 @@ impl Cpu {
         Self { ticks: ticks(), at: Instant::now() }
     }
 
-    pub(super) fn cores(&mut self) -> f64 {
-        let now = Self::new();
-        let seconds = now.at.duration_since(self.at).as_secs_f64();
-        let used = now.ticks.saturating_sub(self.ticks) as f64;
-        *self = now;
-        if seconds > 0.0 {
-            used / rustix::param::clock_ticks_per_second() as f64 / seconds
-        } else {
-            0.0
+    /// The cores that were busy since then; none where that is too short for a clock that counts
+    /// hundredths of a second.
+    pub(super) fn cores_since(&self, then: &Self) -> f64 {
+        let seconds = self.at.duration_since(then.at).as_secs_f64();
+        let used = self.ticks.saturating_sub(then.ticks) as f64;
+        if seconds < 0.1 {
+            return 0.0;
         }
+        used / rustix::param::clock_ticks_per_second() as f64 / seconds
     }
 }
 

@@ -85,8 +85,8 @@ pub struct Sampler {
     host: String,
     sequence: u64,
     at: Instant,
-    cpu: Cpu,
-    cpu_cores: VecDeque<f64>,
+    /// Now and up to five ticks ago.
+    cpu: VecDeque<Cpu>,
     stages: [History; 6],
     streams: HashMap<StreamName, (History, History)>,
     stored: History,
@@ -106,8 +106,7 @@ impl Sampler {
             host: process::host(),
             sequence: 0,
             at: Instant::now(),
-            cpu: Cpu::new(),
-            cpu_cores: VecDeque::new(),
+            cpu: VecDeque::from([Cpu::new()]),
             stages: std::array::from_fn(|_| History::default()),
             streams: HashMap::new(),
             stored: History::default(),
@@ -377,11 +376,12 @@ impl Sampler {
 
     fn capacity(&mut self, rows: &[StreamStatus], tick: bool) -> Capacity {
         if tick {
-            if self.cpu_cores.len() == 5 {
-                self.cpu_cores.pop_front();
+            if self.cpu.len() > 5 {
+                self.cpu.pop_front();
             }
-            self.cpu_cores.push_back(self.cpu.cores());
+            self.cpu.push_back(Cpu::new());
         }
+        let cpu = self.cpu.back().zip(self.cpu.front());
         let room = self.sources.space.room();
         Capacity {
             wal_bytes: rows.iter().map(|r| r.wal.bytes).sum(),
@@ -391,7 +391,7 @@ impl Sampler {
             disk_level: room.level,
             memory_bytes: process::memory_bytes(),
             memory_bytes_max: process::memory_bytes_max(),
-            cpu_cores: self.cpu_cores.iter().sum::<f64>() / self.cpu_cores.len().max(1) as f64,
+            cpu_cores: cpu.map_or(0.0, |(now, then)| now.cores_since(then)),
             cpu_cores_max: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             errors_bytes: self.sources.errors.bytes(),
         }
