@@ -7,8 +7,8 @@ use eventkit::errors::{Attempt, Counts, Group, Letter, LetterSummary, Page, Stat
 use eventkit::event::{Kind, LetterId, Micros, Phase, Receipt, Rejection, StreamName};
 use eventkit::status::{
     API_VERSION, Capacity, Change, Damage, Finding, Level, Load, LoadId, LoadState,
-    PartitionStatus, Severity, Sink, Snapshot, Stage, State, StreamStatus, View, WalStatus,
-    WarehouseStatus,
+    PartitionStatus, QueueStatus, Role, Severity, Sink, Snapshot, Stage, State, Step, StreamStatus,
+    View, WalStatus, WarehouseStatus,
 };
 
 use super::Options;
@@ -227,6 +227,47 @@ pub fn snapshot() -> Snapshot {
         ]
         .map(|(ago, text)| Change { at: NOW - ago * SECOND, text: text.to_owned() })
         .into(),
+    }
+}
+
+/// One of several instances. Of the streams only the busiest are its.
+pub fn instance(role: Role) -> Snapshot {
+    let of = |step: &Step| match step {
+        Step::Publish if role == Role::Collect => ("12 unconfirmed", "9031 messages"),
+        Step::Publish => ("ok", "9031 messages"),
+        Step::Pull => ("12 held", "9019 acked"),
+        Step::Wal => ("lag 12", "sync p99 3.1ms"),
+        Step::Batch => ("71 open", "oldest 12s"),
+        _ => ("ok", "fine"),
+    };
+    let mut stages = Vec::new();
+    for step in Step::of(Some(role)) {
+        let (note, detail) = of(step);
+        stages.push(stage(step.as_str(), State::Ok, 1_803.0, note, detail));
+    }
+    let mut streams = vec![stream("page_view", 982.0, 0.0, 12), stream("search", 2.0, 0.0, 0)];
+    let stores = Step::of(Some(role)).contains(&Step::Load);
+    for stream in &mut streams {
+        let events = stream.received_events;
+        (stream.published_events, stream.pulled_events) = (events - events / 50, events);
+        if !stores {
+            (stream.adapted_events, stream.stored_events) = (0, 0);
+            stream.partitions.fill(PartitionStatus::default());
+        }
+    }
+    let queue = QueueStatus { role, ..QueueStatus::default() };
+    let usual = snapshot();
+    let sink = Sink { error: None, state: State::Ok, ..usual.sinks[0].clone() };
+    let sink = if stores { sink } else { Sink { name: "pubsub".to_owned(), ..sink } };
+    let dead_letters = Counts::default();
+    Snapshot {
+        stages,
+        streams,
+        sinks: vec![sink],
+        queue: Some(queue),
+        findings: Vec::new(),
+        dead_letters,
+        ..usual
     }
 }
 

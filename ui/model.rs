@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eventkit::errors::LetterFilter;
 use eventkit::event::{LetterId, Micros, StreamName};
-use eventkit::status::{API_VERSION, LoadId, Snapshot, View};
+use eventkit::status::{API_VERSION, LoadId, Snapshot, Step, View};
 
 use super::letters::Letters;
 use super::theme::Theme;
@@ -43,10 +43,28 @@ impl Tab {
         Self::Loads,
     ];
 
+    /// Why there is nothing to show in it, where that is so.
+    #[must_use]
+    pub fn lacks(self, snapshot: &Snapshot) -> Option<&'static str> {
+        let stores = snapshot.has(Step::Load);
+        match self {
+            Self::Partitions if !stores => {
+                Some("this instance only collects: partitions are worked by those that process")
+            }
+            Self::Loads if !stores => {
+                Some("this instance only collects: those that process load into the warehouse")
+            }
+            Self::Loads if snapshot.warehouse.is_none() => {
+                Some("no warehouse is configured: objects rest in the lake")
+            }
+            _ => None,
+        }
+    }
+
     /// Whether there is anything to show in it.
     #[must_use]
     pub fn is_there(self, snapshot: &Snapshot) -> bool {
-        self != Self::Loads || snapshot.warehouse.is_some()
+        self.lacks(snapshot).is_none()
     }
 
     /// The key that opens it, its name, and its short name.

@@ -68,8 +68,9 @@ fn print(lines: &[String], theme: Theme) -> io::Result<()> {
 #[must_use]
 pub fn lines(snapshot: &Snapshot) -> Vec<String> {
     let worst = snapshot.findings.iter().map(|finding| finding.severity).max();
+    let role = snapshot.role().map_or(String::new(), |role| format!("role {} ", role.as_str()));
     let mut lines = vec![format!(
-        "eventkit {} {} up {} version {}: {}",
+        "eventkit {} {} {role}up {} version {}: {}",
         format::clock(snapshot.now),
         snapshot.host,
         format::uptime(snapshot.uptime_ms),

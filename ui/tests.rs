@@ -14,6 +14,8 @@ use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
 use unicode_width::UnicodeWidthStr as _;
 
+mod roles;
+
 use super::Exit;
 use super::fixture::{self, ASCII, COLOURLESS, UNICODE};
 use super::keys::{KEYS, Place};

@@ -161,8 +161,8 @@ fn on_action(model: &mut Model, action: Action, effects: &mut Vec<Effect>) {
 
 /// Opens a view.
 pub fn go(model: &mut Model, tab: Tab, effects: &mut Vec<Effect>) {
-    if model.shown().is_some_and(|snapshot| !tab.is_there(snapshot)) {
-        return model.say("no warehouse is configured: objects rest in the lake");
+    if let Some(why) = model.shown().and_then(|snapshot| tab.lacks(snapshot)) {
+        return model.say(why);
     }
     model.tab = tab;
     if tab == Tab::DeadLetters && model.letters.counts.is_none() {

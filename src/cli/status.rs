@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use eventkit::admin::Flushed;
-use eventkit::status::{QueueStatus, Severity, Snapshot, WarehouseStatus};
+use eventkit::status::{
+    QueueStatus, Role, Severity, Snapshot, Step, StreamStatus, WarehouseStatus,
+};
 
 use super::print::{self, Form, safe, size};
 use super::{Done, Failure, Options, block_on};
@@ -46,13 +48,13 @@ fn text(snapshot: &Snapshot) -> String {
 }
 
 fn queue_text(queue: &QueueStatus) -> String {
-    let mut text = format!("queue pubsub, role {}", queue.role);
-    if queue.role != "process" {
+    let mut text = "queue pubsub".to_owned();
+    if queue.role != Role::Process {
         let (events, messages, rate) =
             (queue.published_events, queue.published_messages, queue.published_rate);
         let _ = write!(text, "; published {events} events, {messages} messages, {rate:.1}/s");
     }
-    if queue.role != "collect" {
+    if queue.role != Role::Collect {
         let (events, rate, acked) = (queue.pulled_events, queue.pulled_rate, queue.acked_messages);
         let (held, bytes) = (queue.outstanding_messages, size(queue.outstanding_bytes));
         let _ = write!(
@@ -60,17 +62,19 @@ fn queue_text(queue: &QueueStatus) -> String {
             "; pulled {events} events, {rate:.1}/s; messages acknowledged {acked}, held {held} ({bytes})"
         );
     }
-    if let Some(error) = &queue.error {
-        let _ = write!(text, "\n  {}", safe(error));
+    // To one that only collects the topic is the store, which says so itself.
+    if let Some(error) = queue.error.as_ref().filter(|_| queue.role != Role::Collect) {
+        let _ = write!(text, "\n  {}: {}", queue.trouble(), safe(error));
     }
     text + "\n"
 }
 
 fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     let uptime = Duration::from_secs(snapshot.uptime_ms / 1000);
+    let role = snapshot.role().map_or(String::new(), |role| format!(", role {}", role.as_str()));
     writeln!(
         out,
-        "eventkit {} on {}, up {uptime:?}, listens on {}",
+        "eventkit {} on {}{role}, up {uptime:?}, listens on {}",
         snapshot.version,
         safe(&snapshot.host),
         snapshot.listen
@@ -92,24 +96,7 @@ fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
             stage.rate, stage.events, stage.note, stage.detail
         )?;
     }
-    writeln!(
-        out,
-        "\n{:<20} {:>10} {:>12} {:>12} {:>10} {:>8} {:>10}",
-        "stream", "events/s", "received", "stored", "dead open", "lag", "log"
-    )?;
-    for stream in &snapshot.streams {
-        writeln!(
-            out,
-            "{:<20} {:>10.1} {:>12} {:>12} {:>10} {:>8} {:>10}",
-            stream.name.as_str(),
-            stream.rate,
-            stream.received_events,
-            stream.stored_events,
-            stream.dead_open,
-            stream.wal.lag_events,
-            size(stream.wal.bytes)
-        )?;
-    }
+    write_streams(out, snapshot)?;
     let letters = &snapshot.dead_letters;
     writeln!(
         out,
@@ -118,7 +105,12 @@ fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     )?;
     for sink in &snapshot.sinks {
         let (name, state) = (&sink.name, sink.state.as_str());
-        writeln!(out, "store {name}: {state}, {} events, {} failures", sink.events, sink.failures)?;
+        let what = if snapshot.has(Step::Load) { "store" } else { "topic" };
+        writeln!(
+            out,
+            "{what} {name}: {state}, {} events, {} failures",
+            sink.events, sink.failures
+        )?;
         if let Some(error) = &sink.error {
             writeln!(out, "  {}", safe(error))?;
         }
@@ -135,6 +127,28 @@ fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
         capacity.cpu_cores,
         size(capacity.disk_free_bytes)
     )
+}
+
+/// What of an event's way is counted for each stream.
+const COUNTED: [(Step, &str, fn(&StreamStatus) -> u64); 4] = [
+    (Step::Ingest, "received", |stream| stream.received_events),
+    (Step::Publish, "published", |stream| stream.published_events),
+    (Step::Pull, "pulled", |stream| stream.pulled_events),
+    (Step::Load, "stored", |stream| stream.stored_events),
+];
+
+fn write_streams(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
+    let counted = || COUNTED.iter().filter(|(step, ..)| snapshot.has(*step));
+    write!(out, "\n{:<20} {:>10}", "stream", "events/s")?;
+    counted().try_for_each(|(_, heading, _)| write!(out, " {heading:>12}"))?;
+    writeln!(out, " {:>10} {:>8} {:>10}", "dead open", "lag", "log")?;
+    for stream in &snapshot.streams {
+        write!(out, "{:<20} {:>10.1}", stream.name.as_str(), stream.rate)?;
+        counted().try_for_each(|(.., count)| write!(out, " {:>12}", count(stream)))?;
+        let (lag, log) = (stream.wal.lag_events, size(stream.wal.bytes));
+        writeln!(out, " {:>10} {lag:>8} {log:>10}", stream.dead_open)?;
+    }
+    Ok(())
 }
 
 fn write_warehouse(out: &mut String, warehouse: &WarehouseStatus) -> std::fmt::Result {

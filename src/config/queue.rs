@@ -1,15 +1,19 @@
 //! How events travel from the log to the stages behind it, and what of it is this instance's.
 
+use serde::{Deserialize, Serialize};
+
 use super::Config;
 
 /// Which part of the work is an instance's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Events are acknowledged and published.
     Collect,
     /// They are pulled, adapted and stored.
     Process,
     /// Both.
+    #[default]
     All,
 }
 

@@ -75,7 +75,7 @@ use routes::Route;
 /// Whether the service can take events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// A line for each thing it depends on; it is ready if all of them are.
+    /// A line for each thing it depends on; it is ready if all that it needs are.
     pub dependencies: Vec<Dependency>,
 }
 
@@ -86,15 +86,18 @@ pub struct Dependency {
     pub name: String,
     /// Whether it is all right.
     pub ok: bool,
+    /// Whether no events should come while it is not.
+    #[serde(skip)]
+    pub is_needed: bool,
     /// One sentence.
     pub detail: String,
 }
 
 impl Readiness {
-    /// Whether every dependency is all right.
+    /// Whether every dependency is all right that is needed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.dependencies.iter().all(|dependency| dependency.ok)
+        self.dependencies.iter().all(|dependency| dependency.ok || !dependency.is_needed)
     }
 }
 
@@ -231,7 +234,7 @@ fn ready(edge: &Edge) -> Answer {
     let mut readiness = (edge.readiness)();
     if edge.is_draining() {
         let (name, detail) = ("intake".to_owned(), "the service is stopping".to_owned());
-        readiness.dependencies.push(Dependency { name, ok: false, detail });
+        readiness.dependencies.push(Dependency { name, ok: false, is_needed: true, detail });
     }
     let (status, word) = if readiness.is_ready() {
         (StatusCode::OK, "ready")

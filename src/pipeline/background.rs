@@ -14,6 +14,7 @@ use crate::stats::EdgeStats;
 use crate::status::{Prometheus, Reached, Sampler, Snapshot, Sources};
 use crate::store::AnyStore;
 use crate::streams::{Stream, Streams};
+use crate::warehouse::WarehouseStatus;
 
 /// How often the snapshot is built.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
@@ -62,7 +63,7 @@ pub(super) fn to_json(snapshot: &Snapshot) -> Arc<[u8]> {
     serde_json::to_vec(snapshot).unwrap_or_default().into()
 }
 
-/// Looks after the store, so that `/ready` can answer without asking it, and so that what is wrong
+/// Looks after a store or a topic, so that `/ready` can answer without asking it, and so that what is wrong
 /// at the start is told before the first batch finds out.
 pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Reached>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
@@ -84,9 +85,9 @@ pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Reached>) {
         let was_well = before.is_none_or(|before| before.is_ok());
         match now {
             Err(error) if was_well => {
-                tracing::warn!(store = store.name(), error, "store can't be used; events wait");
+                tracing::warn!(error, "{} can't be used; events wait", store.name());
             }
-            Ok(()) if !was_well => tracing::info!(store = store.name(), "store can be used again"),
+            Ok(()) if !was_well => tracing::info!("{} can be used again", store.name()),
             _ => {}
         }
     }
@@ -120,8 +121,7 @@ pub(super) fn readiness(
 ) -> impl Fn() -> Readiness + Send + Sync + 'static + use<> {
     let Sources { streams, store, store_now, space, warehouse, .. } = sources;
     let (streams, space, warehouse) = (streams.clone(), space.clone(), warehouse.clone());
-    let mut backends = vec![(store.clone(), store_now.clone())];
-    backends.extend(queue);
+    let (store, store_now) = (store.clone(), store_now.clone());
     move || {
         let failed: Vec<String> = streams
             .all()
@@ -133,29 +133,39 @@ pub(super) fn readiness(
             true => "every log takes events".to_owned(),
             false => format!("not writable: {}", failed.join(", ")),
         };
-        let dependency = |name: &str, ok, detail| Dependency { name: name.to_owned(), ok, detail };
+        let dependency = |name: &str, ok, detail| {
+            let name = name.to_owned();
+            Dependency { name, ok, is_needed: true, detail }
+        };
         let mut dependencies = vec![
             dependency("log", failed.is_empty(), log),
             dependency("disk", space.takes_events(), space.sentence()),
         ];
-        for (name, state) in &backends {
+        let mut ask = |name: &str, state: &watch::Receiver<Reached>, works: String| {
             let reached = state.borrow().clone();
             let reached = reached.unwrap_or_else(|| Err("not asked yet".to_owned()));
-            let detail = reached.as_ref().err().cloned().unwrap_or_else(|| works(&streams));
-            dependencies.push(dependency(name, reached.is_ok(), detail));
-        }
-        // One that fails is no reason to take no events: what it lacks waits in the lake.
-        dependencies.extend(warehouse.as_ref().map(|warehouse| {
-            let status = warehouse.status();
-            let waiting = format!("{} objects wait", status.waiting_objects);
-            let detail = match status.error {
-                Some(error) => format!("fails, {waiting}: {error}"),
-                None => waiting,
-            };
-            dependency(&status.name, true, detail)
-        }));
+            let (ok, detail) = (reached.is_ok(), reached.err().unwrap_or(works));
+            dependencies.push(dependency(name, ok, detail));
+        };
+        ask(&store, &store_now, works(&streams));
+        queue.iter().for_each(|(name, state)| ask(name, state, "reached".to_owned()));
+        dependencies.extend(warehouse.as_ref().map(|warehouse| of_warehouse(&warehouse.status())));
         Readiness { dependencies }
     }
+}
+
+/// One that fails is no reason to take no events: what it lacks waits in the lake.
+fn of_warehouse(status: &WarehouseStatus) -> Dependency {
+    let waiting = status.waiting_in_words();
+    let mut detail = match &status.error {
+        Some(error) => format!("fails; {waiting}: {error}"),
+        None => format!("works; {waiting}"),
+    };
+    if let Some(failed) = status.failed_in_words() {
+        detail += &format!("; {failed}");
+    }
+    let (name, ok) = (status.name.clone(), status.error.is_none());
+    Dependency { name, ok, is_needed: false, detail }
 }
 
 /// What is said of a backend that answers: it may take nothing of one stream all the same, which

@@ -197,6 +197,12 @@ impl Service {
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(None);
         let loading = Loading::of(&config);
+        // To one that only collects the topic is the store, and is looked after as that.
+        let queue_now = |remote: &Remote| match config.pulls() {
+            true => remote.seen(),
+            false => store_now.clone(),
+        };
+        let queue = remote.as_ref().map(|remote| (config.role, queue_now(remote)));
         let sources = Sources {
             streams: streams.clone(),
             errors: errors.clone(),
@@ -204,7 +210,7 @@ impl Service {
             store: store.name().to_owned(),
             store_now,
             warehouse: loading.as_ref().map(|loading| loading.progress.clone()),
-            queue: remote.as_ref().map(|remote| (config.role, remote.seen())),
+            queue,
             changes,
             reports: hooks.reports.clone(),
             space,

@@ -1,6 +1,6 @@
 //! Findings: where an operator should look, worst first.
 
-use super::{Damage, Finding, Severity, Skew, Snapshot, StreamStatus, View};
+use super::{Damage, Finding, Severity, Skew, Snapshot, Step, StreamStatus, View};
 use crate::event::StreamName;
 use crate::space::Level;
 
@@ -14,7 +14,7 @@ pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(damage(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(unreadable));
-    findings.extend(snapshot.streams.iter().filter_map(store));
+    findings.extend(snapshot.streams.iter().filter_map(|stream| store(stream, snapshot)));
     findings.extend(unreached(snapshot));
     findings.extend(queue(snapshot));
     findings.extend(warehouse(snapshot));
@@ -72,39 +72,43 @@ fn unreadable(stream: &StreamStatus) -> Option<Finding> {
     })
 }
 
-fn store(stream: &StreamStatus) -> Option<Finding> {
+fn store(stream: &StreamStatus, snapshot: &Snapshot) -> Option<Finding> {
     let error = stream.store_error.as_ref()?;
-    Some(Finding {
-        severity: Severity::Critical,
-        view: View::Overview,
-        text: format!(
-            "store fails for {}: {} events wait; {error}",
-            stream.name, stream.wal.lag_events
-        ),
-        stream: Some(stream.name.clone()),
-    })
-}
-
-/// A subscription from which nothing can be pulled.
-fn queue(snapshot: &Snapshot) -> Option<Finding> {
-    let queue = snapshot.queue.as_ref()?;
-    let error = queue.error.as_ref()?;
-    let what = match queue.role.as_str() {
-        "process" => "what others collect can't be pulled",
-        _ => "the topic can't be used; events wait in the logs",
+    let (name, waiting) = (&stream.name, stream.wal.lag_events);
+    let what = match snapshot.has(Step::Load) {
+        true => format!("store fails for {name}"),
+        false => format!("{name} can't be published"),
     };
     Some(Finding {
         severity: Severity::Critical,
         view: View::Overview,
-        text: format!("{what}: {error}"),
+        text: format!("{what}: {waiting} events wait; {error}"),
+        stream: Some(name.clone()),
+    })
+}
+
+/// Whether a stream has found out that what it stores into, or publishes into, can't be used.
+fn is_needed(snapshot: &Snapshot) -> bool {
+    snapshot.streams.iter().any(|stream| stream.store_error.is_some())
+}
+
+/// A topic or a subscription that can't be used.
+fn queue(snapshot: &Snapshot) -> Option<Finding> {
+    let queue = snapshot.queue.as_ref()?;
+    let is_told = !snapshot.has(Step::Load) && is_needed(snapshot);
+    let error = queue.error.as_ref().filter(|_| !is_told)?;
+    Some(Finding {
+        severity: Severity::Critical,
+        view: View::Overview,
+        text: format!("{}: {error}", queue.trouble()),
         stream: None,
     })
 }
 
 /// A store that nobody has needed yet, and that could not be written to.
 fn unreached(snapshot: &Snapshot) -> Option<Finding> {
-    let needed = snapshot.streams.iter().any(|stream| stream.store_error.is_some());
-    let sink = snapshot.sinks.first().filter(|_| !needed)?;
+    let is_looked_at = snapshot.has(Step::Load) && !is_needed(snapshot);
+    let sink = snapshot.sinks.first().filter(|_| is_looked_at)?;
     let error = sink.error.as_ref()?;
     Some(Finding {
         severity: Severity::Critical,
@@ -117,21 +121,15 @@ fn unreached(snapshot: &Snapshot) -> Option<Finding> {
 /// A warehouse that fails, has files that it can't load, or lags: nothing is lost meanwhile.
 fn warehouse(snapshot: &Snapshot) -> Option<Finding> {
     let warehouse = snapshot.warehouse.as_ref()?;
-    let (name, waiting) = (&warehouse.name, warehouse.waiting_objects);
+    let (name, waiting) = (&warehouse.name, warehouse.waiting_in_words());
     let minutes = warehouse.waiting_age_ms / 60_000;
-    let text = match (&warehouse.error, warehouse.failed_now) {
-        (Some(error), _) => format!("{name} fails; {waiting} objects wait in the lake: {error}"),
-        (None, 1..) => format!(
-            "{name}: {}; `eventkit ledger loads --state failed` has why",
-            match warehouse.failed_now {
-                1 => "a load failed for good".to_owned(),
-                more => format!("{more} loads failed for good"),
-            }
-        ),
-        (None, 0) if warehouse.waiting_age_ms > warehouse.age_ms_max => {
-            format!("{name} lags: {waiting} objects wait, the oldest for {minutes} minutes")
+    let text = match (&warehouse.error, warehouse.failed_in_words()) {
+        (Some(error), _) => format!("{name} fails; {waiting}: {error}"),
+        (None, Some(failed)) => format!("{name}: {failed}"),
+        (None, None) if warehouse.waiting_age_ms > warehouse.age_ms_max => {
+            format!("{name} lags: {waiting}, the oldest for {minutes} minutes")
         }
-        (None, 0) => return None,
+        (None, None) => return None,
     };
     let view = View::Loads;
     Some(Finding { severity: Severity::Warning, view, text, stream: None })

@@ -10,11 +10,15 @@ mod process;
 mod prometheus;
 mod sampler;
 mod skew;
+mod stages;
+mod step;
 
 pub use prometheus::Prometheus;
 pub use sampler::{Changes, Reached, Sampler, Sources};
 pub use skew::Skew;
+pub use step::Step;
 
+pub use crate::config::Role;
 pub use crate::ledger::{Load, LoadId, LoadState};
 pub use crate::space::Level;
 pub use crate::warehouse::WarehouseStatus;
@@ -51,8 +55,7 @@ pub struct Snapshot {
     pub listen: String,
     /// Trouble, worst first; empty is healthy.
     pub findings: Vec<Finding>,
-    /// The six stages in the order of an event's way: ingest, wal, validate, partition, batch,
-    /// load.
+    /// The stages of this instance in the order of an event's way: those of its [steps](Step).
     pub stages: Vec<Stage>,
     /// Every stream, busiest first.
     pub streams: Vec<StreamStatus>,
@@ -195,7 +198,7 @@ impl State {
 /// One stage of the pipeline over all streams.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// `ingest`, `wal`, `validate`, `partition`, `batch`, `load`.
+    /// As its [step](Step) is called: `ingest`, `wal`, ….
     pub name: String,
     /// How it does.
     pub state: State,
@@ -344,8 +347,8 @@ pub struct Sink {
 /// What an instance has to do with the topic of several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueueStatus {
-    /// `collect`, `process` or `all`.
-    pub role: String,
+    /// What of the work is this instance's.
+    pub role: Role,
     /// Events that the topic has confirmed, since the start.
     pub published_events: u64,
     /// Messages of those.
@@ -370,6 +373,17 @@ pub struct QueueStatus {
     pub outstanding_bytes: u64,
     /// Why it can't be reached, while it can't.
     pub error: Option<String>,
+}
+
+impl QueueStatus {
+    /// What an instance of this role can't do while the topic and its subscription can't be used.
+    #[must_use]
+    pub fn trouble(&self) -> &'static str {
+        match self.role {
+            Role::Process => "what others collect can't be pulled",
+            Role::Collect | Role::All => "the topic can't be used; events wait in the logs",
+        }
+    }
 }
 
 /// What is used and what there is.

@@ -71,6 +71,7 @@ fn service(snapshot: &Snapshot, edge: &EdgeStats) {
         count("eventkit_messages_acked_total", queue.acked_messages);
         level("eventkit_messages_outstanding", queue.outstanding_messages as f64);
         level("eventkit_messages_outstanding_bytes", queue.outstanding_bytes as f64);
+        level("eventkit_queue_failing", f64::from(u8::from(queue.error.is_some())));
     }
     level("eventkit_uptime_seconds", snapshot.uptime_ms as f64 / 1000.0);
 }

@@ -8,9 +8,10 @@ use tokio::sync::watch;
 
 use super::history::History;
 use super::process::{self, Cpu};
+use super::stages::{Seen, Stages};
 use super::{
     API_VERSION, Capacity, Change, Damage, DamageNote, PartitionStatus, QueueStatus, Sink,
-    Snapshot, Stage, State, StreamStatus, WalStatus, findings,
+    Snapshot, State, Step, StreamStatus, WalStatus, findings,
 };
 use crate::config::Role;
 use crate::damage::Reports;
@@ -87,15 +88,24 @@ pub struct Sampler {
     at: Instant,
     /// Now and up to five ticks ago.
     cpu: VecDeque<Cpu>,
-    stages: [History; 6],
+    stages: Stages,
     streams: HashMap<StreamName, (History, History)>,
     stored: History,
     published: History,
     pulled: History,
     failing: HashMap<StreamName, bool>,
+    queue_fails: bool,
 }
 
-const STAGES: [&str; 6] = ["ingest", "wal", "validate", "partition", "batch", "load"];
+impl Sources {
+    fn role(&self) -> Option<Role> {
+        self.queue.as_ref().map(|(role, _)| *role)
+    }
+
+    fn has(&self, step: Step) -> bool {
+        Step::of(self.role()).contains(&step)
+    }
+}
 
 impl Sampler {
     /// A sampler whose first snapshot has no rates yet.
@@ -107,12 +117,13 @@ impl Sampler {
             sequence: 0,
             at: Instant::now(),
             cpu: VecDeque::from([Cpu::new()]),
-            stages: std::array::from_fn(|_| History::default()),
+            stages: Stages::of(sources.role()),
             streams: HashMap::new(),
             stored: History::default(),
             published: History::default(),
             pulled: History::default(),
             failing: HashMap::new(),
+            queue_fails: false,
             sources,
         }
     }
@@ -147,7 +158,11 @@ impl Sampler {
             row.seconds.clear();
             row.quarters.clear();
         }
-        self.note_changes(&rows);
+        let queue = self.queue(&rows, elapsed);
+        self.note_changes(&rows, queue.as_ref());
+        let (streams, edge) = (&streams, &self.sources.edge);
+        let seen = Seen { rows: &rows, streams, edge, queue: queue.as_ref() };
+        let stages = self.stages.take(&seen, elapsed);
         let mut snapshot = Snapshot {
             api: API_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -158,9 +173,9 @@ impl Sampler {
             host: self.host.clone(),
             listen: self.sources.listen.clone(),
             findings: Vec::new(),
-            stages: self.stages(&rows, elapsed),
+            stages,
             sinks: vec![self.sink(&rows, elapsed)],
-            queue: self.queue(&rows, elapsed),
+            queue,
             capacity: self.capacity(&rows, elapsed.is_some()),
             streams: rows,
             warehouse: self.sources.warehouse.as_ref().map(Progress::status),
@@ -175,8 +190,8 @@ impl Sampler {
     fn stream(&mut self, stream: &Arc<Stream>, elapsed: Option<f64>) -> StreamStatus {
         let stats = &stream.stats;
         let (rate, rejected) = self.streams.entry(stream.name.clone()).or_default();
-        let takes_from_others = matches!(self.sources.queue, Some((Role::Process, _)));
-        let taken = if takes_from_others { &stats.pulled_events } else { &stats.received_events };
+        let collects = self.sources.has(Step::Ingest);
+        let taken = if collects { &stats.received_events } else { &stats.pulled_events };
         rate.take(taken.get(), elapsed);
         rejected.take(stats.rejected_events.get(), elapsed);
         let (bytes, segments) = stream.wal.extent();
@@ -236,67 +251,6 @@ impl Sampler {
         row
     }
 
-    /// The stages over all streams: each counts what has passed it.
-    fn stages(&mut self, rows: &[StreamStatus], elapsed: Option<f64>) -> Vec<Stage> {
-        let sum = |of: fn(&StreamStatus) -> u64| rows.iter().map(of).sum::<u64>();
-        let appended: u64 =
-            self.sources.streams.all().iter().map(|s| s.wal.stats().records.get()).sum();
-        let adapted = sum(|r| r.adapted_events);
-        let mut events = [
-            sum(|r| r.received_events),
-            appended,
-            adapted + sum(|r| r.rejected_events),
-            adapted,
-            adapted,
-            sum(self.last_step()),
-        ];
-        let lag = sum(|r| r.wal.lag_events);
-        let failing = rows.iter().filter(|r| r.store_error.is_some()).count();
-        let rejected_rate: f64 = rows.iter().map(|r| r.rejected_rate).sum();
-        let refused = self.sources.edge.refused.get();
-        let p99 = rows.iter().map(|r| r.wal.sync_p99_us).max().unwrap_or(0);
-        let oldest_s = rows.iter().map(|r| r.pending_age_ms).max().unwrap_or(0) / 1000;
-        let mut notes = [
-            (
-                format!("{refused} refused"),
-                format!("{} conns", self.sources.edge.connections.get()),
-            ),
-            (format!("lag {lag}"), format!("sync p99 {:.1}ms", p99 as f64 / 1000.0)),
-            (format!("dead {rejected_rate:.1}/s"), format!("{} dead", sum(|r| r.rejected_events))),
-            (findings::skew_note(rows), format!("{} streams", rows.len())),
-            (format!("{} open", sum(|r| r.pending_events)), format!("oldest {oldest_s}s")),
-            (
-                if failing > 0 { format!("{failing} failing") } else { "ok".to_owned() },
-                format!("{} batches", sum(|r| r.stored_batches)),
-            ),
-        ];
-        self.note_role(rows, &mut events[0], &mut notes);
-        let full = rows.iter().any(|r| r.state == State::Full);
-        let mut stages = Vec::with_capacity(STAGES.len());
-        for (index, (note, detail)) in notes.into_iter().enumerate() {
-            let history = &mut self.stages[index];
-            history.take(events[index], elapsed);
-            let rate = history.rate();
-            let state = match STAGES[index] {
-                "wal" if full => State::Full,
-                "load" if failing > 0 => State::Stopped,
-                _ if rate > 0.0 => State::Ok,
-                _ => State::Idle,
-            };
-            stages.push(Stage {
-                name: STAGES[index].to_owned(),
-                state,
-                events: events[index],
-                rate,
-                seconds: history.seconds(),
-                quarters: history.quarters(),
-                note,
-                detail,
-            });
-        }
-        stages
-    }
-
     fn sink(&mut self, rows: &[StreamStatus], elapsed: Option<f64>) -> Sink {
         let stored = rows.iter().map(self.last_step()).sum();
         self.stored.take(stored, elapsed);
@@ -322,27 +276,11 @@ impl Sampler {
         }
     }
 
-    /// Where events come from a topic or go there, the first and the last stage say so.
-    fn note_role(&self, rows: &[StreamStatus], taken: &mut u64, notes: &mut [(String, String); 6]) {
-        let Some((role, _)) = &self.sources.queue else { return };
-        let streams = self.sources.streams.all();
-        if *role == Role::Collect {
-            let waiting: u64 = rows.iter().map(|row| row.pending_events).sum();
-            let messages: u64 = streams.iter().map(|s| s.stats.published_messages.get()).sum();
-            notes[5] = (format!("{waiting} unconfirmed"), format!("{messages} messages"));
-        } else if *role == Role::Process {
-            *taken = rows.iter().map(|row| row.pulled_events).sum();
-            let held: usize = streams.iter().map(|stream| stream.leases.outstanding().0).sum();
-            let acked: u64 = streams.iter().map(|s| s.stats.acked_messages.get()).sum();
-            notes[0] = (format!("{held} held"), format!("{acked} acked"));
-        }
-    }
-
     /// What counts an event at the end of its way through this instance.
     fn last_step(&self) -> fn(&StreamStatus) -> u64 {
-        match self.sources.queue {
-            Some((Role::Collect, _)) => |row| row.published_events,
-            _ => |row| row.stored_events,
+        match self.sources.has(Step::Load) {
+            true => |row| row.stored_events,
+            false => |row| row.published_events,
         }
     }
 
@@ -358,7 +296,7 @@ impl Sampler {
         let total =
             |of: fn(&StreamStats) -> &Count| streams.iter().map(|s| of(&s.stats).get()).sum();
         Some(QueueStatus {
-            role: role.as_str().to_owned(),
+            role: *role,
             published_events: published,
             published_messages: total(|stats| &stats.published_messages),
             published_bytes: total(|stats| &stats.published_bytes),
@@ -397,17 +335,29 @@ impl Sampler {
         }
     }
 
-    /// A store that fails or recovers is a change worth a line.
-    fn note_changes(&mut self, rows: &[StreamStatus]) {
+    /// A store or a topic that fails or recovers is a change worth a line.
+    fn note_changes(&mut self, rows: &[StreamStatus], queue: Option<&QueueStatus>) {
+        let stores = self.sources.has(Step::Load);
         for row in rows {
             let fails = row.store_error.is_some();
             if self.failing.insert(row.name.clone(), fails).unwrap_or(false) != fails {
-                let text = match &row.store_error {
-                    Some(error) => format!("store fails for {}: {error}", row.name),
-                    None => format!("store takes batches of {} again", row.name),
+                let name = &row.name;
+                let text = match (&row.store_error, stores) {
+                    (Some(error), true) => format!("store fails for {name}: {error}"),
+                    (None, true) => format!("store takes batches of {name} again"),
+                    (Some(error), false) => format!("{name} can't be published: {error}"),
+                    (None, false) => format!("{name} is published again"),
                 };
                 self.sources.changes.add(text);
             }
+        }
+        let Some(queue) = queue else { return };
+        if std::mem::replace(&mut self.queue_fails, queue.error.is_some()) != self.queue_fails {
+            let text = match &queue.error {
+                Some(error) => format!("{}: {error}", queue.trouble()),
+                None => "the topic and its subscription can be used again".to_owned(),
+            };
+            self.sources.changes.add(text);
         }
     }
 }

@@ -41,6 +41,29 @@ pub struct WarehouseStatus {
     pub loads: Vec<Load>,
 }
 
+impl WarehouseStatus {
+    /// What is in the lake and not loaded.
+    #[must_use]
+    pub fn waiting_in_words(&self) -> String {
+        match self.waiting_objects {
+            0 => "no object waits in the lake".to_owned(),
+            1 => "1 object waits in the lake".to_owned(),
+            more => format!("{more} objects wait in the lake"),
+        }
+    }
+
+    /// How many loads wait for an operator, and what shows them; `None` where none does.
+    #[must_use]
+    pub fn failed_in_words(&self) -> Option<String> {
+        let loads = match self.failed_now {
+            0 => return None,
+            1 => "a load failed for good".to_owned(),
+            more => format!("{more} loads failed for good"),
+        };
+        Some(format!("{loads}; `eventkit ledger loads --state failed` has why"))
+    }
+}
+
 /// A cheap handle to what the stage does.
 #[derive(Clone, Default)]
 pub struct Progress(Arc<Mutex<Seen>>);

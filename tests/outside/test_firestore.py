@@ -228,7 +228,7 @@ def test_events_wait_for_a_firestore_that_is_not_there(database, service):
     assert "finding: firestore can't be reached at http://127.0.0.1:" in checked.stdout
     service.spawn()
     until("/ready says so", lambda: "can't be reached" in ready(service), every=0.1)
-    until("the log says so", lambda: "store can't be used; events wait" in service.log())
+    until("the log says so", lambda: "firestore can't be used; events wait" in service.log())
     service.collect([{"messageId": f"m{n}"} for n in range(700)])
     service.kill()
     service.environment = {"FIRESTORE_EMULATOR_HOST": at}

@@ -29,7 +29,11 @@ pub fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
         let style = p.theme.normal();
         p.text(x, y, 11, &sink.name, style);
         p.right(x + 20, y, 8, &format::rate(sink.rate), style);
-        p.right(x + 29, y, 8, &format::micros(sink.last_ms.saturating_mul(1000)), style);
+        let last = match sink.last_ms {
+            0 => "-".to_owned(),
+            ms => format::micros(ms.saturating_mul(1000)),
+        };
+        p.right(x + 29, y, 8, &last, style);
         p.right(x + 38, y, 8, &format::short_count(sink.failures), style);
         p.right(x + 48, y, 8, &format::short_count(sink.backlog), style);
         state(sink, p, x + 50, y);

@@ -63,6 +63,7 @@ fn state_line(model: &Model, p: &mut Painter, area: Rect, class: Class) {
     let mut x = p.text(area.x + 1, area.y, 10, "eventkit", p.theme.heading()) + 1;
     if let Some(snapshot) = model.shown() {
         x = p.text(x, area.y, if wide { 24 } else { 14 }, &snapshot.host, p.theme.normal()) + gap;
+        x = role(snapshot, p, x, area.y).map_or(x, |end| end + gap);
     }
     if wide {
         let place = if model.embedded { "embedded" } else { "attached" };
@@ -77,6 +78,12 @@ fn state_line(model: &Model, p: &mut Painter, area: Rect, class: Class) {
             x = p.text(x + gap, area.y, room, &text, style);
         }
     }
+}
+
+/// What of the work of several instances is this one's; answers where that ended.
+fn role(snapshot: &Snapshot, p: &mut Painter, x: u16, y: u16) -> Option<u16> {
+    let role = snapshot.role()?.as_str();
+    Some(p.text(x, y, 12, &format!("role {role}"), p.theme.normal()))
 }
 
 /// What follows the connection, as far as there is room.
@@ -224,7 +231,8 @@ fn notice_style(p: &Painter, failed: bool) -> Style {
 pub fn minimal(model: &Model, p: &mut Painter, area: Rect) {
     let (text, severity) = link(model);
     let x = p.text(area.x + 1, area.y, 10, "eventkit", p.theme.heading()) + 1;
-    p.text(x, area.y, area.width.saturating_sub(x), &text, p.theme.severity(severity));
+    let x = p.text(x, area.y, area.width.saturating_sub(x), &text, p.theme.severity(severity));
+    model.shown().and_then(|snapshot| role(snapshot, p, x + 2, area.y));
     let room = area.width.saturating_sub(2);
     let Some(snapshot) = model.shown() else {
         p.text(area.x + 1, area.y + 2, room, "waiting for data", p.theme.dim());

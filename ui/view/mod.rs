@@ -89,6 +89,11 @@ fn draw_body(model: &Model, p: &mut Painter, body: Rect, class: Class) {
         p.text(body.x + 1, body.y + 1, body.width, "waiting for data", p.theme.dim());
         return;
     };
+    // A service that was restarted may have another role.
+    if let Some(why) = model.tab.lacks(snapshot) {
+        p.text(body.x + 1, body.y + 1, body.width, why, p.theme.dim());
+        return;
+    }
     match model.tab {
         Tab::Overview => overview::draw(model, snapshot, p, body, class),
         Tab::Streams => streams::draw(model, snapshot, p, body),

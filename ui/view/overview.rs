@@ -3,7 +3,7 @@
 //! Findings are ranked by the service; this view only shows them and opens the view that
 //! explains one.
 
-use eventkit::status::{Finding, Severity, Snapshot, Stage, StreamStatus};
+use eventkit::status::{Finding, Severity, Snapshot, Stage, Step, StreamStatus};
 use ratatui::layout::Rect;
 
 use super::{Class, capacity, first_row, stream_line};
@@ -118,14 +118,14 @@ fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wi
     let inner = p.pane(area, "Attention", &note, focused);
     let room = inner.width.saturating_sub(2);
     if snapshot.findings.is_empty() {
-        let received = snapshot.stages.first().map_or(0, |stage| stage.events);
-        let text = if received == 0 {
-            format!(
+        let taken = snapshot.stages.first().map_or(0, |stage| stage.events);
+        let text = match (taken, snapshot.has(Step::Ingest)) {
+            (0, true) => format!(
                 "idle; send one: curl -d '{{\"event\":\"hello\"}}' http://{}/collect",
                 snapshot.listen
-            )
-        } else {
-            "nothing needs attention".to_owned()
+            ),
+            (0, false) => "idle; nothing was pulled yet".to_owned(),
+            _ => "nothing needs attention".to_owned(),
         };
         p.text(inner.x + 1, inner.y, room, &text, p.theme.normal());
         return;

@@ -1,6 +1,6 @@
 //! View 2: every stream with its rates, rejections and backlog, and one stream in detail.
 
-use eventkit::status::{Snapshot, StreamStatus};
+use eventkit::status::{Snapshot, Step, StreamStatus};
 use ratatui::layout::Rect;
 
 use super::{first_row, stream_line};
@@ -9,15 +9,16 @@ use crate::ui::model::Model;
 use crate::ui::paint::Painter;
 use crate::ui::theme::{mark, severity_of};
 
-const DETAIL_ROWS: u16 = 7;
-
-/// Right edges of the number columns, counted from the chart's end, with their headings.
-const NUMBERS: [(u16, &str); 5] =
-    [(8, "valid"), (16, "dead/s"), (24, "open"), (32, "lag"), (40, "waiting")];
+/// Right edges of the number columns, counted from the chart's end.
+const NUMBERS: [u16; 5] = [9, 16, 24, 32, 40];
 
 /// Draws the view.
 pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
-    let table = Rect { height: body.height.saturating_sub(DETAIL_ROWS), ..body };
+    let at = stream_line(model, snapshot);
+    let details = snapshot.streams.get(at).map_or(Vec::new(), |stream| lines(stream, snapshot));
+    // A border, and a line for what the store or the topic says.
+    let detail_rows = details.len() as u16 + 3;
+    let table = Rect { height: body.height.saturating_sub(detail_rows), ..body };
     let note = format!("{} streams, busiest first", snapshot.streams.len());
     let inner = p.pane(table, "Streams", &note, true);
     if inner.height < 2 {
@@ -31,12 +32,13 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     p.text(inner.x + 1, inner.y, 10, "stream", heading);
     p.right(chart - 2, inner.y, 9, "in/s", heading);
     p.text(chart, inner.y, chart_cells, "history", heading);
-    for (right, text) in NUMBERS {
-        p.right(numbers + right, inner.y, 8, text, heading);
+    let stores = snapshot.has(Step::Load);
+    let passed = if stores { "valid" } else { "published" };
+    for (right, text) in NUMBERS.into_iter().zip([passed, "dead/s", "open", "lag", "waiting"]) {
+        p.right(numbers + right, inner.y, 9, text, heading);
     }
-    let line = stream_line(model, snapshot);
     let height = usize::from(inner.height - 1);
-    let first = first_row(line, snapshot.streams.len(), height);
+    let first = first_row(at, snapshot.streams.len(), height);
     let shown = snapshot.streams.iter().enumerate().skip(first).take(height);
     for (y, (i, stream)) in (inner.y + 1..).zip(shown) {
         let style = p.theme.normal();
@@ -46,22 +48,27 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
         p.right(chart - 2, y, 9, &format::rate(stream.rate), style);
         let points = if model.seconds { &stream.seconds } else { &stream.quarters };
         p.sparkline(chart, y, chart_cells, points);
-        for ((right, _), text) in NUMBERS.into_iter().zip(numbers_of(stream)) {
+        for (right, text) in NUMBERS.into_iter().zip(numbers_of(stream, stores)) {
             p.right(numbers + right, y, 8, &text, style);
         }
-        if i == line {
+        if i == at {
             p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
-    if let Some(stream) = snapshot.streams.get(line) {
-        detail(stream, p, Rect { y: table.bottom(), height: DETAIL_ROWS, ..body });
+    if let Some(stream) = snapshot.streams.get(at) {
+        let area = Rect { y: table.bottom(), height: detail_rows, ..body };
+        detail(stream, (&details, stores), p, area);
     }
 }
 
-fn numbers_of(stream: &StreamStatus) -> [String; 5] {
+fn numbers_of(stream: &StreamStatus, stores: bool) -> [String; 5] {
     let judged = stream.adapted_events + stream.rejected_events;
+    let passed = match stores {
+        true => format::percent(stream.adapted_events, judged),
+        false => format::short_count(stream.published_events),
+    };
     [
-        format::percent(stream.adapted_events, judged),
+        passed,
         format::rate(stream.rejected_rate),
         format::short_count(stream.dead_open),
         format::short_count(stream.wal.lag_events),
@@ -69,45 +76,62 @@ fn numbers_of(stream: &StreamStatus) -> [String; 5] {
     ]
 }
 
-fn detail(stream: &StreamStatus, p: &mut Painter, area: Rect) {
-    let severity = severity_of(stream.state);
-    let state = format!("{} {}", stream.state.as_str(), mark(severity));
-    let inner = p.pane(area, stream.name.as_str(), state.trim_end(), false);
+/// What has become of the stream's events, a line for each of the steps that they take here.
+fn lines(stream: &StreamStatus, snapshot: &Snapshot) -> Vec<String> {
     let count = format::count;
-    let lines = [
-        format!(
+    let (stores, mut lines) = (snapshot.has(Step::Load), Vec::new());
+    if snapshot.has(Step::Ingest) {
+        lines.push(format!(
             "received {}   {}   refused requests {}",
             count(stream.received_events),
             format::bytes(stream.received_bytes),
             count(stream.refused_requests)
-        ),
-        format!(
-            "valid {}   rejected {}   duplicates {}   dead letters open {}",
-            count(stream.adapted_events),
-            count(stream.rejected_events),
-            count(stream.duplicate_events),
-            count(stream.dead_open)
-        ),
-        format!(
-            "waiting {}   {}   oldest {}",
-            count(stream.pending_events),
-            format::bytes(stream.pending_bytes),
-            format::age(stream.pending_age_ms)
-        ),
-        format!(
-            "stored {}   {}   in {} batches   failed attempts {}",
-            count(stream.stored_events),
-            format::bytes(stream.stored_bytes),
-            count(stream.stored_batches),
-            count(stream.store_failures)
-        ),
-    ];
+        ));
+    }
+    let mut through = Vec::new();
+    if snapshot.has(Step::Publish) {
+        through.push(format!("published {}", count(stream.published_events)));
+    }
+    if snapshot.has(Step::Pull) {
+        through.push(format!("pulled {}", count(stream.pulled_events)));
+    }
+    if !through.is_empty() {
+        lines.push(through.join("   "));
+    }
+    let (rejected, open) = (count(stream.rejected_events), count(stream.dead_open));
+    let waiting = count(stream.pending_events);
+    let failures = count(stream.store_failures);
+    if !stores {
+        lines.push(format!("rejected {rejected}   dead letters open {open}"));
+        lines.push(format!("unconfirmed {waiting}   failed attempts {failures}"));
+        return lines;
+    }
+    let (valid, twice) = (count(stream.adapted_events), count(stream.duplicate_events));
+    lines.push(format!(
+        "valid {valid}   rejected {rejected}   duplicates {twice}   dead letters open {open}"
+    ));
+    let (bytes, age) = (format::bytes(stream.pending_bytes), format::age(stream.pending_age_ms));
+    lines.push(format!("waiting {waiting}   {bytes}   oldest {age}"));
+    lines.push(format!(
+        "stored {}   {}   in {} batches   failed attempts {failures}",
+        count(stream.stored_events),
+        format::bytes(stream.stored_bytes),
+        count(stream.stored_batches)
+    ));
+    lines
+}
+
+fn detail(stream: &StreamStatus, (lines, stores): (&[String], bool), p: &mut Painter, area: Rect) {
+    let severity = severity_of(stream.state);
+    let state = format!("{} {}", stream.state.as_str(), mark(severity));
+    let inner = p.pane(area, stream.name.as_str(), state.trim_end(), false);
     let room = inner.width.saturating_sub(2);
-    for (y, text) in (inner.y..inner.bottom()).zip(&lines) {
+    for (y, text) in (inner.y..inner.bottom()).zip(lines) {
         p.text(inner.x + 1, y, room, text, p.theme.normal());
     }
     if let Some(error) = &stream.store_error {
         let y = inner.bottom().saturating_sub(1);
-        p.last(inner.x + 1, y, room, &format!("store: {error}"), p.theme.warning());
+        let what = if stores { "store" } else { "topic" };
+        p.last(inner.x + 1, y, room, &format!("{what}: {error}"), p.theme.warning());
     }
 }

@@ -85,7 +85,12 @@ impl Fixture {
         let readiness = move || {
             let (name, detail) = ("log".to_owned(), "a detail".to_owned());
             Readiness {
-                dependencies: vec![Dependency { name, ok: is_ready.load(Relaxed), detail }],
+                dependencies: vec![Dependency {
+                    name,
+                    ok: is_ready.load(Relaxed),
+                    is_needed: true,
+                    detail,
+                }],
             }
         };
         let limits = config.ingest.clone();
