@@ -4,7 +4,7 @@ use super::dialogs;
 use super::filter;
 use super::keys::Action;
 use super::letters::Pane;
-use super::message::Effect;
+use super::message::{Effect, LoadChange};
 use super::model::{FilterLine, Model, Tab};
 use super::opened::Opened;
 use super::update::{ask_lists, ask_page, go};
@@ -24,7 +24,8 @@ pub fn on_view_action(model: &mut Model, action: Action, effects: &mut Vec<Effec
         (Tab::Partitions, Action::Left | Action::Right) => {
             choose_profile(model, action == Action::Right);
         }
-        (Tab::Loads, Action::Replay) => dialogs::ask_retry(model),
+        (Tab::Loads, Action::Replay) => dialogs::ask_load(model, LoadChange::Retry),
+        (Tab::Loads, Action::Dismiss) => dialogs::ask_load(model, LoadChange::Dismiss),
         (_, Action::DeadLetters) => dead_letters_of(model, effects),
         (_, Action::Back) => model.tab = Tab::Overview,
         _ => move_in_table(model, action),

@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::letters::PAGE_ROWS;
-use super::message::{Failure, Reply, Request, Scope, What};
+use super::message::{Failure, LoadChange, Reply, Request, Scope, What};
 
 /// A poll that takes longer counts as lost.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -197,8 +197,12 @@ async fn answer(client: &Client, request: Request) -> Reply {
         Request::Scope { filter, library, ambiguous } => {
             Reply::Scope(scope(client, filter, library, ambiguous).await)
         }
-        Request::Retry(id) => {
-            Reply::Retried(client.retry_load(id).await.map(Box::new).map_err(failed))
+        Request::Load(change, id) => {
+            let changed = match change {
+                LoadChange::Retry => client.retry_load(id).await,
+                LoadChange::Dismiss => client.dismiss_load(id).await,
+            };
+            Reply::Load(changed.map(Box::new).map_err(failed))
         }
         Request::Replay(replay) => {
             let client = client.clone().with_timeout(REPLAY_TIMEOUT);

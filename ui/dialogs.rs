@@ -1,5 +1,5 @@
-//! Questions: whether to replay exactly these letters, and what leaving means inside the
-//! service.
+//! Questions: whether to replay exactly these letters, to retry or dismiss a load, and what
+//! leaving means inside the service.
 //!
 //! What is asked about is frozen when it is counted: ids, or a filter that ends at that moment.
 //! Up to ten letters are confirmed with a button, more by typing their exact number. The focus
@@ -14,7 +14,7 @@ use super::Exit;
 use super::format;
 use super::keys::Action;
 use super::letters::{GroupKey, Pane};
-use super::message::{Effect, Failure, Request, Scope};
+use super::message::{Effect, Failure, LoadChange, Request, Scope};
 use super::model::{Dialog, Model, Question, Role};
 use super::update::ask;
 use super::view;
@@ -29,7 +29,7 @@ const NAMED_CHARS_MAX: usize = 40;
 pub mod focus {
     /// Nothing happens.
     pub const CANCEL: usize = 0;
-    /// Replay, retry, or close the console.
+    /// Replay, retry, dismiss, or close the console.
     pub const DO: usize = 1;
     /// The count, or stop the service.
     pub const OTHER: usize = 2;
@@ -41,7 +41,7 @@ impl Question {
     pub fn stops(&self) -> usize {
         match self {
             Self::Counting { .. } => 1,
-            Self::Retry { .. } => 2,
+            Self::Load { .. } => 2,
             Self::Replay { count, .. } if *count <= BUTTON_MAX => 2,
             Self::Replay { .. } | Self::Leave => 3,
         }
@@ -101,29 +101,36 @@ pub fn ask_replay(model: &mut Model, effects: &mut Vec<Effect>) {
     }
 }
 
-/// `R` in the loads: says why not, or starts the question.
-pub fn ask_retry(model: &mut Model) {
+/// `R` and `D` in the loads: says why not, or starts the question.
+pub fn ask_load(model: &mut Model, change: LoadChange) {
+    let verb = change.verb();
     if let Role::Looks { why, .. } = model.role() {
-        return model.complain(format!("can't retry: {why}"));
+        return model.complain(format!("can't {verb}: {why}"));
     }
     let Some(load) = model.shown().and_then(|snapshot| view::loads::current(model, snapshot))
     else {
         return model.complain("there is no load under the cursor");
     };
-    if load.state != LoadState::Failed {
-        let why = format!("it is {}; only failed ones are retried", load.state.as_str());
-        return model.complain(why);
+    let (may, which) = match change {
+        LoadChange::Retry => (load.may_be_retried(), "failed or dismissed ones are retried"),
+        LoadChange::Dismiss => (load.is_failed(), "failed ones are dismissed"),
+    };
+    if !may {
+        return model.complain(format!("it is {}; only {which}", load.state.as_str()));
     }
     let objects = if load.objects == 1 { "object" } else { "objects" };
     let scope = format!("{} {objects} into {}", format::count(load.objects), brief(&load.table));
     let load = load.id;
-    show(model, Question::Retry { scope, load });
+    show(model, Question::Load { change, scope, load });
 }
 
-/// A retry was answered.
-pub fn on_retried(model: &mut Model, result: Result<Box<Load>, Failure>) {
+/// A change of a load was answered.
+pub fn on_load(model: &mut Model, result: Result<Box<Load>, Failure>) {
     match result {
-        Ok(load) => model.say(format!("load {} is open again: attempt {}", load.id, load.attempt)),
+        Ok(load) => model.say(match load.state {
+            LoadState::Dismissed => format!("load {} is dismissed", load.id),
+            _ => format!("load {} is open again: attempt {}", load.id, load.attempt),
+        }),
         Err(failure) => {
             model.denied |= failure.denied;
             model.complain(failure.text);
@@ -229,12 +236,12 @@ fn press(model: &mut Model, effects: &mut Vec<Effect>) {
     match (dialog.question, dialog.focus) {
         (Question::Leave, focus::DO) => effects.push(Effect::Exit(Exit::CloseConsole)),
         (Question::Leave, focus::OTHER) => effects.push(Effect::Exit(Exit::StopService)),
-        (Question::Retry { load, .. }, focus::DO) => {
+        (Question::Load { change, load, .. }, focus::DO) => {
             if let Role::Looks { why, .. } = model.role() {
-                return model.complain(format!("can't retry: {why}"));
+                return model.complain(format!("can't {}: {why}", change.verb()));
             }
             model.dialog = None;
-            ask(model, Request::Retry(load), effects);
+            ask(model, Request::Load(change, load), effects);
         }
         (Question::Replay { filter, count, .. }, focus::DO | focus::OTHER) => {
             let typed = dialog.typed.replace([',', ' '], "");

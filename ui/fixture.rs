@@ -286,6 +286,13 @@ fn group(stream: &str, reason: &str, path: &str, library: Option<&str>, open: u6
     }
 }
 
+/// As long as they come, with an escape in it.
+const LOAD_ERROR: &str = "BigQuery: Error while reading data, error message: Input file is not in \
+     Parquet format, the file ends with bytes that no Parquet file ends with\u{1b}[2J File: \
+     gs://events-lake/production/stream=events/date=2026-01-01/hour=00/\
+     019b7a3e-0000-7000-8000-000000000002.parquet; mend the file or delete it, and retry the \
+     load, or dismiss it";
+
 /// Loads, of which the second has failed for good.
 pub fn warehouse() -> WarehouseStatus {
     let load = |id: u128, state, error: Option<&str>| Load {
@@ -310,7 +317,7 @@ pub fn warehouse() -> WarehouseStatus {
         failed_now: 1,
         loads: vec![
             load(1, LoadState::Open, None),
-            load(2, LoadState::Failed, Some("BigQuery: not a Parquet file\u{1b}[2J")),
+            load(2, LoadState::Failed, Some(LOAD_ERROR)),
             load(3, LoadState::Loaded, None),
         ],
         ..WarehouseStatus::default()

@@ -66,6 +66,7 @@ pub enum Action {
     DeadLetters,
     NextViolation,
     Replay,
+    Dismiss,
     Help,
     Redraw,
     Suspend,
@@ -99,7 +100,7 @@ impl Key {
     /// Whether it changes something in the service.
     #[must_use]
     pub fn changes(&self) -> bool {
-        self.action == Action::Replay
+        matches!(self.action, Action::Replay | Action::Dismiss)
     }
 }
 
@@ -150,6 +151,7 @@ pub static KEYS: &[Key] = &[
     line(&[char('R')], Letters, Action::Replay, Some("replay"), "replay the marked letters, else the one under the cursor, after a question"),
     line(&[char('R')], Letter, Action::Replay, Some("replay"), "replay this letter, after a question"),
     line(&[char('R')], Loads, Action::Replay, Some("retry"), "try the failed load under the cursor again, after a question"),
+    line(&[char('D')], Loads, Action::Dismiss, Some("dismiss"), "give the failed load under the cursor up, after a question"),
     line(&[char('/')], Groups, Action::Filter, Some("filter"), "filter: stream: reason: phase: status: library: path:"),
     line(&[char('/')], Letters, Action::Filter, Some("filter"), "filter: stream: reason: phase: status: library: path:"),
     line(&[key(Esc)], Letters, Action::Back, Some("groups"), "back to the groups"),

@@ -76,8 +76,8 @@ pub enum Reply {
     Scope(Result<Scope, Failure>),
     /// What a replay did.
     Replayed(Result<Replayed, Failure>),
-    /// The load that is open again.
-    Retried(Result<Box<Load>, Failure>),
+    /// The load that was changed.
+    Load(Result<Box<Load>, Failure>),
 }
 
 /// Letters, chosen and counted.
@@ -129,8 +129,28 @@ pub enum Request {
     },
     /// Put letters back into the log.
     Replay(Replay),
-    /// Try a load again that has failed for good.
-    Retry(LoadId),
+    /// Retry or dismiss a load.
+    Load(LoadChange, LoadId),
+}
+
+/// What an operator does with a load that has failed for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadChange {
+    /// Its objects get another job.
+    Retry,
+    /// Its objects are not loaded.
+    Dismiss,
+}
+
+impl LoadChange {
+    /// The word for it.
+    #[must_use]
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Dismiss => "dismiss",
+        }
+    }
 }
 
 impl Request {
@@ -143,7 +163,7 @@ impl Request {
             Self::Page(_) => Some(1),
             Self::Letter(_) => Some(2),
             Self::Scope { .. } => Some(3),
-            Self::Replay(_) | Self::Retry(_) => None,
+            Self::Replay(_) | Self::Load(..) => None,
         }
     }
 }

@@ -12,6 +12,7 @@ use eventkit::event::{LetterId, Micros, StreamName};
 use eventkit::status::{API_VERSION, LoadId, Snapshot, Step, View};
 
 use super::letters::Letters;
+use super::message::LoadChange;
 use super::theme::Theme;
 
 /// The views that exist, under the numbers they have in the whole design.
@@ -170,8 +171,10 @@ pub enum Question {
         /// The service's time at which they were counted.
         as_of: Micros,
     },
-    /// Whether to try a load again that has failed for good.
-    Retry {
+    /// Whether to retry or dismiss a load that has failed for good.
+    Load {
+        /// What is done with it.
+        change: LoadChange,
         /// The load in words.
         scope: String,
         /// Which.

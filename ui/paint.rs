@@ -45,6 +45,40 @@ impl<'a> Painter<'a> {
         x
     }
 
+    /// Draws text over as many lines as there are, broken between words; what does not fit the
+    /// last line is cut with a sign. Answers the line below.
+    pub fn paragraph(&mut self, area: Rect, text: &str, style: Style) -> u16 {
+        let mut rest = text.trim_start();
+        for y in area.y..area.bottom() {
+            if rest.is_empty() {
+                return y;
+            }
+            let is_last = y + 1 == area.bottom();
+            let line = if is_last { rest } else { self.first_line(rest, area.width.into()) };
+            self.last(area.x, y, area.width, line, style);
+            rest = rest[line.len()..].trim_start();
+        }
+        area.bottom()
+    }
+
+    /// As much of the text as fits, up to the end of a word where one ends.
+    fn first_line<'t>(&self, text: &'t str, cells: usize) -> &'t str {
+        let (mut used, mut fits, mut word) = (0, 0, 0);
+        for (start, c) in text.char_indices() {
+            let alone =
+                SafeText::fit(c.encode_utf8(&mut [0; 4]), cells, self.theme.charset, Column::Last);
+            used += alone.cells();
+            if c == ' ' {
+                word = start;
+            }
+            if used > cells && fits > 0 {
+                return if word > 0 { &text[..word] } else { &text[..fits] };
+            }
+            fits = start + c.len_utf8();
+        }
+        text
+    }
+
     fn draw(&mut self, x: u16, y: u16, text: &SafeText, style: Style) -> u16 {
         let escaped = self.theme.escaped();
         let mut at = x;
@@ -190,6 +224,23 @@ fn height_of(value: f32, top: f32, steps: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_paragraph_breaks_between_words_and_loses_none() {
+        use crate::ui::fixture::UNICODE;
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 12, 6));
+        let mut p = Painter::new(&mut buffer, UNICODE);
+        let text = "one two three gs://bucket/object\u{1b} end";
+        let below = p.paragraph(Rect::new(0, 0, 11, 6), text, UNICODE.normal());
+        let row = |y| (0..12).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+        let rows: Vec<String> = (0..6).map(|y| row(y).trim_end().to_owned()).collect();
+        assert_eq!(rows, ["one two", "three", "gs://bucket", "/object\\x1b", "end", ""]);
+        assert_eq!(below, 5);
+        let mut small = Buffer::empty(Rect::new(0, 0, 12, 1));
+        let mut p = Painter::new(&mut small, UNICODE);
+        assert_eq!(p.paragraph(Rect::new(0, 0, 11, 1), text, UNICODE.normal()), 1);
+        assert_eq!(small[(10, 0)].symbol(), "…");
+    }
 
     #[test]
     fn a_spike_survives_the_putting_together() {

@@ -14,6 +14,7 @@ use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
 use unicode_width::UnicodeWidthStr as _;
 
+mod loads;
 mod roles;
 
 use super::Exit;
@@ -79,9 +80,7 @@ fn serve(model: &mut Model, effects: Vec<Effect>) {
             Request::Page(list) => Reply::Page(Ok(fixture::page(list.before, list.limit))),
             Request::Letter(id) => Reply::Letter(Box::new(Ok(fixture::letter(id)))),
             Request::Scope { filter, .. } => Reply::Scope(Ok(Scope { filter, count: 1_102 })),
-            Request::Retry(_) => {
-                Reply::Retried(Ok(Box::new(fixture::warehouse().loads[1].clone())))
-            }
+            Request::Load(..) => Reply::Load(Ok(Box::new(fixture::warehouse().loads[1].clone()))),
             Request::Replay(_) => Reply::Replayed(Ok(Replayed {
                 replay: 42,
                 replayed: 1_089,
@@ -610,6 +609,11 @@ fn hostile_models(theme: Theme, width: u16, height: u16, text: &str) -> Vec<Mode
     snapshot.stages[2].name = text.to_owned();
     snapshot.sinks[0].name = text.to_owned();
     snapshot.streams[1].store_error = Some(text.to_owned());
+    let mut warehouse = fixture::warehouse();
+    warehouse.loads[0].error = Some(text.to_owned());
+    warehouse.loads[0].object = text.to_owned();
+    warehouse.loads[0].table = text.to_owned();
+    snapshot.warehouse = Some(warehouse);
     let mut models = Vec::new();
     for pane in [Pane::Groups, Pane::List, Pane::Letter] {
         let mut model = dead_letters(theme, width, height, pane);
@@ -636,40 +640,10 @@ fn hostile_models(theme: Theme, width: u16, height: u16, text: &str) -> Vec<Mode
         press(&mut asked, KeyCode::Char('R'));
         models.extend([model, asked]);
     }
-    for key in ['1', '2'] {
+    for key in ['1', '2', '6'] {
         let mut model = models[0].clone();
         press(&mut model, KeyCode::Char(key));
         models.push(model);
     }
     models
-}
-
-#[test]
-fn a_load_that_has_failed_is_retried_after_a_question_and_no_other_is() {
-    let mut model = fixture::model(UNICODE, 100, 30);
-    let _ = tell(&mut model, What::Snapshot(Arc::new(fixture::snapshot())));
-    press(&mut model, KeyCode::Char('6'));
-    assert_eq!(model.tab, Tab::Overview, "there is no warehouse");
-    let with = Snapshot { warehouse: Some(fixture::warehouse()), ..fixture::snapshot() };
-    let _ = tell(&mut model, What::Snapshot(Arc::new(with)));
-    press(&mut model, KeyCode::Char('6'));
-    assert!(press(&mut model, KeyCode::Char('R')).is_empty() && model.dialog.is_none());
-    press(&mut model, KeyCode::Down);
-    let shown = screen(&model);
-    assert!(shown.contains("6 Loads") && shown.contains("not a Parquet file"), "{shown}");
-    assert!(!shown.contains('\u{1b}'));
-    assert_screen("loads_wide", &model);
-    assert!(press(&mut model, KeyCode::Char('R')).is_empty());
-    let _ = tell(&mut model, What::Drawn);
-    assert!(screen(&model).contains("1 object into events"));
-    press(&mut model, KeyCode::Tab);
-    let effects = press(&mut model, KeyCode::Enter);
-    let load = fixture::warehouse().loads[1].clone();
-    let [Effect::Ask { number, request: Request::Retry(id) }] = effects.as_slice() else {
-        panic!("{effects:?}")
-    };
-    assert_eq!(*id, load.id);
-    let reply = Reply::Retried(Ok(Box::new(load)));
-    let _ = tell(&mut model, What::Reply { number: *number, reply });
-    assert!(model.notice.as_ref().is_some_and(|notice| !notice.failed));
 }

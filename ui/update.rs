@@ -294,7 +294,7 @@ fn on_reply(model: &mut Model, number: u64, reply: Reply, effects: &mut Vec<Effe
                 ask_lists(model, effects);
             }
         }
-        Reply::Retried(result) => dialogs::on_retried(model, result),
+        Reply::Load(result) => dialogs::on_load(model, result),
         // An answer to a question that nobody has any more.
         _ => {}
     }

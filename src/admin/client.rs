@@ -134,13 +134,21 @@ impl Client {
         self.post("/v1/loads", list).await
     }
 
-    /// Opens a load that has failed for good.
+    /// Opens a load that has failed for good, or was dismissed.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with status 403 where the peer may only look, 404 where none of
     /// that id has failed.
     pub async fn retry_load(&self, id: LoadId) -> Result<Load, ClientError> {
         self.post(&format!("/v1/loads/{id}/retry"), &()).await
+    }
+
+    /// Ends a load that has failed for good: nothing of it is loaded.
+    ///
+    /// # Errors
+    /// As [`Self::retry_load`].
+    pub async fn dismiss_load(&self, id: LoadId) -> Result<Load, ClientError> {
+        self.post(&format!("/v1/loads/{id}/dismiss"), &()).await
     }
 
     /// Every report of damage, oldest first.

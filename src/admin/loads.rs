@@ -1,4 +1,4 @@
-//! Loads into the warehouse: seen, and retried.
+//! Loads into the warehouse: seen, retried, and dismissed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::ListLoads;
 use super::server::{Admin, Peer, Refusal, allowed};
-use crate::ledger::{Ledger, Load};
+use crate::ledger::{Ledger, Load, LoadId, NotALoadId};
 use crate::sqlite::SqliteError;
 
 /// An answer has at most as many.
@@ -57,14 +57,34 @@ pub(super) async fn retry(
     ConnectInfo(peer): ConnectInfo<Peer>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<Json<Load>, Refusal> {
-    allowed(&peer)?;
-    let no_load = |why: String| Refusal(StatusCode::NOT_FOUND, "no_such_load", why);
-    let id = id.parse().map_err(|error: crate::ledger::NotALoadId| no_load(error.to_string()))?;
-    let Loads { ledger, hurry } = loads(&admin)?;
-    let Some(load) = ask(ledger, move |ledger| ledger.retry_load(id)).await? else {
-        return Err(no_load(format!("there is no load {id} that has failed")));
-    };
-    hurry.notify_waiters();
+    let is_none = "that has failed, and whose objects are known";
+    let load = change(&admin, &peer, &id, is_none, Ledger::retry_load).await?;
+    loads(&admin)?.hurry.notify_waiters();
     (admin.changed)(format!("load {id} into {} retried by {}", load.table, peer.name()));
     Ok(Json(load))
+}
+
+pub(super) async fn dismiss(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    UrlPath(id): UrlPath<String>,
+) -> Result<Json<Load>, Refusal> {
+    let load = change(&admin, &peer, &id, "that has failed", Ledger::dismiss_load).await?;
+    (admin.changed)(format!("load {id} into {} dismissed by {}", load.table, peer.name()));
+    Ok(Json(load))
+}
+
+/// Changes the load of that id; `which` says in words which can be changed.
+async fn change(
+    admin: &Admin,
+    peer: &Peer,
+    id: &str,
+    which: &str,
+    change: impl FnOnce(&Ledger, LoadId) -> Result<Option<Load>, SqliteError> + Send + 'static,
+) -> Result<Load, Refusal> {
+    allowed(peer)?;
+    let no_load = |why: String| Refusal(StatusCode::NOT_FOUND, "no_such_load", why);
+    let id: LoadId = id.parse().map_err(|error: NotALoadId| no_load(error.to_string()))?;
+    let changed = ask(loads(admin)?.ledger, move |ledger| change(ledger, id)).await?;
+    changed.ok_or_else(|| no_load(format!("there is no load {id} {which}")))
 }

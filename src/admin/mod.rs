@@ -15,6 +15,7 @@
 //! | `POST /v1/flush` | | [`Flushed`] |
 //! | `POST /v1/loads` | [`ListLoads`] | `[`[`Load`](crate::ledger::Load)`]` |
 //! | `POST /v1/loads/{id}/retry` | | [`Load`](crate::ledger::Load), or 404 |
+//! | `POST /v1/loads/{id}/dismiss` | | [`Load`](crate::ledger::Load), or 404 |
 //!
 //! Every other answer is `{"code":…,"message":…}`.
 

@@ -151,6 +151,7 @@ pub async fn serve(bound: Option<UnixListener>, path: &Path, admin: Admin) -> io
         .route("/v1/flush", post(flush))
         .route("/v1/loads", post(loads::list))
         .route("/v1/loads/{id}/retry", post(loads::retry))
+        .route("/v1/loads/{id}/dismiss", post(loads::dismiss))
         .route("/v1/damage", get(damage))
         .route("/v1/damage/acknowledge", post(acknowledge))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))

@@ -14,8 +14,10 @@ use super::{Done, Options, block_on};
 pub enum Ledger {
     /// List loads into the warehouse, those that changed last first
     Loads(Loads),
-    /// Try a load again that failed for good
-    RetryLoad(RetryLoad),
+    /// Try a load again that failed for good, or was dismissed
+    RetryLoad(OneLoad),
+    /// Give up a load that failed for good: nothing of it is loaded, and it is no trouble any more
+    DismissLoad(OneLoad),
 }
 
 /// List loads into the warehouse
@@ -31,9 +33,9 @@ pub struct Loads {
     form: Form,
 }
 
-/// Try a load again
+/// Names a load
 #[derive(clap::Args)]
-pub struct RetryLoad {
+pub struct OneLoad {
     /// Its id, as `ledger loads` shows it
     id: LoadId,
     #[command(flatten)]
@@ -54,10 +56,17 @@ impl Ledger {
                 let loads = block_on(async { Ok(client.loads(&list).await?) })?;
                 print::answer(&form, &loads, |loads| text(loads))
             }
-            Self::RetryLoad(RetryLoad { id, form }) => {
+            Self::RetryLoad(OneLoad { id, form }) => {
                 let load = block_on(async { Ok(client.retry_load(id).await?) })?;
                 print::answer(&form, &load, |load| {
                     format!("load {} is open again: attempt {}", load.id, load.attempt)
+                })
+            }
+            Self::DismissLoad(OneLoad { id, form }) => {
+                let load = block_on(async { Ok(client.dismiss_load(id).await?) })?;
+                print::answer(&form, &load, |load| {
+                    let (objects, table) = (load.objects, &load.table);
+                    format!("load {id} is dismissed: {objects} objects are not loaded into {table}")
                 })
             }
         }
@@ -69,14 +78,14 @@ fn text(loads: &[Load]) -> String {
         return "no loads".to_owned();
     }
     let mut out = format!(
-        "{:<32}  {:<7} {:>7} {:>8} {:>10} {:>10}  {:<20}  table",
+        "{:<32}  {:<9} {:>7} {:>8} {:>10} {:>10}  {:<20}  table",
         "load", "state", "attempt", "objects", "rows", "bytes", "changed"
     );
     for load in loads {
         // Writing to a String can't fail.
         let _ = write!(
             out,
-            "\n{}  {:<7} {:>7} {:>8} {:>10} {:>10}  {:<20}  {}.{}",
+            "\n{}  {:<9} {:>7} {:>8} {:>10} {:>10}  {:<20}  {}.{}",
             load.id,
             load.state.as_str(),
             load.attempt,

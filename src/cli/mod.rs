@@ -62,7 +62,7 @@ enum Command {
     /// Look at the logs, and at what was found damaged
     #[command(subcommand)]
     Wal(wal::Wal),
-    /// Look at the loads into the warehouse, and retry those that failed
+    /// Look at the loads into the warehouse, and retry or dismiss those that failed
     #[command(subcommand)]
     Ledger(ledger::Ledger),
     /// Check a configuration and the state of its data directory

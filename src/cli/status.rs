@@ -129,8 +129,11 @@ fn write_text(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     )
 }
 
+/// A step's heading and its count of a stream.
+type Counted = (Step, &'static str, fn(&StreamStatus) -> u64);
+
 /// What of an event's way is counted for each stream.
-const COUNTED: [(Step, &str, fn(&StreamStatus) -> u64); 4] = [
+const COUNTED: [Counted; 4] = [
     (Step::Ingest, "received", |stream| stream.received_events),
     (Step::Publish, "published", |stream| stream.published_events),
     (Step::Pull, "pulled", |stream| stream.pulled_events),

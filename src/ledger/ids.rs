@@ -86,7 +86,8 @@ impl Ledger {
                      AND last_seq < (SELECT next_seq FROM cursors WHERE stream = ?1)
                      AND (NOT ?4 OR state = 'replaced' OR EXISTS (
                          SELECT 1 FROM loads
-                         WHERE id = substr(batches.load, 1, 16) AND loads.state = 'loaded'))",
+                         WHERE id = substr(batches.load, 1, 16)
+                             AND loads.state IN ('loaded', 'dismissed')))",
                 params![stream.as_str(), before, FORGOTTEN_MAX, keeps],
             )
             .map(drop)

@@ -63,13 +63,16 @@ pub enum LoadState {
     Loaded,
     /// Its job failed, nothing of it landed, and other loads part what it had.
     Split,
-    /// It failed for good, nothing of it landed, and an operator may retry it.
+    /// It failed for good, nothing of it landed, and an operator may retry or dismiss it.
     Failed,
+    /// It failed, nothing of it landed, and an operator has said that nothing will.
+    Dismissed,
 }
 
 impl LoadState {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Open, Self::Loaded, Self::Split, Self::Failed];
+    pub const ALL: [Self; 5] =
+        [Self::Open, Self::Loaded, Self::Split, Self::Failed, Self::Dismissed];
 
     /// Its name in the ledger, on the command line and in metrics.
     #[must_use]
@@ -79,6 +82,7 @@ impl LoadState {
             Self::Loaded => "loaded",
             Self::Split => "split",
             Self::Failed => "failed",
+            Self::Dismissed => "dismissed",
         }
     }
 
@@ -121,10 +125,16 @@ pub struct Load {
 }
 
 impl Load {
-    /// Whether it waits for an operator.
+    /// Whether it waits for an operator, who may retry or dismiss it.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.state == LoadState::Failed
+    }
+
+    /// Whether it may be tried again: also one that was dismissed, by mistake or too early.
+    #[must_use]
+    pub fn may_be_retried(&self) -> bool {
+        matches!(self.state, LoadState::Failed | LoadState::Dismissed)
     }
 
     /// What the id of every job of that dataset begins with.

@@ -242,16 +242,37 @@ impl Ledger {
         })
     }
 
-    /// Opens a load that failed, with the next attempt; `None` where none of that id has.
+    /// Opens a load that failed or was dismissed, with the next attempt; `None` where none of that
+    /// id did, or where its batches are forgotten.
     ///
     /// # Errors
     /// What SQLite said; then it stands as it was.
     pub fn retry_load(&self, id: LoadId) -> Result<Option<Load>, SqliteError> {
         self.write(move |c, _| {
-            let found = Load::find(c, id)?.filter(|load| load.state == LoadState::Failed);
-            let Some(mut load) = found else { return Ok(None) };
+            let Some(mut load) = Load::find(c, id)?.filter(Load::may_be_retried) else {
+                return Ok(None);
+            };
+            if members(c, id, i64::MAX)?.len() as u64 != load.objects {
+                return Ok(None);
+            }
             (load.state, load.attempt) = (LoadState::Open, load.attempt + 1);
             load.changed_at = crate::time::now();
+            load.write(c)?;
+            Ok(Some(load))
+        })
+    }
+
+    /// Ends a load that failed: its batches keep it, so that no other has them, and it waits for
+    /// nobody; `None` where none of that id has failed.
+    ///
+    /// # Errors
+    /// What SQLite said; then it stands as it was.
+    pub fn dismiss_load(&self, id: LoadId) -> Result<Option<Load>, SqliteError> {
+        self.write(move |c, _| {
+            let Some(mut load) = Load::find(c, id)?.filter(Load::is_failed) else {
+                return Ok(None);
+            };
+            (load.state, load.changed_at) = (LoadState::Dismissed, crate::time::now());
             load.write(c)?;
             Ok(Some(load))
         })
@@ -412,7 +433,7 @@ fn forget(c: &Connection) -> rusqlite::Result<()> {
     c.prepare_cached(
         "DELETE FROM loads WHERE id IN (
              SELECT id FROM loads
-             WHERE state IN ('loaded', 'split') AND changed_at < ?1 AND NOT EXISTS (
+             WHERE state IN ('loaded', 'split', 'dismissed') AND changed_at < ?1 AND NOT EXISTS (
                  SELECT 1 FROM batches
                  WHERE load IS NOT NULL AND substr(load, 1, 16) = loads.id)
              LIMIT ?2)",

@@ -12,12 +12,13 @@ use crate::sqlite::damaged;
 use crate::store::BatchId;
 
 /// One migration, one format.
-pub(super) static MIGRATIONS: LazyLock<[M<'static>; 4]> = LazyLock::new(|| {
+pub(super) static MIGRATIONS: LazyLock<[M<'static>; 5]> = LazyLock::new(|| {
     [
         M::up(include_str!("../../migrations/ledger/0001_ledger.sql")),
         M::up_with_hook(include_str!("../../migrations/ledger/0002_checksums.sql"), checksums),
         M::up(include_str!("../../migrations/ledger/0003_partitions.sql")),
         M::up(include_str!("../../migrations/ledger/0004_loads.sql")),
+        M::up(include_str!("../../migrations/ledger/0005_dismissed.sql")),
     ]
 });
 

@@ -275,6 +275,64 @@ fn a_batch_is_forgotten_once_it_is_loaded_and_has_one_load_at_most() {
 }
 
 #[test]
+fn a_ledger_of_the_fourth_format_keeps_its_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let ledger = Ledger::open(&path).unwrap();
+    let events = StreamName::new("events").unwrap();
+    ledger.plan(vec![plan(1, [1])]).unwrap();
+    ledger.commit(&events, 5, step(vec![commit(1, vec![])], 9)).unwrap();
+    let load = ledger.plan_load("d".into(), "t".into(), vec![events], |_| true).unwrap().unwrap();
+    ledger.close();
+    drop(ledger);
+    let fourth = include_str!("../../migrations/ledger/0004_loads.sql");
+    let (tables, _) = fourth.split_once("-- A batch's load").unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch("ALTER TABLE loads RENAME TO kept; DROP INDEX loads_state").unwrap();
+    old.execute_batch(tables).unwrap();
+    old.execute_batch("INSERT INTO loads SELECT * FROM kept; DROP TABLE kept").unwrap();
+    old.pragma_update(None, "user_version", 4).unwrap();
+    old.pragma_update(None, "application_id", 0x454B_0004).unwrap();
+    drop(old);
+    let ledger = Ledger::open(&path).unwrap();
+    assert_eq!(ledger.damage(), None);
+    assert_eq!(ledger.open_loads().unwrap(), [load]);
+}
+
+#[test]
+fn a_dismissed_load_is_retried_only_while_its_batches_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let ledger = Ledger::open(&path).unwrap();
+    let events = StreamName::new("events").unwrap();
+    ledger.serve_warehouse().unwrap();
+    ledger.plan((1..=2).map(|id| plan(id, [id as Seq])).collect()).unwrap();
+    let commits = (1..=2).map(|id| commit(id, vec![])).collect();
+    ledger.commit(&events, 5, step(commits, 9)).unwrap();
+    let load = ledger.plan_load("d".into(), "t".into(), vec![events.clone()], |_| true);
+    let load = load.unwrap().unwrap();
+    assert!(ledger.dismiss_load(load.id).unwrap().is_none(), "it has not failed");
+    let failed = |load: Load| ledger.set_load(Load { state: LoadState::Failed, ..load }).unwrap();
+    failed(load.clone());
+    ledger.dismiss_load(load.id).unwrap().unwrap();
+    let open = ledger.retry_load(load.id).unwrap().unwrap();
+    assert_eq!((open.state, open.attempt), (LoadState::Open, 2));
+    failed(open);
+    for _ in 0..2 {
+        ledger.forget(&events, Duration::ZERO, 0).unwrap();
+    }
+    assert_eq!(ledger.members(load.id).unwrap().len(), 2, "a failed load waits");
+    ledger.dismiss_load(load.id).unwrap().unwrap();
+    for _ in 0..2 {
+        ledger.forget(&events, Duration::ZERO, 0).unwrap();
+    }
+    assert_eq!(ledger.retry_load(load.id).unwrap(), None);
+    assert_eq!(ledger.loads(None, 9).unwrap()[0].state, LoadState::Dismissed);
+    ledger.close();
+    Ledger::look(&path).unwrap();
+}
+
+#[test]
 fn what_the_store_had_and_the_ledger_not_is_doubted_until_the_doubt_is_ended() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();

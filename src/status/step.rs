@@ -78,7 +78,7 @@ mod tests {
     fn a_role_takes_the_steps_that_the_configuration_gives_it() {
         use crate::config::{Config, QueueMode};
         let mut config = Config::default();
-        let mut agree = |role: Option<Role>| {
+        for role in [None, Some(Role::Collect), Some(Role::Process), Some(Role::All)] {
             config.queue.mode = role.map_or(QueueMode::Local, |_| QueueMode::PubSub);
             config.role = role.unwrap_or_default();
             let has = |step| Step::of(role).contains(&step);
@@ -86,7 +86,6 @@ mod tests {
             assert_eq!(has(Step::Pull), config.pulls(), "{role:?}");
             assert_eq!(has(Step::Load), config.stores(), "{role:?}");
             assert_eq!(has(Step::Ingest), role != Some(Role::Process), "{role:?}");
-        };
-        [None, Some(Role::Collect), Some(Role::Process), Some(Role::All)].map(&mut agree);
+        }
     }
 }

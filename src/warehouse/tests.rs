@@ -361,6 +361,44 @@ fn the_one_file_that_is_broken_stands_alone_and_the_rest_lands_once() {
 }
 
 #[test]
+fn what_was_dismissed_is_not_loaded_and_an_older_ledger_only_tells_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fake, first) = (Fake::default(), ledger(dir.path()));
+    (1..=4).for_each(|n| store(&first, "events", n));
+    first.close();
+    let copy = std::fs::read(dir.path().join("ledger.db")).unwrap();
+    fake.change(|world| world.broken.extend([object(3)]));
+    let later = ledger(dir.path());
+    until_idle(&fake, &later);
+    let failed = later.loads(Some(LoadState::Failed), 9).unwrap().remove(0);
+    assert_eq!(later.dismiss_load(failed.id).unwrap().unwrap().state, LoadState::Dismissed);
+    assert!(later.dismiss_load(failed.id).unwrap().is_none(), "once");
+    later.close();
+    let again = ledger(dir.path());
+    until_idle(&fake, &again);
+    let waiting = again.waiting().unwrap();
+    assert_eq!((waiting.failed, waiting.objects), (0, 0));
+    let dismissed = again.loads(Some(LoadState::Dismissed), 9).unwrap();
+    assert_eq!((dismissed[0].object.clone(), dismissed[0].attempt), (object(3), 1));
+    again.close();
+    // The ledger goes back in time: its object fails as before, and waits for an operator.
+    std::fs::write(dir.path().join("ledger.db"), copy).unwrap();
+    let jobs = fake.submitted().len();
+    let old = ledger(dir.path());
+    until_idle(&fake, &old);
+    let waiting = old.waiting().unwrap();
+    assert_eq!((waiting.failed, waiting.objects), (1, 0));
+    assert_eq!(fake.submitted().len(), jobs, "its job is known");
+    assert_eq!(fake.table("t_events"), objects([1, 2, 4]));
+    // Dismissed once more, and then wanted after all.
+    fake.change(|world| world.broken.clear());
+    old.dismiss_load(failed.id).unwrap().unwrap();
+    assert_eq!(old.retry_load(failed.id).unwrap().unwrap().attempt, 2);
+    until_idle(&fake, &old);
+    assert_eq!(fake.table("t_events"), objects(1..=4));
+}
+
+#[test]
 fn where_every_file_fails_it_is_the_table_and_few_jobs_are_spent_on_it() {
     let dir = tempfile::tempdir().unwrap();
     let (fake, ledger) = (Fake::default(), ledger(dir.path()));

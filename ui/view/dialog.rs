@@ -5,6 +5,7 @@ use ratatui::layout::{Position, Rect};
 use super::cursor_at;
 use crate::ui::dialogs::{BUTTON_MAX, focus};
 use crate::ui::format;
+use crate::ui::message::LoadChange;
 use crate::ui::model::{Dialog, Model, Question};
 use crate::ui::paint::Painter;
 
@@ -30,11 +31,22 @@ pub fn draw(model: &Model, dialog: &Dialog, p: &mut Painter, area: Rect) -> Opti
             let inner = p.pane(at, "Replay", "Esc cancels", true);
             replay(model, dialog, p, inner, (scope, *count, *as_of))
         }
-        Question::Retry { scope, .. } => {
-            let inner = p.pane(at, "Retry", "Esc cancels", true);
+        Question::Load { change, scope, .. } => {
+            let (title, effect, more) = match change {
+                LoadChange::Retry => {
+                    ("Retry", "a new job with the same objects: all land, or none", "")
+                }
+                LoadChange::Dismiss => (
+                    "Dismiss",
+                    "not loaded, and no trouble any more",
+                    "nothing in the lake changes; R here opens it again",
+                ),
+            };
+            let inner = p.pane(at, title, "Esc cancels", true);
             line(p, inner, 1, "Load", scope);
-            line(p, inner, 3, "Effect", "a new job with the same objects: all land, or none");
-            draw_buttons(p, inner, dialog.focus, &["Cancel", "Retry"]);
+            line(p, inner, 3, "Effect", effect);
+            line(p, inner, 4, "Undo", more);
+            draw_buttons(p, inner, dialog.focus, &["Cancel", title]);
             None
         }
         Question::Leave => {

@@ -1,6 +1,7 @@
-//! View 6: loads into the warehouse, those that failed, then those that changed last, and why one failed.
+//! View 6: loads into the warehouse, those that failed, then those that changed last; and one of
+//! them in detail, with its id and why it failed.
 
-use eventkit::status::{Load, LoadState, Severity, Snapshot};
+use eventkit::status::{Load, Severity, Snapshot, WarehouseStatus};
 use ratatui::layout::Rect;
 
 use super::first_row;
@@ -8,9 +9,6 @@ use crate::ui::format;
 use crate::ui::model::Model;
 use crate::ui::paint::Painter;
 use crate::ui::theme::mark;
-
-/// Lines below the table: the object and the error of the load under the cursor.
-const DETAIL_ROWS: u16 = 3;
 
 /// The loads that are shown.
 #[must_use]
@@ -34,16 +32,17 @@ pub fn current<'s>(model: &Model, snapshot: &'s Snapshot) -> Option<&'s Load> {
 /// Draws the view.
 pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     let Some(warehouse) = &snapshot.warehouse else { return };
+    // An error has to be read whole: it says what to do.
+    let table = Rect { height: body.height * 2 / 5, ..body };
+    let below = Rect { y: table.bottom(), height: body.height - table.height, ..body };
     let note = format!(
         "{} objects, {} wait   {} failed",
         format::count(warehouse.waiting_objects),
         format::bytes(warehouse.waiting_bytes),
         format::count(warehouse.failed_now)
     );
-    let inner = p.pane(body, &format!("Loads into {}", warehouse.name), &note, true);
-    let Some(rows) = inner.height.checked_sub(DETAIL_ROWS + 1).filter(|rows| *rows > 0) else {
-        return;
-    };
+    let inner = p.pane(table, &format!("Loads into {}", warehouse.name), &note, true);
+    let Some(rows) = inner.height.checked_sub(1).filter(|rows| *rows > 0) else { return };
     let loads = shown(snapshot);
     let x = inner.x + 1;
     heading(p, x, inner.y);
@@ -56,15 +55,45 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
             p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
         }
     }
-    let y = inner.bottom() - DETAIL_ROWS + 1;
-    let Some(load) = loads.get(at) else {
+    if loads.is_empty() {
         p.text(x, inner.y + 1, inner.width, "nothing was loaded yet", p.theme.dim());
-        return;
-    };
-    let room = inner.right().saturating_sub(x);
-    p.last(x, y, room, &load.object, p.theme.dim());
-    let error = load.error.as_deref().or(warehouse.error.as_deref()).unwrap_or_default();
-    p.last(x, y + 1, room, error, p.theme.severity(severity(load)));
+    }
+    detail((loads.get(at), warehouse), snapshot.now, p, below);
+}
+
+/// The load under the cursor, with its id for the command line; where there is none, what the
+/// warehouse says.
+fn detail(
+    (load, warehouse): (Option<&Load>, &WarehouseStatus),
+    now: i64,
+    p: &mut Painter,
+    area: Rect,
+) {
+    let title = load.map_or_else(|| warehouse.name.clone(), |load| format!("Load {}", load.id));
+    let inner = p.pane(area, &title, "", false);
+    let room = inner.width.saturating_sub(2);
+    let mut rest = Rect { x: inner.x + 1, width: room, ..inner };
+    if let Some(load) = load {
+        let into = format!("{}.{}, attempt {}", load.dataset, load.table, load.attempt);
+        let more = match load.objects {
+            0 | 1 => load.object.clone(),
+            many => format!("{}, the first of {}", load.object, format::count(many)),
+        };
+        let changed = format!("{} {}", load.state.as_str(), format::stamp(load.changed_at, now));
+        for (label, text) in [("state", &changed), ("into", &into), ("object", &more)] {
+            if rest.height == 0 {
+                return;
+            }
+            p.text(rest.x, rest.y, 8, label, p.theme.dim());
+            p.last(rest.x + 8, rest.y, room.saturating_sub(8), text, p.theme.normal());
+            rest = Rect { y: rest.y + 1, height: rest.height - 1, ..rest };
+        }
+    }
+    let severity = load.and_then(severity);
+    let of_load = load.and_then(|load| load.error.as_deref());
+    if let Some(error) = of_load.or(warehouse.error.as_deref()) {
+        p.paragraph(rest, error, p.theme.severity(severity));
+    }
 }
 
 const COLUMNS: [(u16, &str); 5] =
@@ -80,7 +109,7 @@ fn heading(p: &mut Painter, x: u16, y: u16) {
 
 fn row(p: &mut Painter, (x, y): (u16, u16), inner: Rect, load: &Load, now: i64) {
     let severity = severity(load);
-    let end = p.text(x, y, 8, load.state.as_str(), p.theme.normal());
+    let end = p.text(x, y, 9, load.state.as_str(), p.theme.normal());
     p.text(end + 1, y, 2, mark(severity), p.theme.severity(severity));
     let values = [
         load.attempt.to_string(),
@@ -97,5 +126,5 @@ fn row(p: &mut Painter, (x, y): (u16, u16), inner: Rect, load: &Load, now: i64) 
 
 /// One that has failed for good waits for an operator.
 fn severity(load: &Load) -> Option<Severity> {
-    (load.state == LoadState::Failed).then_some(Severity::Warning)
+    load.is_failed().then_some(Severity::Warning)
 }
