@@ -189,6 +189,52 @@ def test_a_subscription_that_may_not_be_pulled_from_is_a_sentence_everywhere(ins
     stored(processor, 10)
 
 
+STAGES = {
+    "collect": ["ingest", "wal", "publish"],
+    "process": ["pull", "wal", "validate", "partition", "batch", "load"],
+    "all": ["ingest", "wal", "publish", "pull", "validate", "batch", "load"],
+}
+# What it says of each stream, and what the topic's absence stops.
+COUNTED = {"collect": "received published", "process": "pulled stored",
+           "all": "received published pulled stored"}
+STOPPED = {"collect": {"publish"}, "process": {"pull"}, "all": {"publish", "pull"}}
+
+
+@pytest.mark.parametrize("role", ["collect", "process", "all"])
+def test_each_role_shows_its_stages_and_which_of_them_a_topic_stops_that_is_away(
+        instance, pubsub, role):
+    service = instance("one", role).start()
+    other = instance("other", "collect").start() if role == "process" else service
+    send(other, "c", range(100))
+    until("they went through", lambda: queue(service)[
+        "pulled_events" if role == "process" else "published_events"] == 100)
+    seen, text = service.status(), service.cli("status")
+    assert [stage["name"] for stage in seen["stages"]] == STAGES[role]
+    assert f", role {role}, up" in text
+    heading = next(line for line in text.splitlines() if line.startswith("stream "))
+    assert " ".join(heading.split()[2:-4]) == COUNTED[role]
+    of = lambda state: {  # noqa: E731
+        stage["name"] for stage in service.status()["stages"] if stage["state"] == state}
+    changes = lambda: [change["text"] for change in service.status()["changes"]]  # noqa: E731
+    pubsub.connections("refuse")
+    until("the stages that miss it", lambda: of("stopped") == STOPPED[role], 90)
+    away = ("what others collect can't be pulled" if role == "process"
+            else "the topic can't be used; events wait in the logs")
+    assert any(text.startswith(away) for text in changes())
+    assert any(away in finding["text"] for finding in service.status()["findings"])
+    assert service.metrics()["eventkit_queue_failing"][""] == 1
+    until("the log says so", lambda: "pubsub can't be used; events wait" in service.log())
+    assert "store can't" not in service.log() and "store fails" not in service.log()
+    if role == "collect":
+        send(service, "c", range(100, 200))
+        until("its stream says so", lambda: any(
+            "events can't be published" in text for text in changes()))
+        assert "store fails" not in service.cli("status")
+    pubsub.connections("pass")
+    until("they go on", lambda: of("stopped") == set(), 90)
+    until("that is told", lambda: "the topic and its subscription can be used again" in changes())
+
+
 def test_a_check_says_whether_the_topic_can_be_used(instance, pubsub):
     processor = instance("p", "process")
     assert "can start" in processor.cli("check"), "what is missing is made"

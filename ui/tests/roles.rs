@@ -89,13 +89,17 @@ fn a_processor_without_traffic_asks_nobody_to_send_it_some() {
 
 #[test]
 fn a_topic_that_is_away_is_marked_where_it_is_missed() {
-    for (role, missed) in [(Role::Collect, 2), (Role::Process, 0)] {
+    let missing = [(Role::Collect, 2), (Role::Process, 0), (Role::All, 2), (Role::All, 3)];
+    for (role, missed) in missing {
         let mut snapshot = fixture::instance(role);
         snapshot.stages[missed].state = State::Stopped;
         for (width, height) in [(80, 24), (160, 50)] {
             let mut model = fixture::model(UNICODE, width, height);
             tell(&mut model, What::Snapshot(Arc::new(snapshot.clone())));
-            assert!(screen(&model).contains("!!"), "{role:?}");
+            let name = snapshot.stages[missed].name.to_uppercase();
+            let marked = [" ", "", " stopped "].map(|gap| format!("{name}{gap}!!"));
+            let shown = screen(&model);
+            assert!(marked.iter().any(|text| shown.contains(text)), "{shown}");
         }
     }
 }

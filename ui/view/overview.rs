@@ -81,7 +81,9 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
     let severity = severity_of(stage.state);
     let room = at.width.saturating_sub(1);
     let name = stage.name.to_uppercase();
-    let x = p.text(at.x, at.y, room, &name, p.theme.heading()) + 1;
+    let mut x = p.text(at.x, at.y, room, &name, p.theme.heading());
+    // Where there are seven stages, a mark has no room for a gap before it.
+    x += u16::from(wide || x + 3 <= at.x + room);
     if wide || severity.is_some() {
         let style = if severity.is_some() { p.theme.severity(severity) } else { p.theme.dim() };
         let text = match (wide, severity) {
