@@ -269,6 +269,69 @@ def retry_in_console(service):
         terminal.close()
 
 
+def readiness(service):
+    """The status of /ready, and its line of the warehouse."""
+    answer = requests.get(f"{service.url}/ready", timeout=10)
+    found = answer.json()["dependencies"]
+    return answer.status_code, next(line for line in found if line["name"] == "bigquery")
+
+
+def test_loads_whose_objects_were_deleted_are_dismissed_and_stay_so(
+        loader, warehouse, gcs, bigquery):
+    warehouse.create()
+    bigquery.fault(method="POST", path="/jobs$", action="status", status=503, count=-1)
+    loader.start()
+    files = lambda: sorted((gcs.directory / warehouse.name).rglob("*.parquet"))  # noqa: E731
+    for part in range(4):
+        send(loader, part * 100, 100)
+        until("another object", lambda part=part: len(files()) > part)
+    deleted = files()[:2]
+    [file.write_bytes(b"no Parquet at all") for file in deleted]
+    bigquery.heal()
+    failed = lambda: loads(loader, "--state", "failed")  # noqa: E731
+    until("two failed loads", lambda: len(failed()) == 2, 120, every=0.3)
+    until("/ready counts them", lambda: "2 loads failed for good" in readiness(loader)[1]["detail"])
+    status, line = readiness(loader)
+    assert (status, line["ok"]) == (200, True) and "ledger loads --state failed" in line["detail"]
+    [file.unlink() for file in deleted]
+    first, second = failed()
+    done = loader.json("ledger", "dismiss-load", second["id"])
+    assert (done["id"], done["state"]) == (second["id"], "dismissed")
+    again = loader.run("ledger", "dismiss-load", second["id"])
+    assert again.returncode == 1 and "no load" in again.stderr, again
+    dismiss_in_console(loader, first)
+    until("nothing has failed", lambda: failed() == [])
+    gone = lambda: "failed" not in readiness(loader)[1]["detail"]  # noqa: E731
+    until("/ready forgets them", gone)
+    found = lambda: [f["text"] for f in loader.status()["findings"]]  # noqa: E731
+    until("no finding is left", lambda: not any("for good" in text for text in found()))
+    loader.kill()
+    loader.start()
+    until_loaded(warehouse, 200)
+    send(loader, 400, 100)
+    until_loaded(warehouse, 300)
+    dismissed = loads(loader, "--state", "dismissed")
+    assert {load["id"] for load in dismissed} == {first["id"], second["id"]}
+    assert all(load["error"] and load["changed_at"] > load["planned_at"] for load in dismissed)
+
+
+def dismiss_in_console(service, load):
+    """Of two loads, one of which was dismissed, the other."""
+    terminal = Terminal(80, 24)
+    try:
+        terminal.line(console(service))
+        terminal.sees("6 Loads")
+        terminal.keys("6")
+        terminal.sees("1 failed")
+        terminal.sees(load["id"])
+        terminal.keys("D")
+        terminal.sees("1 object into events")
+        terminal.keys("Tab", "Enter")
+        terminal.sees("is dismissed")
+    finally:
+        terminal.close()
+
+
 def test_a_ledger_that_is_deleted_loads_nothing_twice(loader, warehouse):
     warehouse.create()
     loader.start()
@@ -294,8 +357,8 @@ def test_a_dataset_that_is_not_there_is_one_sentence_until_it_is(loader, warehou
     until("the finding", finding)
     checked = loader.run("check")
     assert sentence in checked.stdout, checked
-    ready = requests.get(f"{loader.url}/ready", timeout=10)
-    assert ready.status_code == 200 and sentence in ready.text
+    status, said = readiness(loader)
+    assert (status, said["ok"]) == (200, False) and sentence in said["detail"], said
     line = "warehouse bigquery: 0 events in 0 loads, 1 objects"
     until("what waits", lambda: line in loader.cli("status"))
     warehouse.create()
@@ -349,8 +412,8 @@ def test_what_keeps_it_from_being_used_is_one_sentence_everywhere(
     assert len(said) == 1 and "\n" not in said[0] and checked.returncode, checked
     loader.start()
     until("the finding", lambda: any(sentence in f["text"] for f in loader.status()["findings"]))
-    ready = requests.get(f"{loader.url}/ready", timeout=10)
-    assert ready.status_code == 200 and sentence in ready.text, ready.text
+    status, said = readiness(loader)
+    assert (status, said["ok"]) == (200, False) and sentence in said["detail"], said
     bigquery.heal()
 
 
