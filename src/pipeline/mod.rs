@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use warehouse::Loading;
 
 use crate::admin::{self, Admin};
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::damage::Reports;
 use crate::dedupe::Memory;
 use crate::errors::ErrorStore;
@@ -197,20 +197,14 @@ impl Service {
         let edge_stats = Arc::new(EdgeStats::default());
         let (store_state, store_now) = watch::channel(None);
         let loading = Loading::of(&config);
-        // To one that only collects the topic is the store, and is looked after as that.
-        let queue_now = |remote: &Remote| match config.pulls() {
-            true => remote.seen(),
-            false => store_now.clone(),
-        };
-        let queue = remote.as_ref().map(|remote| (config.role, queue_now(remote)));
         let sources = Sources {
             streams: streams.clone(),
             errors: errors.clone(),
             edge: Arc::clone(&edge_stats),
             store: store.name().to_owned(),
+            queue: remote.as_ref().map(|remote| seen(&config, remote, &store_now)),
             store_now,
             warehouse: loading.as_ref().map(|loading| loading.progress.clone()),
-            queue,
             changes,
             reports: hooks.reports.clone(),
             space,
@@ -347,6 +341,16 @@ fn flusher(workers: Workers, refreshing: Refresh) -> admin::Flush {
             flushed
         })
     })
+}
+
+/// The instance's role, and what shows whether its topic can be used: to one that only collects
+/// that is the store, and is looked after as such.
+fn seen(
+    config: &Config,
+    remote: &Remote,
+    store_now: &watch::Receiver<Reached>,
+) -> (Role, watch::Receiver<Reached>) {
+    (config.role, if config.pulls() { remote.seen() } else { store_now.clone() })
 }
 
 /// Where events come in.
