@@ -63,8 +63,8 @@ pub(super) fn to_json(snapshot: &Snapshot) -> Arc<[u8]> {
     serde_json::to_vec(snapshot).unwrap_or_default().into()
 }
 
-/// Looks after a store or a topic, so that `/ready` can answer without asking it, and so that what is wrong
-/// at the start is told before the first batch finds out.
+/// Looks after a store or a topic, so that `/ready` can answer without asking it, and so that what
+/// is wrong at the start is told before the first batch finds out.
 pub(super) async fn probe(store: Arc<AnyStore>, state: watch::Sender<Reached>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
@@ -159,7 +159,7 @@ fn of_warehouse(status: &WarehouseStatus) -> Dependency {
     let waiting = status.waiting_in_words();
     let mut detail = match &status.error {
         Some(error) => format!("fails; {waiting}: {error}"),
-        None => format!("works; {waiting}"),
+        None => waiting,
     };
     if let Some(failed) = status.failed_in_words() {
         detail += &format!("; {failed}");
@@ -197,5 +197,31 @@ pub(super) async fn serve_metrics(
     let router = axum::Router::new().route("/metrics", axum::routing::get(answer));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the metrics port failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warehouse_that_fails_is_told_and_keeps_no_events_away() {
+        let said = |status: WarehouseStatus| {
+            let line = of_warehouse(&status);
+            let (ok, detail) = (line.ok, line.detail.clone());
+            assert!(Readiness { dependencies: vec![line] }.is_ready(), "{detail}");
+            (ok, detail)
+        };
+        let usual = WarehouseStatus::default();
+        assert_eq!(said(usual.clone()), (true, "no object waits in the lake".to_owned()));
+        let error = Some("there is no dataset d".to_owned());
+        let fails = WarehouseStatus { error, waiting_objects: 1, ..usual.clone() };
+        let sentence = "fails; 1 object waits in the lake: there is no dataset d";
+        assert_eq!(said(fails), (false, sentence.to_owned()));
+        let (ok, detail) = said(WarehouseStatus { failed_now: 3, ..usual });
+        assert!(
+            ok && detail.contains("3 loads failed for good; `eventkit ledger loads"),
+            "{detail}"
+        );
     }
 }
