@@ -381,7 +381,8 @@ impl QueueStatus {
     pub fn trouble(&self) -> &'static str {
         match self.role {
             Role::Process => "what others collect can't be pulled",
-            Role::Collect | Role::All => "the topic can't be used; events wait in the logs",
+            Role::Collect => "the topic can't be used; events wait in the logs",
+            Role::All => "the topic or its subscription can't be used; events wait",
         }
     }
 }

@@ -197,6 +197,9 @@ STAGES = {
 # What it says of each stream, and what the topic's absence stops.
 COUNTED = {"collect": "received published", "process": "pulled stored",
            "all": "received published pulled stored"}
+AWAY = {"collect": "the topic can't be used; events wait in the logs",
+        "process": "what others collect can't be pulled",
+        "all": "the topic or its subscription can't be used"}
 STOPPED = {"collect": {"publish"}, "process": {"pull"}, "all": {"publish", "pull"}}
 
 
@@ -218,8 +221,7 @@ def test_each_role_shows_its_stages_and_which_of_them_a_topic_stops_that_is_away
     changes = lambda: [change["text"] for change in service.status()["changes"]]  # noqa: E731
     pubsub.connections("refuse")
     until("the stages that miss it", lambda: of("stopped") == STOPPED[role], 90)
-    away = ("what others collect can't be pulled" if role == "process"
-            else "the topic can't be used; events wait in the logs")
+    away = AWAY[role]
     assert any(text.startswith(away) for text in changes())
     assert any(away in finding["text"] for finding in service.status()["findings"])
     assert service.metrics()["eventkit_queue_failing"][""] == 1
