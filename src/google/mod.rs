@@ -6,6 +6,8 @@
 //! plain `http` is an emulator, and is never shown any of them.
 
 #[cfg(feature = "pubsub")]
+mod acks;
+#[cfg(feature = "pubsub")]
 mod answers;
 #[cfg(feature = "pubsub")]
 mod pubsub;
