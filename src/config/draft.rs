@@ -13,6 +13,9 @@ use super::{
 };
 use crate::event::StreamName;
 
+/// The variable by which Google's own programs are told of a file with credentials.
+const CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -49,6 +52,7 @@ pub fn load(sources: Sources) -> Result<(Config, Vec<Warning>), Mistakes> {
     draft.follow_surroundings(variable("STATE_DIRECTORY"), variable("RUNTIME_DIRECTORY"));
     draft.follow_emulators(variable);
     draft.follow_firestore();
+    draft.follow_credentials(variable(CREDENTIALS));
     draft.build()
 }
 
@@ -172,6 +176,16 @@ impl Draft {
                 self.set_from(path, value, self.place("store.kind"));
             }
         }
+    }
+
+    /// Where Google's own programs look for credentials.
+    fn follow_credentials(&mut self, file: Option<&str>) {
+        let google = &mut self.config.google;
+        if let Some(file) = file.filter(|_| google.credentials.is_none()) {
+            google.credentials = Some(file.into());
+            self.follow("google.credentials", CREDENTIALS);
+        }
+        self.config.google.credentials_place = self.place("google.credentials");
     }
 
     /// Sets a key of the service's by its path.
