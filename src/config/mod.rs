@@ -22,7 +22,7 @@ mod streams;
 mod value;
 mod warehouse;
 
-pub use draft::{Sources, load};
+pub use draft::{Sources, load, load_part};
 pub use keys::{ConfigLine, KEYS, Key, reference};
 pub use mistakes::{Mistake, Mistakes, Place, Warning};
 pub use queue::{QueueConfig, QueueMode, Role};
