@@ -37,6 +37,13 @@ pub struct Options {
     pub role: Option<String>,
 }
 
+/// What an option means to a command that understands it in its own way.
+const OTHERWISE: (&str, &str, &str) = (
+    "demo",
+    "data_dir",
+    "Where its files are, which then stay [default: a temporary directory, removed at the end]",
+);
+
 /// The options that mean something to a command; all of them to one that is not here.
 const MEANT: &[(&str, &[&str])] = &[
     ("demo", &["data_dir", "listen", "metrics_listen"]),
@@ -58,9 +65,12 @@ pub fn command<C: CommandFactory>() -> clap::Command {
     for (name, meant) in MEANT {
         // One that a command has already is not handed down to it.
         let hidden = options.iter().filter(|option| !meant.contains(&option.get_id().as_str()));
-        let hidden: Vec<clap::Arg> = hidden.map(|option| option.clone().hide(true)).collect();
+        let mut own: Vec<clap::Arg> = hidden.map(|option| option.clone().hide(true)).collect();
+        let (of, id, help) = OTHERWISE;
+        let differs = options.iter().filter(|option| of == *name && option.get_id() == id);
+        own.extend(differs.map(|option| option.clone().help(help)));
         if command.find_subcommand(name).is_some() {
-            command = command.mut_subcommand(name, |subcommand| subcommand.args(hidden));
+            command = command.mut_subcommand(name, |subcommand| subcommand.args(own));
         }
     }
     command
