@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn a_command_s_help_lists_the_options_that_mean_something_to_it() {
         let of_socket = ["--config", "--data-dir", "--admin-socket"];
-        let all = ["--config", "--data-dir", "--listen", "--metrics-listen", "--admin-socket", "--role"];
+        let all =
+            ["--config", "--data-dir", "--listen", "--metrics-listen", "--admin-socket", "--role"];
         for (path, listed) in [
             (&["run"][..], &all[..]),
             (&["config"], &all),

@@ -181,12 +181,12 @@ fn warehouse(draft: &mut Draft) {
             "it needs a store.bucket of gs://: BigQuery loads from there",
         ),
         (warehouse.dataset.is_none(), &["warehouse.dataset"], "it needs a warehouse.dataset"),
+        (draft.config.google.project.is_none(), &["google.project"], "it needs a google.project"),
         (
-            draft.config.google.project.is_none(),
-            &["google.project"],
-            "it needs a google.project",
+            !cfg!(feature = "bigquery"),
+            &[],
+            "this eventkit was built without the feature `bigquery`",
         ),
-        (!cfg!(feature = "bigquery"), &[], "this eventkit was built without the feature `bigquery`"),
     ];
     for (_, others, sentence) in lacks.into_iter().filter(|(is_lacking, ..)| *is_lacking) {
         draft.mismatch("warehouse.kind", others, sentence.to_owned());

@@ -6,12 +6,12 @@
 //! counts as not set. Of a stream's name in a variable only the capitals are seen, with `_` for
 //! `-`: a variable for a stream that the file does not declare may therefore hold neither.
 
-use super::{Place, StoreKind};
 use super::defaults::ALWAYS_DECLARED;
 use super::draft::Draft;
 use super::file::{distance, nearest};
 use super::keys::{At, KEYS, Key, STREAM_PREFIX, variable};
 use super::value::Given;
+use super::{Place, StoreKind};
 use crate::event::StreamName;
 
 /// What the log is granted for each event that an older setting counted.

@@ -27,12 +27,7 @@ impl Api {
     /// What to say of an answer that means that the API is not enabled in the project; nothing of
     /// any other. Google names the project by its number, and it may be that of the credentials.
     #[must_use]
-    pub fn not_enabled(
-        &self,
-        project: Option<&str>,
-        reason: &str,
-        answer: &str,
-    ) -> Option<String> {
+    pub fn not_enabled(&self, project: Option<&str>, reason: &str, answer: &str) -> Option<String> {
         let says_off = answer.contains("is disabled") || answer.contains("not enabled");
         let is_off = REASONS.contains(&reason)
             || answer.contains(IN_PROJECT)

@@ -108,7 +108,9 @@ impl Refusal {
             Self::UnsupportedEncoding(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding")
             }
-            Self::TooLarge { .. } | Self::TooMany(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::TooLarge { .. } | Self::TooMany(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large")
+            }
             Self::UnknownStream(_) => (StatusCode::NOT_FOUND, "unknown_stream"),
             Self::Overloaded(_) | Self::DiskFull | Self::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded")

@@ -186,7 +186,10 @@ def test_what_can_not_be_replayed_is_told_with_the_reason(running):
     done = running.run("dlq", "replay", malformed["id"])
     assert done.returncode == 1, done
     assert "0 in the log again, 1 refused: what is not JSON, too large, not ours or" in done.stdout
-    assert "1 letters are open as before" in done.stderr
+    assert "open as before: 1 of these letters" in done.stderr
+    done = running.run("dlq", "list", "--phase", "parsing")
+    known = "--phase \"parsing\" is none of parse, validate, adapt, dedupe, store, load"
+    assert done.returncode == 64 and known in done.stderr, done
     both = running.run("dlq", "replay", "--since", "1h", "--json")
     replayed = json.loads(both.stdout)
     assert (replayed["replayed"], replayed["refused"], both.returncode) == (1, 1, 1), replayed

@@ -121,12 +121,7 @@ fn fault(reason: &str, message: &str) -> Fault {
     }
 }
 
-fn sentence(
-    place: &Place,
-    fault: Fault,
-    (status, reason): (u16, &str),
-    message: &str,
-) -> String {
+fn sentence(place: &Place, fault: Fault, (status, reason): (u16, &str), message: &str) -> String {
     let Place { project, dataset, location, .. } = place;
     let says = |what: &str| message.to_ascii_lowercase().contains(what);
     let lacks = |what: &str| says(&format!("not found: {what}"));
