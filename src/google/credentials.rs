@@ -13,6 +13,7 @@ use google_cloud_auth::credentials::{
     AccessTokenCredentials, external_account, impersonated, mds, service_account, user_account,
 };
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use crate::config::{GoogleConfig, Place};
 use crate::sentence::{cause, line};
@@ -70,16 +71,18 @@ impl std::fmt::Display for Origin {
 }
 
 impl Credentials {
-    /// Finds them; no token is asked for yet. Within a runtime: they keep themselves fresh on it.
+    /// Finds them; no token is asked for yet. They keep themselves fresh on the runtime that this is
+    /// called within.
     ///
     /// # Errors
-    /// The file can't be read, or holds no credentials that Google knows.
+    /// The file can't be read, or holds no credentials that Google knows; there is no runtime.
     pub fn find(config: &GoogleConfig) -> Result<Self, CredentialsError> {
         let origin = match &config.credentials {
             Some(path) => Origin::Named(path.clone(), config.credentials_place.clone()),
             None => gcloud().map_or(Origin::Machine, Origin::Gcloud),
         };
         let found = match &origin {
+            _ if Handle::try_current().is_err() => Err("there is no Tokio runtime here".to_owned()),
             Origin::Named(path, _) | Origin::Gcloud(path) => from_file(path),
             Origin::Machine => mds::Builder::default()
                 .with_scopes([SCOPE])
@@ -178,7 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_holds_no_credentials_is_named_with_who_named_it_and_what_is_wrong() {
+    fn outside_of_a_runtime_there_is_an_error_and_no_panic() {
+        let error = Credentials::find(&named("key.json".into())).unwrap_err().to_string();
+        assert!(error.ends_with("there is no Tokio runtime here"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_holds_no_credentials_is_named_with_who_named_it_and_what_is_wrong() {
         let begins = "named by GOOGLE_APPLICATION_CREDENTIALS, can't be used as Google credentials";
         assert_eq!(
             refused(r#"{"type": "gdch_service_account"}"#),
@@ -204,8 +213,8 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_file_that_the_configuration_names_is_told_with_its_line() {
+    #[tokio::test]
+    async fn a_file_that_the_configuration_names_is_told_with_its_line() {
         let place = Place::File { path: "e.toml".into(), line: 3, column: 15 };
         let mut config = named("/nowhere/key.json".into());
         config.credentials_place = place;
