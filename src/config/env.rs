@@ -2,9 +2,9 @@
 //!
 //! In: names and values. Out: keys set in the draft; mistakes for bad values; warnings for
 //! `EVENTKIT_` variables that nobody knows, for those that are a slip away from a `GCP_` one (others
-//! have names of that kind too), and for older ones without effect. An empty variable
-//! counts as not set. Of a stream's name in a variable only the capitals are seen, with `_` for
-//! `-`: a variable for a stream that the file does not declare may therefore hold neither.
+//! have names of that kind too), and for older ones without effect. An empty variable counts as not
+//! set. Of a stream's name in a variable only the capitals are seen, with `_` for `-`: a variable for
+//! a stream that the file does not declare may therefore hold neither.
 
 use super::defaults::ALWAYS_DECLARED;
 use super::draft::Draft;

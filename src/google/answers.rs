@@ -47,11 +47,11 @@ impl Answers {
     }
 
     fn not_enabled(&self, status: &Status) -> Option<String> {
-        let reasons = status.details.iter().filter_map(|detail| match detail {
+        let mut reasons = status.details.iter().filter_map(|detail| match detail {
             StatusDetails::ErrorInfo(info) => Some(info.reason.as_str()),
             _ => None,
         });
-        let reason = reasons.into_iter().next().unwrap_or_default();
+        let reason = reasons.next().unwrap_or_default();
         api::PUBSUB.not_enabled(Some(&self.project), reason, &status.message)
     }
 }
