@@ -3,6 +3,8 @@
 //! An endpoint of plain `http` is an emulator, and is never shown any credentials.
 
 #[cfg(feature = "pubsub")]
+mod acks;
+#[cfg(feature = "pubsub")]
 mod answers;
 pub mod api;
 mod credentials;

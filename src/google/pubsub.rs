@@ -183,12 +183,16 @@ impl PubSub {
         self.made(made, &self.subscription)
     }
 
-    /// The subscription that is made. It outlives weeks in which nobody pulls.
+    /// The subscription that is made. It outlives weeks in which nobody pulls, and delivers
+    /// nothing again that was acknowledged: without exactly-once delivery all that was published
+    /// under a key behind a message comes again with it
+    /// (<https://cloud.google.com/pubsub/docs/ordering>).
     fn wanted(&self) -> Subscription {
         let mut wanted = Subscription::new()
             .set_name(&self.subscription)
             .set_topic(&self.topic)
             .set_enable_message_ordering(true)
+            .set_enable_exactly_once_delivery(true)
             .set_ack_deadline_seconds(LEASE.as_secs() as i32)
             .set_expiration_policy(ExpirationPolicy::new());
         // The emulator knows a week at most, which is what it does unasked.

@@ -2,18 +2,21 @@
 //!
 //! In: the subscription's messages, each key's in order. Out: their records in the log of their
 //! stream, and a [`Lease`] on each message, which ends when its records are stored or dead
-//! letters. What can't be read is put with the malformed bodies, and is done then. Bounded in
-//! bytes by the subscription's flow control; a log that is full holds up all.
+//! letters. What can't be read is put with the malformed bodies, and is done then. What is held
+//! is bounded in bytes. All streams share the subscription, in which one that waits holds up all
+//! others; so each may hold half of it, and where its store fails the rest goes back.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
-use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior};
+use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
 use tokio::sync::{mpsc, watch};
 
+use super::acks::{Acks, Done, acks};
 use super::pubsub::{LEASE, PubSub};
 use crate::errors::{ErrorStore, NewLetter};
 use crate::event::{Phase, Receipt, Rejection, StreamName};
@@ -33,9 +36,13 @@ const LEASE_MAX: Duration = Duration::from_secs(60 * 60);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Where there is no room, it is looked for so often.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(50);
+/// What can't be taken goes back after so long: at once it would be here again at once.
+const RETURN_AFTER: Duration = Duration::from_secs(15);
 /// Messages that are held at most; before that, their bytes are bounded.
 const OUTSTANDING_MAX: i64 = 100_000;
-/// What was acknowledged last is told to the service within that time.
+/// So many that became dead letters are known again by their ids.
+const BURIED_MAX: usize = 1_000;
+/// What was acknowledged and given back last is told to the service within that time.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How far pulling is to go on.
@@ -63,46 +70,135 @@ pub struct Puller {
     pub outstanding_bytes_max: usize,
     /// Until when.
     pub pulling: watch::Receiver<Pulling>,
-    /// Bytes that are.
-    pub outstanding_bytes: Arc<AtomicUsize>,
     /// Dropped, with every copy, once all that was pulled stands in a log.
-    pub taking: Option<mpsc::Sender<()>>,
+    pub taking: mpsc::Sender<()>,
 }
 
-/// A message's part of the bytes that may be held, while it is.
+/// Pulling, while it goes on.
+struct Pull {
+    of: Puller,
+    acks: Acks,
+    /// Bytes that are held of each stream.
+    held: BTreeMap<StreamName, Arc<AtomicUsize>>,
+    returning: Returning,
+    /// The ids of messages that became dead letters last.
+    buried: VecDeque<String>,
+}
+
+/// A message's part of the bytes that are held, while it is.
 struct Weight {
     bytes: usize,
-    of_all: Arc<AtomicUsize>,
+    among: Arc<AtomicUsize>,
 }
 
 impl Weight {
-    fn new(bytes: usize, of_all: &Arc<AtomicUsize>) -> Self {
-        of_all.fetch_add(bytes, Relaxed);
-        Self { bytes, of_all: Arc::clone(of_all) }
+    fn new(bytes: usize, among: &Arc<AtomicUsize>) -> Self {
+        among.fetch_add(bytes, Relaxed);
+        Self { bytes, among: Arc::clone(among) }
     }
 }
 
 impl Drop for Weight {
     fn drop(&mut self) {
-        self.of_all.fetch_sub(self.bytes, Relaxed);
+        self.among.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Messages on their way back, by ordering key. What comes behind one of them goes back with it,
+/// since it is delivered behind it again.
+#[derive(Clone, Default)]
+struct Returning(Arc<Mutex<HashMap<String, Vec<Handler>>>>);
+
+impl Returning {
+    fn keys(&self) -> MutexGuard<'_, HashMap<String, Vec<Handler>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        !key.is_empty() && self.keys().contains_key(key)
+    }
+
+    /// Whether it is the first under its key.
+    fn add(&self, key: &str, handler: Handler) -> bool {
+        let mut keys = self.keys();
+        let behind = keys.entry(key.to_owned()).or_default();
+        behind.push(handler);
+        behind.len() == 1
+    }
+
+    /// Gives back what goes back under a key, the first first.
+    fn end(&self, key: &str) {
+        let handlers = self.keys().remove(key);
+        handlers.into_iter().flatten().for_each(drop);
+    }
+}
+
+/// What has become of a message.
+enum Taken {
+    /// It is on its way into that stream's log.
+    Appended(Arc<Stream>, Appending, Weight),
+    /// It is a dead letter.
+    Buried,
+}
+
+/// Why a message can't be taken yet.
+enum Why {
+    /// One before it under its key goes back, or its store fails: told there.
+    Known,
+    /// Told here.
+    Told(String),
+}
+
+impl<E: std::fmt::Display> From<E> for Why {
+    fn from(error: E) -> Self {
+        Self::Told(error.to_string())
     }
 }
 
 impl Puller {
     /// Pulls until it is told to end, and then sees to it that the last acknowledgements are told.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let (acks, acknowledged) = acks(Arc::clone(&self.pubsub));
+        let mut pulling = self.pulling.clone();
+        let pull = Pull {
+            of: self,
+            acks,
+            held: BTreeMap::new(),
+            returning: Returning::default(),
+            buried: VecDeque::new(),
+        };
+        // Its leases are extended until all is given back.
+        let token = pull.run().await;
+        let _ = pulling.wait_for(|pulling| *pulling == Pulling::Ended).await;
+        let last_words = async {
+            let _ = acknowledged.await;
+            if let Some(token) = token {
+                token.shutdown().await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+    }
+}
+
+impl Pull {
+    /// Pulls until it is told to end; then what ends the stream that was pulled from last.
+    async fn run(mut self) -> Option<ShutdownToken> {
         let mut told = String::new();
-        while *self.pulling.borrow() == Pulling::Goes {
-            let mut pulling = self.pulling.clone();
+        while self.goes() {
+            let mut pulling = self.of.pulling.clone();
             let opened = tokio::select! {
                 biased;
-                _ = pulling.wait_for(|pulling| *pulling != Pulling::Goes) => return,
+                _ = pulling.wait_for(|pulling| *pulling != Pulling::Goes) => break,
                 opened = self.open() => opened,
             };
             let error = match opened {
-                Ok(stream) => {
+                Ok(mut stream) => {
                     told.clear();
-                    self.pull(stream).await
+                    let error = self.pull(&mut stream).await;
+                    if !self.goes() {
+                        return Some(stream.shutdown_token());
+                    }
+                    error
                 }
                 Err(error) => Some(error),
             };
@@ -111,17 +207,22 @@ impl Puller {
                 tracing::warn!(error, "can't pull");
                 told.clone_from(&error);
             }
-            self.pubsub.pulling_fails(error);
+            self.of.pubsub.pulling_fails(error);
             self.pause(PAUSE).await;
         }
+        None
+    }
+
+    fn goes(&self) -> bool {
+        *self.of.pulling.borrow() == Pulling::Goes
     }
 
     async fn open(&self) -> Result<MessageStream, String> {
-        self.pubsub.look().await?;
-        let subscriber = self.pubsub.subscriber().await?;
-        let bytes = i64::try_from(self.outstanding_bytes_max).unwrap_or(i64::MAX);
+        self.of.pubsub.look().await?;
+        let subscriber = self.of.pubsub.subscriber().await?;
+        let bytes = i64::try_from(self.of.outstanding_bytes_max).unwrap_or(i64::MAX);
         let subscribe = subscriber
-            .subscribe(self.pubsub.subscription())
+            .subscribe(self.of.pubsub.subscription())
             .set_max_lease_extension(LEASE)
             .set_max_lease(LEASE_MAX)
             .set_max_outstanding_messages(OUTSTANDING_MAX)
@@ -130,112 +231,139 @@ impl Puller {
         Ok(subscribe.build())
     }
 
-    /// Pulls until told to end, or until the stream does: then with the reason.
-    async fn pull(&mut self, mut stream: MessageStream) -> Option<String> {
+    /// Pulls until told to end, or until the stream does: then with the reason, if there is one.
+    async fn pull(&mut self, stream: &mut MessageStream) -> Option<String> {
         let mut silent = 0;
         loop {
-            while !self.has_room() && *self.pulling.borrow() == Pulling::Goes {
+            while !self.has_room() && self.goes() {
                 self.pause(LOOK_FOR_ROOM).await;
             }
             let next = tokio::select! {
                 biased;
-                _ = self.pulling.wait_for(|pulling| *pulling != Pulling::Goes) => None,
-                next = tokio::time::timeout(SILENCE, stream.next()) => Some(next),
+                _ = self.of.pulling.wait_for(|pulling| *pulling != Pulling::Goes) => return None,
+                next = tokio::time::timeout(SILENCE, stream.next()) => next,
             };
-            silent = if let Some(Err(_)) = next { silent + 1 } else { 0 };
+            silent = if next.is_err() { silent + 1 } else { 0 };
             match next {
-                None => return self.end(stream).await,
-                Some(Err(_silent)) => {
-                    // Once at once, and then as often as others look.
-                    let looked = async {
-                        match silent {
-                            1 => self.pubsub.look().await,
-                            _ => self.pubsub.check().await,
-                        }
-                    };
-                    let mut pulling = self.pulling.clone();
-                    tokio::select! {
-                        biased;
-                        _ = pulling.wait_for(|pulling| *pulling != Pulling::Goes) => {}
-                        looked = looked => if let Err(error) = looked {
-                            self.pubsub.pulling_fails(error);
-                        }
-                    }
+                Err(_silent) => {
+                    self.look(silent == 1).await;
                     // A connection may be dead without having ended.
-                    if silent >= SILENCES_MAX && self.outstanding_bytes.load(Relaxed) == 0 {
+                    if silent >= SILENCES_MAX && self.held_bytes() == 0 {
                         return None;
                     }
                 }
-                Some(Ok(None)) => return Some("the subscription's stream has ended".to_owned()),
-                Some(Ok(Some(Err(error)))) => return Some(self.pubsub.sentence(&error)),
-                Some(Ok(Some(Ok((message, handler))))) => self.take(message, handler).await,
+                Ok(None) => return Some("the subscription's stream has ended".to_owned()),
+                Ok(Some(Err(error))) => return Some(self.of.pubsub.sentence(&error)),
+                Ok(Some(Ok((message, handler)))) => self.take(message, handler).await,
+            }
+        }
+    }
+
+    /// Whether the service answers: at once, or as often as others look.
+    async fn look(&mut self, at_once: bool) {
+        let looked = async {
+            match at_once {
+                true => self.of.pubsub.look().await,
+                false => self.of.pubsub.check().await,
+            }
+        };
+        let mut pulling = self.of.pulling.clone();
+        tokio::select! {
+            biased;
+            _ = pulling.wait_for(|pulling| *pulling != Pulling::Goes) => {}
+            looked = looked => if let Err(error) = looked {
+                self.of.pubsub.pulling_fails(error);
             }
         }
     }
 
     /// What the service was told to send at most, it may send again over a new connection.
     fn has_room(&self) -> bool {
-        self.space.takes_events()
-            && self.outstanding_bytes.load(Relaxed) < self.outstanding_bytes_max
+        self.of.space.takes_events() && self.held_bytes() < self.of.outstanding_bytes_max
     }
 
-    /// Leases are extended until all is given back.
-    async fn end(&mut self, stream: MessageStream) -> Option<String> {
-        let token = stream.shutdown_token();
-        drop(stream);
-        self.taking = None;
-        let _ = self.pulling.wait_for(|pulling| *pulling == Pulling::Ended).await;
-        let _ = tokio::time::timeout(LAST_WORDS, token.shutdown()).await;
-        None
+    fn held_bytes(&self) -> usize {
+        self.held.values().map(|bytes| bytes.load(Relaxed)).sum()
+    }
+
+    /// A place among what is held, once that stream has one; none where the message is to go back.
+    async fn place_of(&mut self, stream: &Stream, bytes: usize) -> Option<Weight> {
+        let held = Arc::clone(self.held.entry(stream.name.clone()).or_default());
+        while held.load(Relaxed) >= self.of.outstanding_bytes_max / 2 {
+            if stream.stats.is_store_in_trouble() || !self.goes() {
+                return None;
+            }
+            self.pause(LOOK_FOR_ROOM).await;
+        }
+        Some(Weight::new(bytes, &held))
     }
 
     async fn pause(&mut self, time: Duration) {
-        let ends = self.pulling.wait_for(|pulling| *pulling != Pulling::Goes);
+        let ends = self.of.pulling.wait_for(|pulling| *pulling != Pulling::Goes);
         let _ = tokio::time::timeout(time, ends).await;
     }
 
-    /// Takes a message. One that can't be taken yet goes back, but not at once: it would be here
-    /// again at once.
     async fn take(&mut self, message: Message, handler: Handler) {
-        let weight = Weight::new(message.data.len(), &self.outstanding_bytes);
-        let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
-        let taken = match decode(attribute, &message.data) {
-            Ok((name, records)) => self.append(&name, records, &message).await,
-            Err(error @ BadMessage::Newer(_)) => Err(error.to_string()),
-            Err(BadMessage::Poison(why)) => self.bury(&message, why).await.map(|()| None),
-        };
-        match taken {
-            Ok(None) => {
-                self.pubsub.pulling_works();
-                handler.ack();
+        let key = message.ordering_key.clone();
+        match self.place(&message).await {
+            Ok(Taken::Buried) => {
+                self.of.pubsub.pulling_works();
+                let _ = self.acks.send(Done { key, handler, told: Box::new(|| {}) });
             }
-            Ok(Some((stream, appending))) => {
-                self.pubsub.pulling_works();
-                let taking = self.taking.clone();
+            Ok(Taken::Appended(stream, appending, weight)) => {
+                self.of.pubsub.pulling_works();
+                let (acks, taking) = (self.acks.clone(), self.of.taking.clone());
                 tokio::spawn(async move {
                     // Where it does not become durable, the handler is dropped, and it comes again.
-                    let appended = appending.await;
-                    if let Ok(durable) = appended {
-                        let end = durable.first_seq + u64::from(durable.count);
-                        let done = move || {
-                            handler.ack();
-                            drop(weight);
-                        };
-                        stream.leases.hold(end, Lease::new(message.data.len(), done));
-                    }
+                    let Ok(durable) = appending.await else { return };
+                    let end = durable.first_seq + u64::from(durable.count);
+                    let stats = Arc::clone(&stream.stats);
+                    let told = Box::new(move || {
+                        stats.acked_messages.add(1);
+                        drop(weight);
+                    });
+                    let done = move || drop(acks.send(Done { key, handler, told }));
+                    stream.leases.hold(end, Lease::new(message.data.len(), done));
                     drop(taking);
                 });
             }
-            Err(_) if *self.pulling.borrow() != Pulling::Goes => {}
-            Err(error) => {
-                tracing::error!(error, "a message goes back into its subscription");
-                self.pubsub.pulling_fails(error);
-                let mut pulling = self.pulling.clone();
-                tokio::spawn(async move {
-                    let ends = pulling.wait_for(|pulling| *pulling != Pulling::Goes);
-                    let _ = tokio::time::timeout(LEASE, ends).await;
-                    drop((handler, weight));
-                });
+            Err(_) if !self.goes() => {}
+            Err(why) => {
+                if let Why::Told(error) = why {
+                    tracing::error!(error, "a message goes back into its subscription");
+                    self.of.pubsub.pulling_fails(error);
+                }
+                self.give_back(&message, handler);
+            }
+        }
+    }
+
+    /// Gives a message back, with what comes behind it.
+    fn give_back(&self, message: &Message, handler: Handler) {
+        let (returning, key) = (self.returning.clone(), message.ordering_key.clone());
+        if !returning.add(&key, handler) {
+            return;
+        }
+        let mut pulling = self.of.pulling.clone();
+        tokio::spawn(async move {
+            let ends = pulling.wait_for(|pulling| *pulling != Pulling::Goes);
+            let _ = tokio::time::timeout(RETURN_AFTER, ends).await;
+            returning.end(&key);
+        });
+    }
+
+    /// Puts a message where it belongs.
+    async fn place(&mut self, message: &Message) -> Result<Taken, Why> {
+        if self.returning.has(&message.ordering_key) {
+            return Err(Why::Known);
+        }
+        let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
+        match decode(attribute, &message.data) {
+            Ok((name, records)) => self.append(&name, records, message).await,
+            Err(error @ BadMessage::Newer(_)) => Err(error.into()),
+            Err(BadMessage::Poison(why)) => {
+                self.bury(message, why).await?;
+                Ok(Taken::Buried)
             }
         }
     }
@@ -246,39 +374,46 @@ impl Puller {
         name: &StreamName,
         mut records: Records,
         message: &Message,
-    ) -> Result<Option<(Arc<Stream>, Appending)>, String> {
+    ) -> Result<Taken, Why> {
         let stream = self.stream(name).await?;
-        let (count, bytes) = (u64::from(records.count()), message.data.len() as u64);
+        let (count, bytes) = (u64::from(records.count()), message.data.len());
+        let weight = self.place_of(&stream, bytes).await.ok_or(Why::Known)?;
         let appending = loop {
             match stream.wal.append(records) {
                 Ok(appending) => break appending,
+                Err(AppendError::Full { .. }) if stream.stats.is_store_in_trouble() => {
+                    return Err(Why::Known);
+                }
                 Err(AppendError::Full { .. } | AppendError::QueueFull) => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error.into()),
             }
-            if *self.pulling.borrow() != Pulling::Goes {
-                return Err("the service ends".to_owned());
+            if !self.goes() {
+                return Err(Why::Known);
             }
             self.pause(LOOK_FOR_ROOM).await;
             records = Records::parse(&message.data).unwrap_or_default();
         };
         stream.stats.pulled_events.add(count);
         stream.stats.pulled_messages.add(1);
-        stream.stats.pulled_bytes.add(bytes);
-        Ok(Some((stream, appending)))
+        stream.stats.pulled_bytes.add(bytes as u64);
+        Ok(Taken::Appended(stream, appending, weight))
     }
 
-    async fn stream(&self, name: &StreamName) -> Result<Arc<Stream>, String> {
-        if let Some(stream) = self.streams.get(name) {
+    async fn stream(&self, name: &StreamName) -> Result<Arc<Stream>, Why> {
+        if let Some(stream) = self.of.streams.get(name) {
             return Ok(stream);
         }
         // To make a stream is work on the disk.
-        let (streams, name) = (self.streams.clone(), name.clone());
-        let made = tokio::task::spawn_blocking(move || streams.get_or_create(&name)).await;
-        made.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        let (streams, name) = (self.of.streams.clone(), name.clone());
+        Ok(tokio::task::spawn_blocking(move || streams.get_or_create(&name)).await??)
     }
 
-    /// What nobody can read is kept where an operator sees it, and is done.
-    async fn bury(&self, message: &Message, why: String) -> Result<(), String> {
+    /// What nobody can read is kept where an operator sees it, once: its acknowledgement is
+    /// refused while a message before it under its key is held, and then it comes again.
+    async fn bury(&mut self, message: &Message, why: String) -> Result<(), Why> {
+        if self.buried.contains(&message.message_id) {
+            return Ok(());
+        }
         let rejection = Rejection {
             phase: Phase::Parse,
             reason: "bad_message".to_owned(),
@@ -291,7 +426,7 @@ impl Puller {
             ..Receipt::default()
         };
         let letter = NewLetter {
-            stream: StreamName::new("default").map_err(|error| error.to_string())?,
+            stream: StreamName::new("default")?,
             seq: None,
             rejections: vec![rejection],
             payload: message.data.to_vec(),
@@ -300,6 +435,9 @@ impl Puller {
             library: None,
             library_version: None,
         };
-        self.errors.put_malformed(letter).await.map(drop).map_err(|error| error.to_string())
+        self.of.errors.put_malformed(letter).await?;
+        self.buried.truncate(BURIED_MAX - 1);
+        self.buried.push_front(message.message_id.clone());
+        Ok(())
     }
 }

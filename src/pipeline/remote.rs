@@ -131,8 +131,7 @@ impl Remote {
             space: space.clone(),
             outstanding_bytes_max: config.queue.outstanding_bytes_max,
             pulling,
-            outstanding_bytes: Arc::default(),
-            taking: Some(taking),
+            taking,
         };
         Running { told, taken, pulls: Some(tokio::spawn(puller.run())) }
     }

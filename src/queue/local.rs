@@ -429,7 +429,7 @@ impl Running {
         if low > self.saved_cursor || !idle {
             let (uuid, step) = (stream.wal.log_uuid(), self.step(vec![]));
             match self.worker.ledger.commit(&stream.name, uuid, step) {
-                Ok(()) => self.acknowledge(low),
+                Ok(()) => stream.leases.done(low),
                 Err(error) => {
                     tracing::warn!(stream = %stream.name, %error, "the cursor could not be saved");
                 }
@@ -437,14 +437,9 @@ impl Running {
         }
     }
 
-    /// What was pulled and stands below is nobody's any more.
-    fn acknowledge(&self, low: Seq) {
-        let acked = self.worker.stream.leases.done(low);
-        self.worker.stream.stats.acked_messages.add(acked as u64);
-    }
-
     fn cursor_saved(&mut self, low: Seq) {
-        self.acknowledge(low);
+        // What was pulled and stands below is nobody's any more.
+        self.worker.stream.leases.done(low);
         self.saved_cursor = low;
         self.saved_at = ambient::now();
         self.recall.done(low);
