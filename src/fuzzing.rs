@@ -3,5 +3,6 @@
 
 pub use crate::config::fuzzing::config;
 pub use crate::ingest::fuzzing::{body, inflate};
+pub use crate::queue::fuzzing::message;
 pub use crate::store::fuzzing::object_key;
 pub use crate::wal::fuzzing::{recover, scan};

@@ -9,6 +9,8 @@
 
 mod chunk;
 mod flush;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod inbox;
 mod lease;
 mod local;
