@@ -352,6 +352,10 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order in which events meet them.
+    pub const ALL: [Self; 6] =
+        [Self::Parse, Self::Validate, Self::Adapt, Self::Dedupe, Self::Store, Self::Load];
+
     /// The phase's name, as stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -368,9 +372,7 @@ impl Phase {
     /// The phase of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Parse, Self::Validate, Self::Adapt, Self::Dedupe, Self::Store, Self::Load]
-            .into_iter()
-            .find(|phase| phase.as_str() == name)
+        Self::ALL.into_iter().find(|phase| phase.as_str() == name)
     }
 }
 

@@ -13,6 +13,8 @@ pub mod outline;
 pub mod time;
 /// What a process takes from its surroundings: the time that passes, identities, chance.
 mod ambient;
+/// One sentence out of what others say.
+mod sentence;
 /// Which thread goes first where there are more than cores.
 mod priority;
 /// Faults that tests put in; a build without tests has none.

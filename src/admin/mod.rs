@@ -73,7 +73,7 @@ pub struct Replayed {
     pub replay: i64,
     /// Letters that are in the log again.
     pub replayed: u64,
-    /// Letters that could not be appended and are open as before.
+    /// Letters that could not be appended, or were never an event, and are open as before.
     pub refused: u64,
     /// Why the first of those was refused.
     pub refusal: Option<String>,

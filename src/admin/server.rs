@@ -21,7 +21,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::loads::{self, Loads};
 use super::{Acknowledged, Flushed, ListLetters, Replay, Replayed};
 use crate::damage::{Report, Reports};
-use crate::errors::{Claim, ErrorStore, ErrorStoreError, LetterFilter};
+use crate::errors::{Claim, ErrorStore, ErrorStoreError, LetterFilter, Status};
 use crate::event::{LetterId, ReplayOrigin};
 use crate::streams::{Stream, Streams};
 use crate::wal::{PAYLOAD_BYTES_MAX, Records};
@@ -36,6 +36,9 @@ const NAMED_MAX: usize = 10;
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// How long a full log may hold up a replay before the rest is refused.
 const REPLAY_PATIENCE: Duration = Duration::from_secs(5);
+/// Why a letter that matches may stay as it is.
+const NO_RECORD: &str = "what is not JSON, too large, not ours or damaged can't be an event of a log \
+     again: have it sent again, mended";
 /// A disk that is full is asked for room this often.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
@@ -267,6 +270,7 @@ async fn replay(
 async fn run_replay(admin: &Admin, by: &str, request: Replay) -> Result<Replayed, ErrorStoreError> {
     let Replay { filter, note } = request;
     let errors = &admin.errors;
+    let open = open(errors, &filter).await?;
     let (number, mut claims) = errors.claim(filter.clone(), CLAIM_MAX, by.to_owned(), note).await?;
     let mut done = Replayed { replay: number, ..Replayed::default() };
     while !claims.is_empty() {
@@ -279,6 +283,12 @@ async fn run_replay(admin: &Admin, by: &str, request: Replay) -> Result<Replayed
         }
         claims = errors.claim_more(number, filter.clone(), CLAIM_MAX, by.to_owned()).await?;
     }
+    // What matches, is open and was not claimed is nothing that a log has had.
+    let left = open.saturating_sub(done.replayed);
+    if done.refused == 0 && left > 0 {
+        done.refused = left;
+        done.refusal = Some(NO_RECORD.to_owned());
+    }
     errors.finish_replay(number, done.replayed, done.refused).await?;
     if done.replayed + done.refused > 0 {
         (admin.changed)(format!(
@@ -287,6 +297,15 @@ async fn run_replay(admin: &Admin, by: &str, request: Replay) -> Result<Replayed
         ));
     }
     Ok(done)
+}
+
+/// How many open letters match.
+async fn open(errors: &ErrorStore, filter: &LetterFilter) -> Result<u64, ErrorStoreError> {
+    if filter.status.is_some_and(|status| status != Status::Open) {
+        return Ok(0);
+    }
+    let filter = LetterFilter { status: Some(Status::Open), ..filter.clone() };
+    Ok(errors.list(filter, None, 1).await?.total)
 }
 
 /// Puts claimed letters into their logs, in order; returns those that are not there.

@@ -65,7 +65,7 @@ pub fn check(options: &Options, form: &Form) -> Done {
                     checked.findings.push(error.to_string());
                 }
             }
-            for failure in service::unreachable(&config) {
+            for failure in super::block_on(async { Ok(service::unreachable(&config).await) })? {
                 code = code.max(failure.code);
                 checked.findings.push(failure.message);
             }

@@ -83,25 +83,33 @@ impl Filter {
     pub(super) fn parse(self, ids: Vec<LetterId>) -> Result<LetterFilter, Failure> {
         let usage = |message: String| Failure::new(USAGE, message);
         let stream = self.stream.as_deref().map(StreamName::new).transpose();
-        let named = |what: &str, name: &str| usage(format!("--{what} {name:?} is not one"));
-        let phase = self.phase.as_deref();
-        let status = self.status.as_deref();
+        let phase = self.phase.map(|name| one_of("phase", &name, Phase::ALL, Phase::as_str));
+        let status = self.status.map(|name| one_of("status", &name, Status::ALL, Status::as_str));
         Ok(LetterFilter {
             ids,
             stream: stream.map_err(|error| usage(error.to_string()))?,
-            phase: phase
-                .map(|name| Phase::from_name(name).ok_or_else(|| named("phase", name)))
-                .transpose()?,
+            phase: phase.transpose()?,
             reason: self.reason,
             path: self.path,
-            status: status
-                .map(|name| Status::from_name(name).ok_or_else(|| named("status", name)))
-                .transpose()?,
+            status: status.transpose()?,
             library: self.library,
             since: self.since.as_deref().map(|t| moment("since", t)).transpose()?,
             until: self.until.as_deref().map(|t| moment("until", t)).transpose()?,
         })
     }
+}
+
+/// The one of that name.
+fn one_of<T: Copy, const N: usize>(
+    option: &str,
+    name: &str,
+    all: [T; N],
+    name_of: fn(T) -> &'static str,
+) -> Result<T, Failure> {
+    all.into_iter().find(|one| name_of(*one) == name).ok_or_else(|| {
+        let names = all.map(name_of).join(", ");
+        Failure::new(USAGE, format!("--{option} {name:?} is none of {names}"))
+    })
 }
 
 /// A time, or an age before now.
@@ -147,7 +155,7 @@ impl Dlq {
                 print::answer(&form, &replayed, replayed_text)?;
                 match replayed.refused {
                     0 => Ok(()),
-                    n => Err(Failure::new(1, format!("{n} letters are open as before"))),
+                    n => Err(Failure::new(1, format!("open as before: {n} of these letters"))),
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eventkit::admin::{Client, ClientError, ListLetters};
-use eventkit::config::{Config, StoreKind};
+use eventkit::config::StoreKind;
 use eventkit::errors::{Letter, LetterFilter, to_parquet};
 use eventkit::event::LetterId;
 use eventkit::store::Lake;
@@ -49,9 +49,9 @@ struct Exported {
 impl Export {
     pub fn run(self, options: &Options) -> Done {
         let filter = self.filter.parse(vec![])?;
-        let lake = lake(self.to, &options.load()?)?;
         let client = options.client()?.with_timeout(PATIENCE);
-        let exported = block_on(export(&client, filter, &lake))?;
+        // Within the runtime: credentials keep themselves fresh on it.
+        let exported = block_on(async { export(&client, filter, &lake(self.to, options)?).await })?;
         print::answer(&self.form, &exported, |exported| match exported.objects.as_slice() {
             [] => "no dead letters match".to_owned(),
             objects => format!("{} dead letters in\n{}", exported.letters, objects.join("\n")),
@@ -59,12 +59,16 @@ impl Export {
     }
 }
 
-fn lake(to: Option<PathBuf>, config: &Config) -> Result<Lake, Failure> {
-    match (to, config.store.kind) {
-        (Some(directory), _) => Ok(Lake::local(&directory, "")),
-        (None, StoreKind::Lake) => Lake::open(&config.store, &config.google)
-            .map_err(|error| Failure::new(CONFIGURATION, error)),
-        (None, StoreKind::Firestore) => {
+fn lake(to: Option<PathBuf>, options: &Options) -> Result<Lake, Failure> {
+    if let Some(directory) = to {
+        return Ok(Lake::local(&directory, ""));
+    }
+    let (store, google) = options.store()?;
+    match store.kind {
+        StoreKind::Lake => {
+            Lake::open(&store, &google).map_err(|error| Failure::new(CONFIGURATION, error))
+        }
+        StoreKind::Firestore => {
             let message = "there is no lake to export to, as events go to Firestore: say --to DIR";
             Err(Failure::new(USAGE, message))
         }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 use eventkit::admin::Client;
-use eventkit::config::{Config, Sources};
+use eventkit::config::{Config, GoogleConfig, Mistakes, Sources, StoreConfig, Warning};
 
 use super::{CONFIGURATION, Failure, print};
 
@@ -31,7 +31,18 @@ pub struct Options {
     /// The running service's socket [env: EVENTKIT_ADMIN_SOCKET] [default: DIR/admin.sock]
     #[arg(long, global = true, value_name = "PATH")]
     pub admin_socket: Option<PathBuf>,
+    /// What this instance does with queue.mode = "pubsub": collect, process, or all
+    /// [env: EVENTKIT_ROLE] [default: all]
+    #[arg(long, global = true, value_name = "ROLE")]
+    pub role: Option<String>,
 }
+
+/// What an option means to a command that understands it in its own way.
+const OTHERWISE: (&str, &str, &str) = (
+    "demo",
+    "data_dir",
+    "Where its files are, which then stay [default: a temporary directory, removed at the end]",
+);
 
 /// The options that mean something to a command; all of them to one that is not here.
 const MEANT: &[(&str, &[&str])] = &[
@@ -41,6 +52,7 @@ const MEANT: &[(&str, &[&str])] = &[
     ("flush", &["config", "data_dir", "admin_socket"]),
     ("dlq", &["config", "data_dir", "admin_socket"]),
     ("wal", &["config", "data_dir", "admin_socket"]),
+    ("ledger", &["config", "data_dir", "admin_socket"]),
     ("bench", &[]),
     ("completions", &[]),
 ];
@@ -53,9 +65,12 @@ pub fn command<C: CommandFactory>() -> clap::Command {
     for (name, meant) in MEANT {
         // One that a command has already is not handed down to it.
         let hidden = options.iter().filter(|option| !meant.contains(&option.get_id().as_str()));
-        let hidden: Vec<clap::Arg> = hidden.map(|option| option.clone().hide(true)).collect();
+        let mut own: Vec<clap::Arg> = hidden.map(|option| option.clone().hide(true)).collect();
+        let (of, id, help) = OTHERWISE;
+        let differs = options.iter().filter(|option| of == *name && option.get_id() == id);
+        own.extend(differs.map(|option| option.clone().help(help)));
         if command.find_subcommand(name).is_some() {
-            command = command.mut_subcommand(name, |subcommand| subcommand.args(hidden));
+            command = command.mut_subcommand(name, |subcommand| subcommand.args(own));
         }
     }
     command
@@ -69,6 +84,7 @@ impl Options {
             ("listen", self.listen.clone()),
             ("metrics_listen", self.metrics_listen.clone()),
             ("admin_socket", self.admin_socket.as_ref().map(path)),
+            ("role", self.role.clone()),
         ];
         let given = options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
@@ -81,22 +97,19 @@ impl Options {
 
     /// The configuration; warnings go to the standard error.
     pub fn load(&self) -> Result<Config, Failure> {
-        self.load_with(None)
+        told(eventkit::config::load(self.sources()))
     }
 
-    /// The same with one more option: a key's path and its value.
-    pub fn load_with(&self, option: Option<(&str, String)>) -> Result<Config, Failure> {
-        let mut sources = self.sources();
-        sources.options.extend(option.map(|(key, value)| (key.to_owned(), value)));
-        match eventkit::config::load(sources) {
-            Ok((config, warnings)) => {
-                for warning in warnings {
-                    print::tell(&format!("warning: {warning}"));
-                }
-                Ok(config)
-            }
-            Err(mistakes) => Err(Failure::new(CONFIGURATION, mistakes)),
-        }
+    /// Where the service keeps its data.
+    pub fn data_dir(&self) -> Result<PathBuf, Failure> {
+        Ok(told(eventkit::config::load_part(self.sources(), &["data_dir"]))?.data_dir)
+    }
+
+    /// The lake, and what it is opened with.
+    pub fn store(&self) -> Result<(StoreConfig, GoogleConfig), Failure> {
+        let keys = ["data_dir", "store", "google"];
+        let config = told(eventkit::config::load_part(self.sources(), &keys))?;
+        Ok((config.store, config.google))
     }
 
     /// A client for the running service.
@@ -106,12 +119,22 @@ impl Options {
 
     /// The running service's socket: where the configuration has it, else where the unit has it.
     pub fn socket(&self) -> Result<PathBuf, Failure> {
-        let config = self.load()?;
+        let keys = ["data_dir", "admin_socket"];
+        let config = told(eventkit::config::load_part(self.sources(), &keys))?;
         let named = config.origins.contains_key("admin_socket");
         let of_unit = PathBuf::from("/run/eventkit/admin.sock");
         let elsewhere = !named && !config.admin_socket.exists() && of_unit.exists();
         Ok(if elsewhere { of_unit } else { config.admin_socket })
     }
+}
+
+/// Warnings go to the standard error.
+fn told(loaded: Result<(Config, Vec<Warning>), Mistakes>) -> Result<Config, Failure> {
+    let (config, warnings) = loaded.map_err(|mistakes| Failure::new(CONFIGURATION, mistakes))?;
+    for warning in warnings {
+        print::tell(&format!("warning: {warning}"));
+    }
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -128,15 +151,18 @@ mod tests {
 
     #[test]
     fn a_command_s_help_lists_the_options_that_mean_something_to_it() {
-        let all = ["--config", "--data-dir", "--listen", "--metrics-listen", "--admin-socket"];
+        let of_socket = ["--config", "--data-dir", "--admin-socket"];
+        let all =
+            ["--config", "--data-dir", "--listen", "--metrics-listen", "--admin-socket", "--role"];
         for (path, listed) in [
             (&["run"][..], &all[..]),
             (&["config"], &all),
             (&["check"], &all),
             (&["demo"], &all[1..4]),
-            (&["status"], &["--config", "--data-dir", "--admin-socket"]),
-            (&["dlq", "replay"], &["--config", "--data-dir", "--admin-socket"]),
-            (&["wal", "verify"], &["--config", "--data-dir", "--admin-socket"]),
+            (&["status"], &of_socket),
+            (&["dlq", "replay"], &of_socket),
+            (&["wal", "verify"], &of_socket),
+            (&["ledger", "loads"], &of_socket),
             (&["bench"], &[]),
             (&["completions"], &[]),
         ] {
@@ -153,10 +179,11 @@ mod tests {
             let tail: &[&str] = match *name {
                 "dlq" => &["list"],
                 "wal" => &["verify"],
+                "ledger" => &["loads"],
                 "completions" => &["bash"],
                 _ => &[],
             };
-            let given = ["--listen", "127.0.0.1:1", "--data-dir", "/d"];
+            let given = ["--listen", "127.0.0.1:1", "--data-dir", "/d", "--role", "collect"];
             let before = [&["eventkit"], &given[..], &[*name], tail].concat();
             let behind = [&["eventkit", *name], tail, &given[..]].concat();
             for words in [before, behind] {

@@ -10,10 +10,6 @@ pub struct Run {
     #[cfg(feature = "console")]
     #[arg(long)]
     console: bool,
-    /// What this instance does with queue.mode = "pubsub": collect, process, or all
-    /// [env: EVENTKIT_ROLE] [default: all]
-    #[arg(long, value_name = "ROLE")]
-    role: Option<String>,
     /// Run on any file system, although it may lose what was synced (disk.allow_any_filesystem)
     #[arg(long)]
     force_filesystem: bool,
@@ -21,7 +17,7 @@ pub struct Run {
 
 impl Run {
     pub fn run(self, options: &Options) -> Done {
-        let mut config = options.load_with(self.role.clone().map(|role| ("role", role)))?;
+        let mut config = options.load()?;
         config.disk.allow_any_filesystem |= self.force_filesystem;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         #[cfg(feature = "console")]

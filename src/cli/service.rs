@@ -15,6 +15,10 @@ use super::{CONFIGURATION, Failure};
 
 /// The store that the configuration names.
 pub fn store(config: &Config) -> Result<Arc<AnyStore>, Failure> {
+    if !config.stores() {
+        // Who only collects puts nothing anywhere: a directory that nobody uses is never made.
+        return Ok(Arc::new(Lake::local(&config.store.path, "")));
+    }
     match config.store.kind {
         StoreKind::Lake => {
             let lake = Lake::open(&config.store, &config.google);
@@ -83,12 +87,11 @@ fn with_warehouse(service: Service, config: &Config) -> Result<Service, Failure>
 
 /// Whether the warehouse that the configuration names could be asked now.
 #[cfg(feature = "bigquery")]
-fn reach_warehouse(config: &Config) -> Result<(), Failure> {
+async fn reach_warehouse(config: &Config) -> Result<(), Failure> {
     use eventkit::warehouse::WarehouseLoader;
 
     let Some(warehouse) = warehouse(config)? else { return Ok(()) };
-    let check = async move { warehouse.check().await.map_err(|e| Failure::new(super::IO, e)) };
-    super::block_on(check)
+    warehouse.check().await.map_err(|error| Failure::new(super::IO, error))
 }
 
 /// The configuration can name none.
@@ -99,7 +102,7 @@ fn with_warehouse(service: Service, _: &Config) -> Result<Service, Failure> {
 
 /// The configuration can name none.
 #[cfg(not(feature = "bigquery"))]
-fn reach_warehouse(_: &Config) -> Result<(), Failure> {
+async fn reach_warehouse(_: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
@@ -213,28 +216,27 @@ async fn feed_watchdog() {
     }
 }
 
-/// Why backends that the configuration names could not be used now; nothing where all could.
-pub fn unreachable(config: &Config) -> Vec<Failure> {
-    let queue = reach_queue(config);
-    // No directory is made that is not there yet; and who only collects stores nothing.
-    let is_there = config.data_dir.exists() || !config.store.is_local();
-    let stored = match config.stores() && is_there {
-        true => vec![reach_store(config), reach_warehouse(config)],
-        false => vec![],
+/// Why backends that the configuration names could not be used now; nothing where all could. What
+/// is said of several is said once. Within a runtime: credentials keep themselves fresh on it.
+pub async fn unreachable(config: &Config) -> Vec<Failure> {
+    let mut failures: Vec<Failure> = Vec::new();
+    let mut note = |reached: Result<(), Failure>| {
+        let Err(failure) = reached else { return };
+        if failures.iter().all(|known| known.message != failure.message) {
+            failures.push(failure);
+        }
     };
-    [queue].into_iter().chain(stored).filter_map(Result::err).collect()
-}
-
-/// Whether the topic that the configuration names, if it does, could be used now.
-fn reach_queue(config: &Config) -> Result<(), Failure> {
-    super::block_on(async {
-        let reached = eventkit::pipeline::reach_queue(config).await;
-        reached.map_err(|error| Failure::new(super::IO, error))
-    })
+    let queue = eventkit::pipeline::reach_queue(config).await;
+    note(queue.map_err(|error| Failure::new(error.exit_code(), error)));
+    // No directory is made that is not there yet; and who only collects stores nothing.
+    if config.stores() && (config.data_dir.exists() || !config.store.is_local()) {
+        note(reach_store(config).await);
+        note(reach_warehouse(config).await);
+    }
+    failures
 }
 
 /// Whether the store that the configuration names could be written to now.
-fn reach_store(config: &Config) -> Result<(), Failure> {
-    // Within the runtime: credentials keep themselves fresh on it.
-    super::block_on(async { store(config)?.check().await.map_err(|e| Failure::new(super::IO, e)) })
+async fn reach_store(config: &Config) -> Result<(), Failure> {
+    store(config)?.check().await.map_err(|error| Failure::new(super::IO, error))
 }

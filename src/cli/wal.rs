@@ -88,7 +88,7 @@ impl Wal {
 
 impl Verify {
     fn run(self, options: &Options) -> Done {
-        let dir = options.load()?.data_dir.join("wal");
+        let dir = options.data_dir()?.join("wal");
         let names = if self.streams.is_empty() { streams(&dir)? } else { self.streams };
         let logs = names.iter().map(|name| log(&dir, name)).collect::<Result<Vec<_>, _>>()?;
         print::answer(&self.form, &logs, |logs| text(logs))?;
@@ -103,7 +103,7 @@ impl Verify {
 
 impl Inspect {
     fn run(self, options: &Options) -> Done {
-        let dir = options.load()?.data_dir.join("wal");
+        let dir = options.data_dir()?.join("wal");
         let Some(from) = self.from else {
             return print::answer(&self.form, &log(&dir, &self.stream)?, segments);
         };

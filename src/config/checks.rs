@@ -17,12 +17,16 @@ use crate::wal::PAYLOAD_BYTES_MAX;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 pub(super) fn check(draft: &mut Draft) {
+    draft.compare();
     addresses(draft);
     sizes(draft);
     disk(draft);
     socket(draft);
-    store(draft);
-    warehouse(draft);
+    // What only those need who store is not asked of who does not, nor of who may not.
+    if draft.config.stores() && draft.are_sound(&["role", "queue.mode"]) {
+        store(draft);
+        warehouse(draft);
+    }
     queue(draft);
     streams(draft);
 }
@@ -30,18 +34,15 @@ pub(super) fn check(draft: &mut Draft) {
 fn addresses(draft: &mut Draft) {
     let (listen, metrics) = (draft.config.listen, draft.config.metrics_listen);
     if !listen.ip().is_loopback() && !draft.config.ingest.allow_remote {
-        draft.mistake(
-            draft.place("listen"),
-            "listen",
-            format!(
-                "{listen} is not a loopback address, and anyone who reaches it could send events; \
-                 set ingest.allow_remote = true if that is meant"
-            ),
+        let sentence = format!(
+            "{listen} is not a loopback address, and anyone who reaches it could send events; set \
+             ingest.allow_remote = true if that is meant"
         );
+        draft.mismatch("listen", &["ingest.allow_remote"], sentence);
     }
     if listen == metrics && listen.port() != 0 {
         let sentence = format!("{metrics} is taken by listen");
-        draft.mistake(draft.place("metrics_listen"), "metrics_listen", sentence);
+        draft.mismatch("metrics_listen", &["listen"], sentence);
     }
 }
 
@@ -78,13 +79,13 @@ fn sizes(draft: &mut Draft) {
         if small_bytes > large_bytes {
             let (small_size, large_size) = (show_size(small_bytes), show_size(large_bytes));
             // Where only the larger one was set, that is where the mistake was made.
-            let path = if draft.is_set(small) { small } else { large };
-            let sentence = if path == small {
-                format!("{small_size} is more than {large} = {large_size}")
+            if draft.is_set(small) {
+                let sentence = format!("{small_size} is more than {large} = {large_size}");
+                draft.mismatch(small, &[large], sentence);
             } else {
-                format!("{large_size} is less than {small} = {small_size}")
-            };
-            draft.mistake(draft.place(path), path, sentence);
+                let sentence = format!("{large_size} is less than {small} = {small_size}");
+                draft.mismatch(large, &[small], sentence);
+            }
         }
     }
 }
@@ -101,7 +102,7 @@ fn disk(draft: &mut Draft) {
         if low > high {
             let path = if draft.is_set(lower) { lower } else { higher };
             let sentence = format!("{lower} = {low}% is more than {higher} = {high}%");
-            draft.mistake(draft.place(path), path, sentence);
+            draft.mismatch(path, &[lower, higher], sentence);
         }
     }
 }
@@ -112,7 +113,7 @@ fn socket(draft: &mut Draft) {
         let sentence = format!(
             "the path has {length} bytes, and a Unix socket's may have {SOCKET_PATH_BYTES_MAX}"
         );
-        draft.mistake(draft.place("admin_socket"), "admin_socket", sentence);
+        draft.mismatch("admin_socket", &["data_dir"], sentence);
     }
 }
 
@@ -124,6 +125,7 @@ fn store(draft: &mut Draft) {
     let of_s3 = service == Some(BucketService::S3);
     let default = StoreConfig::in_directory(PathBuf::new());
     let of_firestore = "store.kind = \"firestore\"";
+    let (kind, bucket) = ("store.kind", "store.bucket");
     let mistaken = [
         ("store.endpoint", store.endpoint.is_some() && store.is_local(), "a store.bucket"),
         ("store.region", store.region.is_some() && !of_s3, "a store.bucket of s3://"),
@@ -132,7 +134,7 @@ fn store(draft: &mut Draft) {
     ];
     for (path, is_mistaken, needs) in mistaken {
         if is_mistaken {
-            draft.mistake(draft.place(path), path, format!("it needs {needs}"));
+            draft.mismatch(path, &[kind, bucket], format!("it needs {needs}"));
         }
     }
     if is_firestore {
@@ -144,18 +146,17 @@ fn store(draft: &mut Draft) {
         _ => return,
     };
     let sentence = format!("this eventkit was built without the feature `{not_built}`");
-    draft.mistake(draft.place("store.bucket"), "store.bucket", sentence);
+    draft.mismatch(bucket, &[kind], sentence);
 }
 
 fn firestore(draft: &mut Draft) {
-    let place = draft.place("store.kind");
     if !cfg!(feature = "firestore") {
         let sentence = "this eventkit was built without the feature `firestore`".to_owned();
-        draft.mistake(place.clone(), "store.kind", sentence);
+        draft.mismatch("store.kind", &[], sentence);
     }
     if draft.config.google.project.is_none() {
         let sentence = "firestore needs google.project".to_owned();
-        draft.mistake(place, "store.kind", sentence);
+        draft.mismatch("store.kind", &["google.project"], sentence);
     }
     if let Some(bucket) = &draft.config.store.bucket {
         let sentence = format!("{bucket} is not used: events go to Firestore");
@@ -165,7 +166,7 @@ fn firestore(draft: &mut Draft) {
 
 /// What loading needs: what to load, into what, and not more often than is allowed.
 fn warehouse(draft: &mut Draft) {
-    let (warehouse, place) = (&draft.config.warehouse, draft.place("warehouse.kind"));
+    let warehouse = &draft.config.warehouse;
     if warehouse.kind == WarehouseKind::None {
         return;
     }
@@ -174,13 +175,21 @@ fn warehouse(draft: &mut Draft) {
     let in_gcs = store.kind == StoreKind::Lake && store.bucket.as_ref().is_some_and(of_gcs);
     let jobs = 86_400_000 / warehouse.interval.as_millis().max(1);
     let lacks = [
-        (!in_gcs, "it needs a store.bucket of gs://: BigQuery loads from there"),
-        (warehouse.dataset.is_none(), "it needs a warehouse.dataset"),
-        (draft.config.google.project.is_none(), "it needs a google.project"),
-        (!cfg!(feature = "bigquery"), "this eventkit was built without the feature `bigquery`"),
+        (
+            !in_gcs,
+            &["store.bucket", "store.kind"][..],
+            "it needs a store.bucket of gs://: BigQuery loads from there",
+        ),
+        (warehouse.dataset.is_none(), &["warehouse.dataset"], "it needs a warehouse.dataset"),
+        (draft.config.google.project.is_none(), &["google.project"], "it needs a google.project"),
+        (
+            !cfg!(feature = "bigquery"),
+            &[],
+            "this eventkit was built without the feature `bigquery`",
+        ),
     ];
-    for (_, sentence) in lacks.into_iter().filter(|(is_lacking, _)| *is_lacking) {
-        draft.mistake(place.clone(), "warehouse.kind", sentence.to_owned());
+    for (_, others, sentence) in lacks.into_iter().filter(|(is_lacking, ..)| *is_lacking) {
+        draft.mismatch("warehouse.kind", others, sentence.to_owned());
     }
     if jobs > JOBS_A_DAY_MAX {
         draft.warn(
@@ -198,22 +207,24 @@ fn queue(draft: &mut Draft) {
     let Config { queue, role, google, .. } = &draft.config;
     let is_local = queue.mode == QueueMode::Local;
     let needs = "it needs queue.mode = \"pubsub\"";
+    let (mode, project) = ("queue.mode", "google.project");
     let mistaken = [
-        ("role", is_local && *role != Role::All, needs),
-        ("queue.endpoint", is_local && queue.endpoint.is_some(), needs),
-        ("queue.mode", !is_local && google.project.is_none(), "it needs google.project"),
+        ("role", is_local && *role != Role::All, mode, needs),
+        ("queue.endpoint", is_local && queue.endpoint.is_some(), mode, needs),
+        (mode, !is_local && google.project.is_none(), project, "it needs google.project"),
         (
-            "queue.mode",
+            mode,
             !is_local && !cfg!(feature = "pubsub"),
+            mode,
             "this eventkit was built without the feature `pubsub`",
         ),
     ];
     let store = &draft.config.store;
     let stores_here = *role != Role::Collect && store.kind == StoreKind::Lake;
     let parts = !is_local && stores_here && store.bucket.is_none();
-    for (path, is_mistaken, sentence) in mistaken {
+    for (path, is_mistaken, other, sentence) in mistaken {
         if is_mistaken {
-            draft.mistake(draft.place(path), path, sentence.to_owned());
+            draft.mismatch(path, &[other], sentence.to_owned());
         }
     }
     if parts {
@@ -227,7 +238,7 @@ fn streams(draft: &mut Draft) {
     let (count, max) = (draft.streams.len(), draft.config.max_streams);
     if count > max {
         let sentence = format!("{max} is less than the {count} streams that are declared");
-        draft.mistake(draft.place("max_streams"), "max_streams", sentence);
+        draft.mismatch("max_streams", &[], sentence);
     }
     let mut mistaken = Vec::new();
     for (name, stream) in &draft.streams {
@@ -241,12 +252,13 @@ fn streams(draft: &mut Draft) {
             ("id", &stream.id),
         ] {
             if pointer.is_some() {
-                mistaken.push(format!("streams.{name}.json.{key}"));
+                let path = format!("streams.{name}.json.{key}");
+                mistaken.push((path, format!("streams.{name}.adapter")));
             }
         }
     }
-    for path in mistaken {
+    for (path, adapter) in mistaken {
         let sentence = "it needs adapter = \"json\" in the stream's table".to_owned();
-        draft.mistake(draft.place(&path), &path, sentence);
+        draft.mismatch(&path, &[&adapter], sentence);
     }
 }

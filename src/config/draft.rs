@@ -1,6 +1,6 @@
 //! Loading: sources one over the other into a draft, then the final types or every mistake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::defaults::ALWAYS_DECLARED;
@@ -12,6 +12,9 @@ use super::{
     Warning, checks, env, file,
 };
 use crate::event::StreamName;
+
+/// The variable by which Google's own programs are told of a file with credentials.
+const CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +32,25 @@ pub struct Sources {
 /// # Errors
 /// Every mistake at once, each with its key and its place.
 pub fn load(sources: Sources) -> Result<(Config, Vec<Warning>), Mistakes> {
+    read(sources).build(|_| true)
+}
+
+/// The same for who uses nothing but those keys, and those below them, of what is returned: a
+/// mistake elsewhere is a warning, and has left a default.
+///
+/// # Errors
+/// Every mistake of these keys, and of the file as a whole.
+pub fn load_part(sources: Sources, keys: &[&str]) -> Result<(Config, Vec<Warning>), Mistakes> {
+    let is_below = |path: &str, key: &str| {
+        path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    read(sources).build(|mistake| match mistake.key.as_str() {
+        "" => matches!(mistake.place, Place::File { .. }),
+        path => keys.iter().any(|key| is_below(path, key)),
+    })
+}
+
+fn read(sources: Sources) -> Draft {
     let variable = |name: &str| {
         let (_, value) = sources.env.iter().rfind(|(known, _)| known == name)?;
         (!value.is_empty()).then_some(value.as_str())
@@ -49,7 +71,8 @@ pub fn load(sources: Sources) -> Result<(Config, Vec<Warning>), Mistakes> {
     draft.follow_surroundings(variable("STATE_DIRECTORY"), variable("RUNTIME_DIRECTORY"));
     draft.follow_emulators(variable);
     draft.follow_firestore();
-    draft.build()
+    draft.follow_credentials(variable(CREDENTIALS));
+    draft
 }
 
 /// A configuration while it is read.
@@ -58,6 +81,8 @@ pub(super) struct Draft {
     pub(super) config: Config,
     pub(super) streams: BTreeMap<StreamName, StreamDraft>,
     mistakes: Vec<Mistake>,
+    /// The keys of those that were made before settings are compared.
+    unsound: BTreeSet<String>,
     warnings: Vec<Warning>,
 }
 
@@ -68,6 +93,24 @@ impl Draft {
 
     pub(super) fn warn(&mut self, place: Place, sentence: String) {
         self.warnings.push(Warning { place, sentence });
+    }
+
+    /// From now on settings are compared.
+    pub(super) fn compare(&mut self) {
+        self.unsound = self.mistakes.iter().map(|mistake| mistake.key.clone()).collect();
+    }
+
+    /// Whether nothing wrong was said of those keys. Where it was, what stands there is a default
+    /// that nobody meant, and says nothing about others.
+    pub(super) fn are_sound(&self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| !self.unsound.contains(*key))
+    }
+
+    /// A mistake of a key as it is beside those others.
+    pub(super) fn mismatch(&mut self, path: &str, others: &[&str], sentence: String) {
+        if self.are_sound(&[path]) && self.are_sound(others) {
+            self.mistake(self.place(path), path, sentence);
+        }
     }
 
     /// Where the key was set last.
@@ -174,6 +217,16 @@ impl Draft {
         }
     }
 
+    /// Where Google's own programs look for credentials.
+    fn follow_credentials(&mut self, file: Option<&str>) {
+        let google = &mut self.config.google;
+        if let Some(file) = file.filter(|_| google.credentials.is_none()) {
+            google.credentials = Some(file.into());
+            self.follow("google.credentials", CREDENTIALS);
+        }
+        self.config.google.credentials_place = self.place("google.credentials");
+    }
+
     /// Sets a key of the service's by its path.
     pub(super) fn set_from(&mut self, path: &str, value: &str, place: Place) {
         if let Some(key) = Key::find(path) {
@@ -186,14 +239,20 @@ impl Draft {
         self.config.origins.insert(path.to_owned(), place);
     }
 
-    pub(super) fn build(mut self) -> Result<(Config, Vec<Warning>), Mistakes> {
+    /// The final types, unless a mistake matters; one that does not is a warning.
+    pub(super) fn build(
+        mut self,
+        matters: impl Fn(&Mistake) -> bool,
+    ) -> Result<(Config, Vec<Warning>), Mistakes> {
         for name in ALWAYS_DECLARED.iter().filter_map(|name| StreamName::new(name).ok()) {
             self.streams.entry(name).or_default();
         }
         checks::check(&mut self);
-        if !self.mistakes.is_empty() {
-            return Err(Mistakes(self.mistakes));
+        let (mistakes, others): (Vec<_>, Vec<_>) = self.mistakes.into_iter().partition(matters);
+        if !mistakes.is_empty() {
+            return Err(Mistakes(mistakes));
         }
+        self.warnings.extend(others.into_iter().map(Warning::from));
         let partitions = self.config.default_stream.partitions;
         self.config.streams = self
             .streams

@@ -1,23 +1,36 @@
 //! The environment: a variable for every key, and older names that mean the same.
 //!
 //! In: names and values. Out: keys set in the draft; mistakes for bad values; warnings for
-//! `EVENTKIT_` variables that nobody knows and for older ones without effect. An empty variable
-//! counts as not set. Of a stream's name in a variable only the capitals are seen, with `_` for
-//! `-`: a variable for a stream that the file does not declare may therefore hold neither.
+//! `EVENTKIT_` variables that nobody knows, for those that are a slip away from a `GCP_` one (others
+//! have names of that kind too), and for older ones without effect. An empty variable counts as not
+//! set. Of a stream's name in a variable only the capitals are seen, with `_` for `-`: a variable for
+//! a stream that the file does not declare may therefore hold neither.
 
-use super::Place;
 use super::defaults::ALWAYS_DECLARED;
 use super::draft::Draft;
-use super::file::nearest;
+use super::file::{distance, nearest};
 use super::keys::{At, KEYS, Key, STREAM_PREFIX, variable};
 use super::value::Given;
+use super::{Place, StoreKind};
 use crate::event::StreamName;
 
 /// What the log is granted for each event that an older setting counted.
 const RING_EVENT_BYTES: u64 = 1024;
 
-/// Variables without a key, known to the binary.
-const KNOWN: [&str; 1] = ["EVENTKIT_CONFIG"];
+/// Variables without a key, known to the binary; and older names of keys.
+const KNOWN: [&str; 4] = [
+    "EVENTKIT_CONFIG",
+    "EVENTKIT_EVENT_STORE",
+    "EVENTKIT_RING_BUFFER_MAX_SIZE",
+    "EVENTKIT_WAREHOUSE_ENABLED",
+];
+
+/// Older names that are not ours alone.
+const SHARED: [&str; 4] =
+    ["GCP_PROJECT_ID", "GCP_GCS_BUCKET", "GCP_BIGQUERY_DATASET", "GCP_BIGQUERY_TABLE"];
+
+/// So many wrong letters are a slip; `GCP_PROJECT` and `GCP_REGION` are somebody's own.
+const SLIP_MAX: usize = 2;
 
 /// Older names that have no effect, and why.
 const WITHOUT_EFFECT: [(&str, &str); 2] = [
@@ -41,11 +54,8 @@ pub(super) fn read(draft: &mut Draft, env: &[(String, String)]) {
             draft.set(key, None, &Given::Word(value), place);
         } else if let Some(rest) = name.strip_prefix("EVENTKIT_STREAMS_") {
             read_stream(draft, name, rest, value);
-        } else if name.starts_with("EVENTKIT_") && !is_known(name) {
-            let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
-            let meant = nearest(name, variables.iter().map(String::as_str))
-                .map_or(String::new(), |meant| format!("; did you mean {meant}?"));
-            draft.warn(place, format!("there is no such setting{meant}"));
+        } else if let Some(sentence) = unknown(name) {
+            draft.warn(place, sentence);
         }
     }
 }
@@ -54,12 +64,30 @@ fn is_service(key: &Key) -> bool {
     matches!(key.at, At::Service(_))
 }
 
-fn is_known(name: &str) -> bool {
-    let older =
-        ["EVENTKIT_EVENT_STORE", "EVENTKIT_RING_BUFFER_MAX_SIZE", "EVENTKIT_WAREHOUSE_ENABLED"];
-    KNOWN.contains(&name)
-        || older.contains(&name)
-        || WITHOUT_EFFECT.iter().any(|(known, _)| *known == name)
+/// What to say of a variable that sets nothing and looks as if it should.
+fn unknown(name: &str) -> Option<String> {
+    let meant = match name.starts_with("EVENTKIT_") {
+        true => {
+            let keys: Vec<String> = KEYS.iter().map(Key::variable).collect();
+            let without_effect = WITHOUT_EFFECT.iter().map(|(name, _)| *name);
+            let others = KNOWN.into_iter().chain(without_effect);
+            if others.clone().any(|known| known == name) {
+                return None;
+            }
+            nearest(name, keys.iter().map(String::as_str).chain(others)).map(str::to_owned)
+        }
+        false => Some(slip(name)?.to_owned()),
+    };
+    let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+    Some(format!("there is no such setting{meant}"))
+}
+
+/// The shared name that somebody may have meant by another one.
+fn slip(name: &str) -> Option<&'static str> {
+    if !name.starts_with("GCP_") || SHARED.contains(&name) {
+        return None;
+    }
+    SHARED.into_iter().find(|shared| distance(name, shared) <= SLIP_MAX)
 }
 
 /// `NAME_ADAPTER`, `NAME_JSON_KEY`, …: no key's end is a longer key's end, so there is one
@@ -108,7 +136,13 @@ fn read_older(draft: &mut Draft, name: &str, value: &str) {
         "EVENTKIT_EVENT_STORE" if value == "bigquery" => {
             draft.set_from("warehouse.kind", value, place);
         }
-        "EVENTKIT_EVENT_STORE" => draft.set_from("store.kind", value, place),
+        "EVENTKIT_EVENT_STORE" if StoreKind::from_name(value).is_some() => {
+            draft.set_from("store.kind", value, place);
+        }
+        "EVENTKIT_EVENT_STORE" => {
+            let sentence = format!("{value:?} is not \"lake\", \"firestore\" or \"bigquery\"");
+            draft.mistake(place, "store.kind", sentence);
+        }
         "EVENTKIT_WAREHOUSE_ENABLED" => match value {
             "true" | "1" | "yes" | "on" => draft.set_from("warehouse.kind", "bigquery", place),
             "false" | "0" | "no" | "off" => draft.set_from("warehouse.kind", "none", place),

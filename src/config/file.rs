@@ -47,15 +47,16 @@ pub(super) fn read_toml(draft: &mut Draft, path: &Path, text: &str) {
     let mut reader = Reader { draft, path, text, mistakes: Vec::new() };
     let mut is_sound = true;
     for error in &errors {
-        is_sound &= error.message() == "duplicate key";
+        let is_double = error.message() == "duplicate key";
+        is_sound &= is_double;
         let at = error.span().unwrap_or(0..0);
-        let sentence = if error.message() == "duplicate key" {
-            let name = text.get(at.clone()).unwrap_or_default();
-            format!("{name} is there a second time")
+        let sentence = if is_double {
+            "it is there a second time".to_owned()
         } else {
             format!("the file is not TOML: {}", error.message())
         };
-        reader.mistake(&at, "", sentence);
+        let key = text.get(at.clone()).filter(|_| is_double).unwrap_or_default();
+        reader.mistake(&at, key, sentence);
     }
     if is_sound {
         reader.table(None, "", table.get_ref());
@@ -248,7 +249,7 @@ pub(super) fn nearest<'k>(
 }
 
 /// Insertions, deletions and replacements between two words.
-fn distance(from: &str, to: &str) -> usize {
+pub(super) fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (at, c) in from.chars().enumerate() {

@@ -94,6 +94,16 @@ pub struct Warning {
     pub sentence: String,
 }
 
+impl From<Mistake> for Warning {
+    /// A mistake that keeps nothing from working that is wanted.
+    fn from(Mistake { place, key, sentence }: Mistake) -> Self {
+        match key.as_str() {
+            "" => Self { place, sentence },
+            key => Self { place, sentence: format!("{key}: {sentence}") },
+        }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.sentence)

@@ -22,7 +22,7 @@ mod streams;
 mod value;
 mod warehouse;
 
-pub use draft::{Sources, load};
+pub use draft::{Sources, load, load_part};
 pub use keys::{ConfigLine, KEYS, Key, reference};
 pub use mistakes::{Mistake, Mistakes, Place, Warning};
 pub use queue::{QueueConfig, QueueMode, Role};
@@ -182,8 +182,10 @@ pub struct StoreConfig {
 pub struct GoogleConfig {
     /// The project that things are in and that is billed.
     pub project: Option<String>,
-    /// A file with credentials, where neither the environment nor the machine has any.
+    /// A file with credentials; without one those of gcloud or of the machine are used.
     pub credentials: Option<PathBuf>,
+    /// Where that file was named.
+    pub credentials_place: Place,
 }
 
 /// What batches become.

@@ -7,6 +7,8 @@ use super::keys::At;
 use super::*;
 use crate::adapt::{AdapterRule, JsonType};
 
+mod needed;
+
 const EXAMPLE: &str = include_str!("../../examples/eventkit.toml");
 
 /// Loads a file of that text, with variables and options.
@@ -162,7 +164,7 @@ timestamps = [1]
         "e.toml:3:15: auto_create: must be true or false, not text",
         "e.toml:4:15: max_streams: 0 is not between 1 and 10000",
         "e.toml:5:20: shutdown_timeout: must be a duration such as \"30s\", not an integer",
-        "e.toml:6:1: max_streams is there a second time",
+        "e.toml:6:1: max_streams: it is there a second time",
         "e.toml:7:1: bytes_max: there is no such key",
         "e.toml:8:7: wal: must be a table, not an integer",
         "e.toml:11:14: load.events_max: must be an integer, not a fraction",
@@ -304,10 +306,10 @@ fn variables_and_options_tell_their_names() {
     assert_eq!(
         mistakes("", &env, &[("listen", "here"), ("nope", "1")]),
         [
-            "EVENTKIT_EVENT_STORE: store.kind: \"bigtable\" is not \"lake\" or \"firestore\"",
+            "EVENTKIT_EVENT_STORE: store.kind: \"bigtable\" is not \"lake\", \"firestore\" or \"bigquery\"",
             "EVENTKIT_MAX_STREAMS: max_streams: \"many\" is not an integer",
             "EVENTKIT_AUTO_CREATE: auto_create: \"maybe\" is not true or false",
-            "EVENTKIT_QUEUE_MODE: queue.mode: \"kafka\" is not \"local\" or \"pubsub\"",
+            "EVENTKIT_QUEUE_MODE: queue.mode: \"kafka\" is not \"local\" (or \"async\", which is the same) or \"pubsub\"",
             "EVENTKIT_STREAMS_A_B_ADAPTER: A_B may be written with _ or with -; declare the stream in the file",
             "--listen: listen: \"here\" is not an address such as \"127.0.0.1:8000\"",
             "--nope: nope: there is no such key",
@@ -329,7 +331,7 @@ fn several_instances_need_a_project_and_roles_need_several_instances() {
         mistakes("", &[mode, ("EVENTKIT_QUEUE_TOPIC", "goog-x")], &[]),
         [
             "EVENTKIT_QUEUE_TOPIC: queue.topic: \"goog-x\" is not an id of 3 to 255 letters, \
-             digits and -_.~+, a letter first",
+             digits and -_.~+%, a letter first and not goog",
             "EVENTKIT_QUEUE_MODE: queue.mode: it needs google.project",
         ]
     );

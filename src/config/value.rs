@@ -106,8 +106,10 @@ impl Slot<'_> {
             Self::Format(_) => "\"text\" or \"json\"",
             Self::Store(_) => "\"lake\" or \"firestore\"",
             Self::Role(_) => "\"collect\", \"process\" or \"all\"",
-            Self::QueueMode(_) => "\"local\" or \"pubsub\"",
-            Self::Resource(_) => "an id of 3 to 255 letters, digits and -_.~+, a letter first",
+            Self::QueueMode(_) => "\"local\" (or \"async\", which is the same) or \"pubsub\"",
+            Self::Resource(_) => {
+                "an id of 3 to 255 letters, digits and -_.~+%, a letter first and not goog"
+            }
             Self::Bucket(_) => "a bucket such as \"gs://events\" or \"s3://events\"",
             Self::Url(_) => "a URL such as \"http://127.0.0.1:4443\"",
             Self::Region(_) => "a region such as \"eu-central-1\"",

@@ -40,6 +40,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Replaying, Self::Resolved, Self::Discarded];
+
     /// The status's name, as stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -54,9 +57,7 @@ impl Status {
     /// The status of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Open, Self::Replaying, Self::Resolved, Self::Discarded]
-            .into_iter()
-            .find(|status| status.as_str() == name)
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 }
 

@@ -1,14 +1,10 @@
 //! What Pub/Sub answers, as one sentence that says what can be done about it.
 
-use std::error::Error as _;
-
-use google_cloud_gax::error::rpc::{Code, Status};
+use google_cloud_gax::error::rpc::{Code, Status, StatusDetails};
 use google_cloud_pubsub::Error;
 
-use super::is_emulator;
-
-/// What is said of an answer at most.
-const ANSWER_CHARS_MAX: usize = 300;
+use super::{Credentials, api, is_emulator};
+use crate::sentence::{cause, line};
 
 /// Who answers.
 pub(super) struct Answers {
@@ -16,29 +12,27 @@ pub(super) struct Answers {
     pub project: String,
     /// The address that is asked.
     pub endpoint: String,
+    /// What is shown to it; an emulator is shown nothing.
+    pub credentials: Option<Credentials>,
 }
 
 impl Answers {
     /// Nothing was answered.
     pub fn silent(&self, why: &str) -> String {
         let what = if is_emulator(&self.endpoint) { "the Pub/Sub emulator" } else { "Pub/Sub" };
-        let why: String = why.chars().take(ANSWER_CHARS_MAX).collect();
-        format!("no answer from {what} at {}: {why}", self.endpoint)
+        format!("no answer from {what} at {}: {}", self.endpoint, line(why))
     }
 
     /// What an answer means, and what can be done about it.
     pub fn sentence(&self, what: &str, error: &Error) -> String {
         let project = &self.project;
-        if is_of_credentials(error) {
-            return format!("there are no credentials that Pub/Sub accepts: {}", cause(error));
+        if let Some(credentials) = self.credentials.as_ref().filter(|_| is_of_credentials(error)) {
+            return credentials.lacking(&cause(error));
         }
         let Some(status) = status(error) else { return self.silent(&cause(error)) };
-        let answer: String = status.message.chars().take(ANSWER_CHARS_MAX).collect();
-        let is_disabled = answer.contains("has not been used") || answer.contains("is disabled");
+        let answer = line(&status.message);
         match status.code {
-            Code::PermissionDenied if is_disabled => {
-                format!("the Pub/Sub API is not enabled in project {project}: {answer}")
-            }
+            Code::PermissionDenied if let Some(off) = self.not_enabled(status) => off,
             Code::PermissionDenied => {
                 format!("the credentials have no permission for {what}: {answer}")
             }
@@ -50,6 +44,15 @@ impl Answers {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => self.silent(&answer),
             _ => format!("Pub/Sub refuses {what}: {answer}"),
         }
+    }
+
+    fn not_enabled(&self, status: &Status) -> Option<String> {
+        let mut reasons = status.details.iter().filter_map(|detail| match detail {
+            StatusDetails::ErrorInfo(info) => Some(info.reason.as_str()),
+            _ => None,
+        });
+        let reason = reasons.next().unwrap_or_default();
+        api::PUBSUB.not_enabled(Some(&self.project), reason, &status.message)
     }
 }
 
@@ -89,24 +92,17 @@ fn is_of_credentials(error: &Error) -> bool {
     false
 }
 
-/// The system's own word stands at the end of the chain.
-fn cause(error: &Error) -> String {
-    let mut last = error.source();
-    while let Some(source) = last.and_then(std::error::Error::source) {
-        last = Some(source);
-    }
-    let cause = last.map_or_else(|| error.to_string(), ToString::to_string);
-    cause.chars().take(ANSWER_CHARS_MAX).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_answer_is_a_sentence_that_names_what_is_wrong() {
-        let answers =
-            Answers { project: "p-1".to_owned(), endpoint: "https://pubsub.googleapis.com".into() };
+        let answers = Answers {
+            project: "p-1".to_owned(),
+            endpoint: "https://pubsub.googleapis.com".to_owned(),
+            credentials: None,
+        };
         let said = |code, message: &str| {
             let status = Status::default().set_code(code).set_message(message);
             answers.sentence("projects/p-1/topics/t", &Error::service(status))
@@ -123,8 +119,8 @@ mod tests {
             (
                 Code::PermissionDenied,
                 disabled,
-                "the Pub/Sub API is not enabled in project p-1: Cloud Pub/Sub API has not been \
-                 used in project p-1 before or it is disabled.",
+                "the Cloud Pub/Sub API is not enabled in project p-1: `gcloud services enable \
+                 pubsub.googleapis.com --project p-1`",
             ),
             (
                 Code::NotFound,
@@ -164,7 +160,8 @@ mod tests {
 
     #[test]
     fn an_answer_of_any_length_is_cut() {
-        let answers = Answers { project: "p".to_owned(), endpoint: "http://127.0.0.1:1".into() };
+        let (project, endpoint) = ("p".to_owned(), "http://127.0.0.1:1".to_owned());
+        let answers = Answers { project, endpoint, credentials: None };
         let status = Status::default().set_code(Code::Internal).set_message("x".repeat(9_000));
         let said = answers.sentence("t", &Error::service(status));
         assert!(said.len() < 400, "{said}");

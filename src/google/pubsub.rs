@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use google_cloud_auth::credentials::{Credentials, anonymous};
+use google_cloud_auth::credentials::{self, anonymous};
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_gax::options::RequestOptionsBuilder as _;
 use google_cloud_gax::retry_policy::{Aip194Strict, NeverRetry, RetryPolicyExt as _};
@@ -19,7 +19,7 @@ use google_cloud_pubsub::model::{ExpirationPolicy, Message as Wire, Subscription
 use tokio::sync::OnceCell;
 
 use super::answers::{Answers, code, is_missing};
-use super::{CredentialsError, credentials, is_emulator};
+use super::{Credentials, CredentialsError, is_emulator};
 use crate::config::Config;
 use crate::queue::{Message, Published, Topic};
 use crate::store::{Batch, EventStore, Plan, StoreError, Stored};
@@ -48,7 +48,7 @@ const DELETED: &str = "_deleted-topic_";
 pub struct PubSub {
     topic: String,
     subscription: String,
-    credentials: Credentials,
+    credentials: credentials::Credentials,
     answers: Answers,
     publisher: OnceCell<Publisher>,
     admins: OnceCell<(TopicAdmin, SubscriptionAdmin)>,
@@ -72,15 +72,19 @@ impl PubSub {
     /// The credentials can't be used.
     pub fn new(config: &Config) -> Result<Self, CredentialsError> {
         let endpoint = config.queue.endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned());
-        let credentials = match is_emulator(&endpoint) {
-            true => anonymous::Builder::new().build(),
-            false => credentials(&config.google)?.into(),
+        let shown = match is_emulator(&endpoint) {
+            true => None,
+            false => Some(Credentials::find(&config.google)?),
+        };
+        let credentials = match &shown {
+            Some(shown) => shown.tokens().into(),
+            None => anonymous::Builder::new().build(),
         };
         let project = config.google.project.clone().unwrap_or_default();
         Ok(Self {
             topic: format!("projects/{project}/topics/{}", config.queue.topic),
             subscription: format!("projects/{project}/subscriptions/{}", config.queue.subscription),
-            answers: Answers { project, endpoint },
+            answers: Answers { project, endpoint, credentials: shown },
             credentials,
             publisher: OnceCell::new(),
             admins: OnceCell::new(),

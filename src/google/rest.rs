@@ -5,35 +5,31 @@
 
 use std::time::Duration;
 
-use google_cloud_auth::credentials::AccessTokenCredentials;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
-use super::{OWNER, credentials, is_emulator};
+use super::{Credentials, OWNER, is_emulator};
 use crate::config::GoogleConfig;
+use crate::sentence::{cause, line};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a token may take.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer above this is not read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// What is said of an answer at most.
-const ANSWER_CHARS_MAX: usize = 300;
 
 /// A service at an address.
 pub struct Rest {
     http: Client,
     base: String,
     /// None for an emulator.
-    credentials: Option<AccessTokenCredentials>,
+    credentials: Option<Credentials>,
 }
 
 /// Why a call has no answer to show.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestError {
-    /// There are no credentials to show.
+    /// There is nothing to show to the service: a whole sentence, which says what to do.
     #[error("{0}")]
     NoToken(String),
     /// It did not reach the service.
@@ -81,7 +77,7 @@ impl Rest {
         let (builder, credentials) = match is_emulator(&base) {
             // An emulator is on this machine or beside it.
             true => (builder.no_proxy(), None),
-            false => (builder, Some(credentials(google).map_err(|error| error.to_string())?)),
+            false => (builder, Some(Credentials::find(google).map_err(|error| error.to_string())?)),
         };
         let http = builder.build().map_err(|error| cause(&error))?;
         Ok(Self { http, base, credentials })
@@ -136,13 +132,10 @@ impl Rest {
         Ok(Answer { status, after, body: bytes(answer).await? })
     }
 
-    /// Who gives tokens may not answer either.
     async fn token(&self) -> Result<String, RestError> {
-        let Some(credentials) = &self.credentials else { return Ok(OWNER.to_owned()) };
-        match tokio::time::timeout(TOKEN_TIMEOUT, credentials.access_token()).await {
-            Ok(Ok(token)) => Ok(token.token),
-            Ok(Err(error)) => Err(RestError::NoToken(cause(&error))),
-            Err(_) => Err(RestError::NoToken("who gives them does not answer".to_owned())),
+        match &self.credentials {
+            Some(credentials) => credentials.token().await.map_err(RestError::NoToken),
+            None => Ok(OWNER.to_owned()),
         }
     }
 }
@@ -174,27 +167,11 @@ fn refusal(status: u16, answer: &Value, body: &[u8], after: Option<Duration>) ->
     Refusal { status, reason: reason.unwrap_or_default().to_owned(), message, after }
 }
 
-/// The beginning of a service's sentence, on one line.
-#[must_use]
-pub fn line(message: &str) -> String {
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(ANSWER_CHARS_MAX).collect()
-}
-
 /// A number of seconds, as `3`, `3s` or `3.5s`.
 #[must_use]
 pub fn seconds(text: &str) -> Option<Duration> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
-}
-
-/// The system's own word stands at the end of the chain.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ const LARGE_BYTES: usize = 256 << 10;
 /// A body that can't be accepted: the answer, and the dead letter where the body is not JSON.
 type Refused = (Refusal, Option<Box<NewLetter>>);
 
-/// Takes a request's events.
+/// Takes a request's events. A body that was read to its end is not there any more.
 ///
 /// # Errors
 /// The answer to give instead.
@@ -47,7 +47,7 @@ pub(super) async fn take<B>(
     intake: Intake,
     source: Option<IpAddr>,
     head: &Parts,
-    body: B,
+    unread: &mut Option<B>,
 ) -> Result<(), Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -68,7 +68,11 @@ where
         key: auth::key_id(&head.headers, &head.uri),
     };
     let mut reservation = Reservation::new(&edge.budget);
-    let wire = body::read(body, edge.limits.body_bytes_max, &mut reservation).await?;
+    let wire = match unread {
+        Some(body) => body::read(body, edge.limits.body_bytes_max, &mut reservation).await?,
+        None => Bytes::new(),
+    };
+    *unread = None;
     let bytes_max = encoding.bytes_max(wire.len(), edge.limits.inflated_bytes_max);
     let sorted = if bytes_max <= LARGE_BYTES {
         work(edge, &wire, encoding, &facts, &mut reservation)

@@ -50,7 +50,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use axum::body::HttpBody;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -177,10 +177,15 @@ where
 {
     // The head stays where it is: what is handed on by value is copied, at each step.
     let (head, body) = request.into_parts();
-    let mut response = match dispatch(edge, source, &head, body).await {
+    let mut unread = Some(body);
+    let mut response = match dispatch(edge, source, &head, &mut unread).await {
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     };
+    if unread.is_some_and(|body| !body.is_end_stream()) {
+        // The connection ends with it: what is on its way is not waited for.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if cors::asks(&head) {
         cors::permit(response.headers_mut());
     }
@@ -199,7 +204,7 @@ async fn dispatch<B>(
     edge: &Arc<Edge>,
     source: Option<IpAddr>,
     head: &Parts,
-    body: B,
+    body: &mut Option<B>,
 ) -> Result<Answer, Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,

@@ -30,14 +30,17 @@ pub enum Refusal {
     /// Nothing here decodes that.
     #[error("content-encoding {0:?} is not one of gzip, deflate, br, zstd")]
     UnsupportedEncoding(String),
-    /// Something is above its limit.
-    #[error("{what} is above {max}")]
+    /// Something has more bytes than it may.
+    #[error("{what} has more than {max} bytes")]
     TooLarge {
         /// What.
         what: &'static str,
         /// The limit.
         max: usize,
     },
+    /// The body has more events than a request may.
+    #[error("the body has more than {0} events")]
+    TooMany(usize),
     /// The stream's name is none.
     #[error(transparent)]
     BadStreamName(#[from] BadStreamName),
@@ -105,7 +108,9 @@ impl Refusal {
             Self::UnsupportedEncoding(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding")
             }
-            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::TooLarge { .. } | Self::TooMany(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large")
+            }
             Self::UnknownStream(_) => (StatusCode::NOT_FOUND, "unknown_stream"),
             Self::Overloaded(_) | Self::DiskFull | Self::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded")
@@ -125,18 +130,6 @@ impl Refusal {
             Self::DiskFull => Some(RETRY_DISK_FULL),
             _ => None,
         }
-    }
-
-    /// Whether what is left of the request is better not waited for.
-    fn closes(&self) -> bool {
-        matches!(
-            self,
-            Self::Stopping
-                | Self::DiskFull
-                | Self::TooLarge { .. }
-                | Self::TooSlow
-                | Self::BrokenBody
-        )
     }
 
     /// What that refusal of a log means for the request.
@@ -178,7 +171,7 @@ impl Refusal {
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
-        if self.closes() {
+        if matches!(self, Self::Stopping) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let Self::WrongMethod(method) = self {

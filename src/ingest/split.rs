@@ -71,7 +71,7 @@ pub(super) struct Envelope<'a> {
 /// Splits a body. A byte-order mark before it is no part of it.
 ///
 /// # Errors
-/// [`Refusal::InvalidJson`] for a body that is none, [`Refusal::TooLarge`] above [`ITEMS_MAX`].
+/// [`Refusal::InvalidJson`] for a body that is none, [`Refusal::TooMany`] above [`ITEMS_MAX`].
 pub(super) fn split(body: &[u8], form: Form, depth_max: usize) -> Result<Parts<'_>, Refusal> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if body.starts_with(&[0x1f, 0x8b]) {
@@ -131,7 +131,7 @@ fn lines(body: &[u8], depth_max: usize) -> Result<Parts<'_>, Refusal> {
 
 fn push<'a>(items: &mut Items<'a>, item: Item<'a>) -> Result<(), Refusal> {
     if items.len() == ITEMS_MAX {
-        return Err(Refusal::TooLarge { what: "the number of events", max: ITEMS_MAX });
+        return Err(Refusal::TooMany(ITEMS_MAX));
     }
     items.push(item);
     Ok(())

@@ -97,9 +97,12 @@ pub enum StartError {
     /// The ledger or the error store.
     #[error(transparent)]
     Database(#[from] SqliteError),
-    /// The topic of several instances.
+    /// The topic of several instances, as it is configured.
     #[error("{0}")]
     Queue(String),
+    /// That topic, at present: only a check says so, a start does not wait for it.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 impl StartError {

@@ -38,10 +38,10 @@ pub(super) fn of(
 /// Whether the topic that is configured could be used now; nothing is made.
 ///
 /// # Errors
-/// One sentence.
-pub async fn reach_queue(config: &Config) -> Result<(), String> {
-    match Remote::of(config).map_err(|error| error.to_string())? {
-        Some(remote) => remote.could_be_used().await,
+/// [`StartError::Queue`] where the configuration is wrong, else [`StartError::Unreachable`].
+pub async fn reach_queue(config: &Config) -> Result<(), StartError> {
+    match Remote::of(config)? {
+        Some(remote) => remote.could_be_used().await.map_err(StartError::Unreachable),
         None => Ok(()),
     }
 }

@@ -6,8 +6,8 @@
 
 use object_store::Error;
 
-/// What is said of an answer at most.
-const ANSWER_CHARS_MAX: usize = 300;
+use crate::sentence::{cause, line};
+
 /// How the client begins what it says of an answer.
 const PREAMBLES: [&str; 2] =
     ["Server returned non-2xx status code: ", "Server returned error response: "];
@@ -21,7 +21,7 @@ const ENTITIES: [(&str, &str); 6] = [
     ("&amp;", "&"),
 ];
 
-/// There is nothing to show to a storage.
+/// There is nothing to show to a storage: a whole sentence, which says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoToken(pub String);
@@ -32,9 +32,12 @@ pub(super) fn sentence(bucket: &str, error: &Error) -> String {
     if element(&cause, "Code") == Some("NoSuchBucket") {
         return format!("there is no bucket {bucket}");
     }
+    if let Some(NoToken(sentence)) = find::<NoToken>(error) {
+        return sentence.clone();
+    }
     let answer = words(&cause);
-    if find::<NoToken>(error).is_some() {
-        return format!("no access token for {bucket}: {answer}");
+    if let Some(sentence) = not_enabled(&cause, &answer) {
+        return sentence;
     }
     match error {
         Error::PermissionDenied { .. } => format!("no permission for {bucket}: {answer}"),
@@ -48,15 +51,6 @@ pub(super) fn sentence(bucket: &str, error: &Error) -> String {
     }
 }
 
-/// The system's own word stands at the end of the chain.
-pub(super) fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
 /// The error of that kind in the chain.
 fn find<E: std::error::Error + 'static>(error: &Error) -> Option<&E> {
     let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -66,6 +60,19 @@ fn find<E: std::error::Error + 'static>(error: &Error) -> Option<&E> {
         }
         at = error.source();
     }
+    None
+}
+
+/// What to say where Google's storage is switched off in a project.
+#[cfg(feature = "gcs")]
+fn not_enabled(cause: &str, answer: &str) -> Option<String> {
+    let reason = element(cause, "Code").unwrap_or_default();
+    crate::google::api::STORAGE.not_enabled(None, reason, answer)
+}
+
+/// No storage of this build has that.
+#[cfg(not(feature = "gcs"))]
+fn not_enabled(_: &str, _: &str) -> Option<String> {
     None
 }
 
@@ -110,9 +117,7 @@ fn words(cause: &str) -> String {
     for (entity, char) in ENTITIES {
         words = words.replace(entity, char);
     }
-    let words: Vec<&str> = words.split_whitespace().collect();
-    let words: String = words.join(" ").chars().take(ANSWER_CHARS_MAX).collect();
-    words.trim_end_matches(':').to_owned()
+    line(&words).trim_end_matches(':').to_owned()
 }
 
 #[cfg(test)]
@@ -186,10 +191,26 @@ mod tests {
 
     #[test]
     fn a_missing_token_is_not_called_an_answer() {
-        let source = Box::new(NoToken("connection refused".to_owned()));
+        let source = Box::new(NoToken("no Google credentials were found".to_owned()));
         assert_eq!(
             sentence(BUCKET, &Error::Generic { store: "GCS", source }),
-            "no access token for gs://b: connection refused"
+            "no Google credentials were found"
+        );
+    }
+
+    #[cfg(feature = "gcs")]
+    #[test]
+    fn a_storage_that_is_not_enabled_is_told_with_the_command_that_enables_it() {
+        let source = answered(
+            "403 Forbidden: <?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied\
+             </Code><Message>Access denied.</Message><Details>Cloud Storage JSON API has not been \
+             used in project 12 before or it is disabled.</Details></Error>",
+        );
+        let error = Error::PermissionDenied { path: "a".into(), source };
+        assert_eq!(
+            sentence(BUCKET, &error),
+            "the Cloud Storage API is not enabled in project 12: `gcloud services enable \
+             storage.googleapis.com --project 12`"
         );
     }
 

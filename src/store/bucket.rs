@@ -8,11 +8,8 @@ use crate::config::{Bucket, BucketService, GoogleConfig, StoreConfig};
 
 /// A bucket that can't be used as it is configured.
 #[derive(Debug, thiserror::Error)]
-#[error("{bucket}: {why}")]
-pub struct BucketError {
-    bucket: Bucket,
-    why: String,
-}
+#[error("{0}")]
+pub struct BucketError(String);
 
 /// The client of a bucket; nothing is asked yet.
 pub(super) fn open(
@@ -20,11 +17,10 @@ pub(super) fn open(
     config: &StoreConfig,
     google: &GoogleConfig,
 ) -> Result<Arc<dyn ObjectStore>, BucketError> {
-    let opened = match bucket.service {
+    match bucket.service {
         BucketService::Gcs => gcs(bucket, config, google),
         BucketService::S3 => s3(bucket, config),
-    };
-    opened.map_err(|why| BucketError { bucket: bucket.clone(), why })
+    }
 }
 
 #[cfg(feature = "gcs")]
@@ -32,7 +28,7 @@ fn gcs(
     bucket: &Bucket,
     config: &StoreConfig,
     google: &GoogleConfig,
-) -> Result<Arc<dyn ObjectStore>, String> {
+) -> Result<Arc<dyn ObjectStore>, BucketError> {
     use object_store::gcp::GoogleCloudStorageBuilder;
 
     let builder = GoogleCloudStorageBuilder::new()
@@ -47,10 +43,11 @@ fn gcs(
     let builder = if config.endpoint.as_deref().is_some_and(crate::google::is_emulator) {
         builder.with_bearer_token(crate::google::OWNER)
     } else {
-        let credentials = crate::google::credentials(google).map_err(|e| e.to_string())?;
+        let credentials = crate::google::Credentials::find(google);
+        let credentials = credentials.map_err(|error| BucketError(error.to_string()))?;
         builder.with_credentials(Arc::new(lent::Lent(credentials)))
     };
-    built(builder.build())
+    built(bucket, builder.build())
 }
 
 /// The credentials of all of Google's services, lent to this client: by itself it knows none that
@@ -60,14 +57,14 @@ mod lent {
     use std::pin::Pin;
     use std::sync::Arc;
 
-    use google_cloud_auth::credentials::AccessTokenCredentials;
     use object_store::gcp::GcpCredential;
     use object_store::{CredentialProvider, Error, Result};
 
-    use crate::store::answer::{NoToken, cause};
+    use crate::google::Credentials;
+    use crate::store::answer::NoToken;
 
     #[derive(Debug)]
-    pub struct Lent(pub AccessTokenCredentials);
+    pub struct Lent(pub Credentials);
 
     impl CredentialProvider for Lent {
         type Credential = GcpCredential;
@@ -80,18 +77,18 @@ mod lent {
             Self: 'f,
         {
             Box::pin(async {
-                let token = self.0.access_token().await.map_err(|error| Error::Generic {
+                let bearer = self.0.token().await.map_err(|sentence| Error::Generic {
                     store: "GCS",
-                    source: Box::new(NoToken(cause(&error))),
+                    source: Box::new(NoToken(sentence)),
                 })?;
-                Ok(Arc::new(GcpCredential { bearer: token.token }))
+                Ok(Arc::new(GcpCredential { bearer }))
             })
         }
     }
 }
 
 #[cfg(feature = "s3")]
-fn s3(bucket: &Bucket, config: &StoreConfig) -> Result<Arc<dyn ObjectStore>, String> {
+fn s3(bucket: &Bucket, config: &StoreConfig) -> Result<Arc<dyn ObjectStore>, BucketError> {
     use object_store::aws::{AmazonS3Builder, S3CopyIfNotExists};
 
     let mut builder = AmazonS3Builder::from_env()
@@ -105,25 +102,28 @@ fn s3(bucket: &Bucket, config: &StoreConfig) -> Result<Arc<dyn ObjectStore>, Str
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
     }
-    built(builder.build())
+    built(bucket, builder.build())
 }
 
 #[cfg(any(feature = "gcs", feature = "s3"))]
-fn built<S: ObjectStore>(built: object_store::Result<S>) -> Result<Arc<dyn ObjectStore>, String> {
+fn built<S: ObjectStore>(
+    bucket: &Bucket,
+    built: object_store::Result<S>,
+) -> Result<Arc<dyn ObjectStore>, BucketError> {
     match built {
         Ok(storage) => Ok(Arc::new(storage)),
-        Err(error) => Err(super::answer::cause(&error)),
+        Err(error) => Err(BucketError(format!("{bucket}: {}", crate::sentence::cause(&error)))),
     }
 }
 
 #[cfg(not(feature = "gcs"))]
-fn gcs(_: &Bucket, _: &StoreConfig, _: &GoogleConfig) -> Result<Arc<dyn ObjectStore>, String> {
-    Err("this eventkit was built without the feature `gcs`".to_owned())
+fn gcs(_: &Bucket, _: &StoreConfig, _: &GoogleConfig) -> Result<Arc<dyn ObjectStore>, BucketError> {
+    Err(BucketError("this eventkit was built without the feature `gcs`".to_owned()))
 }
 
 #[cfg(not(feature = "s3"))]
-fn s3(_: &Bucket, _: &StoreConfig) -> Result<Arc<dyn ObjectStore>, String> {
-    Err("this eventkit was built without the feature `s3`".to_owned())
+fn s3(_: &Bucket, _: &StoreConfig) -> Result<Arc<dyn ObjectStore>, BucketError> {
+    Err(BucketError("this eventkit was built without the feature `s3`".to_owned()))
 }
 
 #[cfg(any(feature = "gcs", feature = "s3"))]

@@ -17,8 +17,9 @@ use object_store::{
     PutPayload,
 };
 
-use super::answer::{cause, sentence};
+use super::answer::sentence;
 use super::{Batch, Digest, StoreError};
+use crate::sentence::cause;
 
 /// An object's metadata: what it was planned to hold, so that its footer need not be read.
 const DIGEST: &str = "eventkit-digest";
@@ -155,7 +156,7 @@ impl Objects {
     }
 
     /// Whether it can be written to. A bucket is written to once, without writing over what is
-    /// there, and then looked at, which costs a tenth.
+    /// there, and then read, which costs a tenth; only the answer to a HEAD would not say why not.
     pub async fn check(&self) -> Result<(), StoreError> {
         match &self.place {
             Place::Directory { root, .. } => {
@@ -173,7 +174,7 @@ impl Objects {
             Place::Bucket { storage, was_written, .. } => {
                 let key = Key::from(CHECK);
                 if was_written.load(Ordering::Relaxed) {
-                    match storage.head(&key).await {
+                    match storage.get(&key).await {
                         Err(Error::NotFound { .. }) => {}
                         other => return other.map(drop).map_err(|e| self.failed(CHECK, &e)),
                     }

@@ -384,7 +384,8 @@ def refusal(status, reason, message):
         (
             refusal(403, "accessNotConfigured", "BigQuery API has not been used in project 12 "
                     "before or it is disabled."),
-            "the BigQuery API is not enabled, or has no billing, in project {project}: BigQuery",
+            "the BigQuery API is not enabled in project {project}: `gcloud services enable"
+            " bigquery.googleapis.com --project {project}`",
         ),
         (refusal(404, "notFound", "Not found: Project p"), "there is no project {project}: Not"),
         (

@@ -155,9 +155,9 @@ impl Bench {
                 format!("--for {:?}: it can be between {TIME_MIN:?} and {TIME_MAX:?}", self.time());
             return Err(Failure::new(USAGE, sentence));
         }
-        let Options { config, data_dir, listen, metrics_listen, admin_socket } = options;
+        let Options { config, data_dir, listen, metrics_listen, admin_socket, role } = options;
         let paths = [config, data_dir, admin_socket].into_iter().any(Option::is_some);
-        if paths || listen.is_some() || metrics_listen.is_some() {
+        if paths || [listen, metrics_listen, role].into_iter().any(Option::is_some) {
             let sentence = "bench has a configuration of its own and takes none of the options \
                             of a service; --dir says where its files go";
             return Err(Failure::new(USAGE, sentence));

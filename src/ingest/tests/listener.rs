@@ -126,6 +126,35 @@ async fn a_full_disk_waits_for_no_body_and_says_that_the_connection_ends() {
 }
 
 #[tokio::test]
+async fn an_answer_before_the_body_says_that_the_connection_ends() {
+    let serving = serving(8).await;
+    let length = "content-length: 2\r\n\r\n{}";
+    for (request, status) in [
+        (TRACK.replace("/v1/track", "/nowhere"), 404),
+        (TRACK.replace("POST", "PUT"), 405),
+        (TRACK.replace("host: a", "content-encoding: lzma"), 415),
+        (TRACK.replace("/v1/track", "/collect/Not_A_Stream"), 400),
+        (TRACK.replace("/v1/track", "/v1/m"), 200),
+    ] {
+        let mut connection = TcpStream::connect(serving.address).await.unwrap();
+        let large = request.replace(length, "content-length: 2000000\r\n\r\n{");
+        assert_ne!(large, request);
+        say(&mut connection, &large).await;
+        let answer = hear_all(&mut connection).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+    // Once a body was read, its connection goes on, whatever is said of it.
+    let mut connection = TcpStream::connect(serving.address).await.unwrap();
+    let chunked = "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n";
+    for body in [length.replace("{}", "{]"), chunked.to_owned(), length.to_owned()] {
+        say(&mut connection, &TRACK.replace(length, &body)).await;
+        let answer = hear(&mut connection, "}").await;
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_above_the_limit_waits_for_a_slot() {
     let serving = serving(1).await;
     let mut first = TcpStream::connect(serving.address).await.unwrap();

@@ -35,7 +35,7 @@ use super::{Batch, EventStore, Plan, RowRejection, StoreError, Stored};
 use crate::ambient;
 use crate::config::{GoogleConfig, StoreConfig};
 use crate::event::{Phase, Rejection};
-use crate::google::rest::line;
+use crate::sentence::line;
 
 /// Documents in a request (<https://cloud.google.com/firestore/docs/reference/rest/v1/projects.databases.documents/batchWrite>).
 const DOCUMENTS_MAX: usize = 500;

@@ -17,7 +17,9 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::config::{GoogleConfig, StoreConfig};
-use crate::google::rest::{Answer, Rest as Service, RestError, line, seconds};
+use crate::google::api;
+use crate::google::rest::{Answer, Rest as Service, RestError, seconds};
+use crate::sentence::line;
 use crate::store::StoreError;
 
 /// Where Firestore is.
@@ -29,7 +31,7 @@ const AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// A Firestore that can't be used as it is configured.
 #[derive(Debug, thiserror::Error)]
-#[error("firestore: {0}")]
+#[error("{0}")]
 pub struct FirestoreError(String);
 
 /// One database.
@@ -103,7 +105,7 @@ impl Rest {
         let endpoint = config.endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned());
         let service = Service::new(endpoint.clone(), google, TIMEOUT).map_err(FirestoreError)?;
         let Some(project) = google.project.clone() else {
-            return Err(FirestoreError("google.project is not set".to_owned()));
+            return Err(FirestoreError("firestore needs google.project".to_owned()));
         };
         let database = config.database.clone();
         let root = format!("projects/{project}/databases/{database}/documents");
@@ -123,11 +125,9 @@ impl Rest {
 
     /// No answer, or not the whole of it: what was asked for may have been done.
     fn unheard(&self, error: RestError) -> StoreError {
-        let Self { endpoint, project, .. } = self;
+        let endpoint = &self.endpoint;
         unavailable(match error {
-            RestError::NoToken(why) => format!(
-                "no access token for Firestore of project {project}, see google.credentials: {why}"
-            ),
+            RestError::NoToken(sentence) => sentence,
             RestError::NotSent(why) => format!("firestore can't be reached at {endpoint}: {why}"),
             other => format!("no answer from firestore at {endpoint}: {other}"),
         })
@@ -159,11 +159,15 @@ impl Rest {
         let Self { project, database, .. } = self;
         let has = |reason: &str| answered.details.iter().any(|detail| detail.reason == reason);
         let message = line(&answered.message);
+        let mut reasons = answered.details.iter().map(|detail| detail.reason.as_str());
+        let reason = reasons.find(|reason| !reason.is_empty()).unwrap_or_default();
         match answered.status.as_str() {
-            "PERMISSION_DENIED" if has("SERVICE_DISABLED") => format!(
-                "the Cloud Firestore API is not enabled in project {project}: `gcloud services \
-                 enable firestore.googleapis.com --project {project}`"
-            ),
+            "PERMISSION_DENIED"
+                if let Some(off) =
+                    api::FIRESTORE.not_enabled(Some(project), reason, &answered.message) =>
+            {
+                off
+            }
             "PERMISSION_DENIED" if has("CONSUMER_INVALID") || has("USER_PROJECT_DENIED") => {
                 format!(
                     "there is no project {project}, or the credentials may not use it: see \
@@ -225,7 +229,7 @@ mod tests {
                 403,
                 r#"{"error":{"code":403,"message":"Cloud Firestore API has not been used in project 1 before or it is disabled. Enable it by visiting https://...","status":"PERMISSION_DENIED","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SERVICE_DISABLED","domain":"googleapis.com"}]}}"#,
                 "the Cloud Firestore API is not enabled in project shop: `gcloud services enable \
-                 firestore.googleapis.com --project shop`",
+                 firestore.googleapis.com --project shop` (the answer names the project 1)",
             ),
             (
                 403,

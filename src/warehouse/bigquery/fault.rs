@@ -6,7 +6,9 @@
 use serde_json::Value;
 
 use super::Place;
+use crate::google::api;
 use crate::google::rest::{Refusal, RestError};
+use crate::sentence::line;
 use crate::warehouse::{Fault, WarehouseError};
 
 /// Reasons that pass.
@@ -43,9 +45,7 @@ const OTHER_SCHEMA: &str = "Provided Schema does not match";
 /// A call that has no answer to show.
 pub(super) fn of_call(place: &Place, error: RestError) -> WarehouseError {
     let (fault, message, after) = match error {
-        RestError::NoToken(why) => {
-            (Fault::Service, format!("no access token for BigQuery: {why}"), None)
-        }
+        RestError::NoToken(sentence) => (Fault::Service, sentence, None),
         RestError::NotSent(why) => (
             Fault::Service,
             format!("BigQuery can't be reached at {}: {why}", place.endpoint),
@@ -64,7 +64,7 @@ pub(super) fn of_call(place: &Place, error: RestError) -> WarehouseError {
                 }
                 _ => fault(&reason, &message),
             };
-            (fault, sentence(place, fault, status, &message), after)
+            (fault, sentence(place, fault, (status, &reason), &message), after)
         }
     };
     WarehouseError { fault, message, after, objects: Vec::new() }
@@ -78,8 +78,9 @@ pub(super) fn of_job(
 ) -> WarehouseError {
     let text = |error: &Value, name: &str| error[name].as_str().unwrap_or_default().to_owned();
     let result = &status["errorResult"];
-    let message: String = text(result, "message").split_whitespace().collect::<Vec<_>>().join(" ");
-    let fault = fault(&text(result, "reason"), &message);
+    let (reason, message) = (text(result, "reason"), text(result, "message"));
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let fault = fault(&reason, &message);
     let errors = status["errors"].as_array().into_iter().flatten().chain([result]);
     let told: Vec<String> =
         errors.map(|error| text(error, "location") + " " + &text(error, "message")).collect();
@@ -90,8 +91,8 @@ pub(super) fn of_job(
         words.filter_map(|word| named(word.trim_end_matches(['.', ':']))).collect();
     objects.sort_unstable();
     objects.dedup();
-    let message = message.chars().take(300).collect::<String>();
-    WarehouseError { fault, message: sentence(place, fault, 0, &message), after: None, objects }
+    let message = sentence(place, fault, (0, &reason), &line(&message));
+    WarehouseError { fault, message, after: None, objects }
 }
 
 /// The URI that a word is. The service's readers name a file by its place in the storage's own
@@ -120,17 +121,20 @@ fn fault(reason: &str, message: &str) -> Fault {
     }
 }
 
-fn sentence(place: &Place, fault: Fault, status: u16, message: &str) -> String {
+fn sentence(place: &Place, fault: Fault, (status, reason): (u16, &str), message: &str) -> String {
     let Place { project, dataset, location, .. } = place;
     let says = |what: &str| message.to_ascii_lowercase().contains(what);
     let lacks = |what: &str| says(&format!("not found: {what}"));
     if fault != Fault::Setup {
         return format!("BigQuery: {message}");
     }
+    if let Some(off) = api::BIGQUERY.not_enabled(Some(project), reason, message) {
+        return off;
+    }
     let what = if message.contains(OTHER_SCHEMA) {
         format!("a table of {project}.{dataset} has columns that are not the lake's")
-    } else if ["has not been used", "disabled", "not enabled", "billing"].into_iter().any(says) {
-        format!("the BigQuery API is not enabled, or has no billing, in project {project}")
+    } else if says("billing") {
+        format!("project {project} has no billing account that works")
     } else if status == 401 {
         "BigQuery does not accept the credentials".to_owned()
     } else if lacks("dataset") {
@@ -211,9 +215,9 @@ mod tests {
             ),
             (
                 403,
-                "accessNotConfigured",
-                "BigQuery API has not been used in project 1 before or it is disabled.",
-                "the BigQuery API is not enabled, or has no billing, in project p",
+                "billingNotEnabled",
+                "Billing has not been enabled for this project.",
+                "project p has no billing account that works",
             ),
             (
                 403,
@@ -234,6 +238,10 @@ mod tests {
                 (Fault::Setup, format!("{sentence}: {message}"))
             );
         }
+        let off = "BigQuery API has not been used in project p before or it is disabled.";
+        let enable = "gcloud services enable bigquery.googleapis.com --project p";
+        let sentence = format!("the BigQuery API is not enabled in project p: `{enable}`");
+        assert_eq!(refused(403, "accessNotConfigured", off), (Fault::Setup, sentence));
     }
 
     #[test]

@@ -42,7 +42,7 @@ const MEMORY: Duration = Duration::from_secs(175 * 86_400);
 
 /// A BigQuery that can't be used as it is configured.
 #[derive(Debug, thiserror::Error)]
-#[error("BigQuery can't be used: {0}")]
+#[error("{0}")]
 pub struct BigQueryError(String);
 
 /// What is asked, for messages.
@@ -71,7 +71,7 @@ impl BigQuery {
     /// The credentials can't be used, or something is lacking.
     pub fn new(config: &Config) -> Result<Self, BigQueryError> {
         let warehouse = &config.warehouse;
-        let lacking = |what: &str| BigQueryError(format!("there is no {what}"));
+        let lacking = |what: &str| BigQueryError(format!("BigQuery needs a {what}"));
         let endpoint = warehouse.endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned());
         let place = Place {
             project: config.google.project.clone().ok_or_else(|| lacking("google.project"))?,
