@@ -350,8 +350,14 @@ impl EventStore for TopicAsStore {
         Err(StoreError::Unavailable { message, after: None })
     }
 
-    async fn find(&self, _plan: &Plan) -> Result<Option<Stored>, StoreError> {
-        Ok(None)
+    /// Whether another store has it is unknown here, and to publish it would be to store it twice.
+    async fn find(&self, plan: &Plan) -> Result<Option<Stored>, StoreError> {
+        let message = format!(
+            "{} was planned here for another store and is unfinished: start once without \
+             --role collect, as it was then, and let `eventkit flush` return",
+            plan.object
+        );
+        Err(StoreError::Unavailable { message, after: None })
     }
 
     async fn check(&self) -> Result<(), StoreError> {

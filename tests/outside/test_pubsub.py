@@ -448,6 +448,29 @@ def test_two_collect_and_three_process_of_which_one_dies_and_one_comes(instance,
     tell(f"{len(rows) - 12_000} of 12,000 events were stored by two instances")
 
 
+def test_what_was_planned_for_another_store_is_not_published_too(instance):
+    service = instance("c", "all", EVENTKIT_QUEUE_MODE="local").start()
+    service.lake.mkdir(exist_ok=True)
+    (service.lake / "stream=events").write_text("in the way")
+    send(service, "c", range(100))
+    until("a batch is planned", lambda: service.stream("events")["store_error"])
+    service.kill()
+    service.environment |= {"EVENTKIT_QUEUE_MODE": "pubsub", "EVENTKIT_ROLE": "collect"}
+    service.spawn()
+    said = "was planned here for another store"
+    until("/ready says so", lambda: dependency(service, "log") and any(
+        said in line["detail"] for line in requests.get(
+            f"{service.url}/ready", timeout=5).json()["dependencies"]))
+    send(service, "c", range(100, 110))
+    assert queue(service)["published_events"] == 0
+    service.kill()
+    (service.lake / "stream=events").unlink()
+    service.environment |= {"EVENTKIT_QUEUE_MODE": "local", "EVENTKIT_ROLE": "all"}
+    service.start()
+    service.flush()
+    assert ids(service.rows()) == sorted(f"c-{n}" for n in range(110))
+
+
 def test_a_lost_acknowledgement_is_told_again_and_nothing_is_stored_twice(instance, pubsub):
     collector, first = instance("c", "collect").start(), instance("p1", "process").start()
     pubsub.fault(method="Acknowledge$", action="status", count=2)
