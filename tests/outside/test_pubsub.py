@@ -253,30 +253,30 @@ def test_a_processor_whose_store_is_away_holds_a_bounded_number_of_bytes(instanc
     # Root may write anywhere: a file where the directory should be stops even root.
     (processor.lake / "stream=events").write_text("in the way")
     padding = "x" * 4000
-    for start in range(0, 2000, 200):
+    for start in range(0, 1000, 200):
         batch = [event | {"properties": {"p": padding}}
                  for event in events("c", range(start, start + 200))]
         assert collector.post("/v1/batch", {"batch": batch}).status_code == 200
     until("the store fails", lambda: (processor.stream("events") or {}).get("store_error"))
-    until("all is in the topic", lambda: queue(collector)["published_events"] == 2000)
+    until("all is in the topic", lambda: queue(collector)["published_events"] == 1000)
     until("it holds what it may", lambda: queue(processor)["outstanding_bytes"] >= most / 2)
     held = queue(processor)
     retries = processor.stream("events")["store_failures"] + 3
     until("it goes on trying", lambda: processor.stream("events")["store_failures"] >= retries)
     seen = queue(processor)
-    assert seen["pulled_events"] == held["pulled_events"] < 2000
+    assert seen["pulled_events"] == held["pulled_events"] < 1000
     # One message may come on top.
     assert seen["outstanding_bytes"] <= most / 2 + (256 << 10)
     assert seen["acked_messages"] == 0
     (processor.lake / "stream=events").unlink()
-    rows = stored(processor, 2000)
-    assert len(rows) == 2000
+    rows = stored(processor, 1000)
+    assert len(rows) == 1000
     assert_order(rows)
-    tell(f"{held['pulled_events']} of 2,000 events were held in {held['outstanding_bytes']} bytes")
+    tell(f"{held['pulled_events']} of 1,000 events were held in {held['outstanding_bytes']} bytes")
 
 
 def test_a_stream_whose_store_fails_leaves_room_for_the_others(instance, tell):
-    most = 4 << 20
+    most = 2 << 20
     collector = instance("c", "collect").start()
     processor = instance("p", "process", EVENTKIT_QUEUE_OUTSTANDING_BYTES_MAX=f"{most}").start()
     processor.lake.mkdir(exist_ok=True)
@@ -287,11 +287,11 @@ def test_a_stream_whose_store_fails_leaves_room_for_the_others(instance, tell):
         batch = [event | padding for event in events(stream, numbers)]
         assert collector.post(f"/collect/{stream}", batch).status_code == 202
 
-    for start in range(0, 2000, 200):
+    for start in range(0, 1000, 200):
         post("stuck", range(start, start + 200))
     until("it holds what it may", lambda: queue(processor)["outstanding_bytes"] >= most / 2)
     sent = 0
-    for start in range(0, 2000, 200):
+    for start in range(0, 600, 200):
         post("works", range(start, start + 200))
         sent = start + 200
         until("the other is stored", lambda n=sent: (
@@ -300,8 +300,8 @@ def test_a_stream_whose_store_fails_leaves_room_for_the_others(instance, tell):
     assert stuck["store_error"] and stuck["stored_events"] == 0
     assert queue(processor)["outstanding_bytes"] <= most + (256 << 10)
     (processor.lake / "stream=stuck").unlink()
-    rows = stored(processor, 4000)
-    assert len(rows) == 4000
+    rows = stored(processor, 1600)
+    assert len(rows) == 1600
     assert_order(rows)
 
 
