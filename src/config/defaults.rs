@@ -72,7 +72,7 @@ impl Default for Config {
                 topic: "eventkit".to_owned(),
                 subscription: "eventkit".to_owned(),
                 endpoint: None,
-                outstanding_bytes_max: 64 << 20,
+                outstanding_bytes_max: 256 << 20,
             },
             errors: ErrorsConfig { malformed_max: 1000, malformed_bytes_max: 16 << 20 },
             log: LogConfig {
