@@ -25,19 +25,24 @@ impl Run {
             log::to_file(&config.log, &config.data_dir.join("eventkit.log"))?;
             let stop = Stop::new();
             let socket = config.admin_socket.clone();
-            return runtime.block_on(async {
+            let done = runtime.block_on(async {
                 // Before the start, which may have much to recover.
                 stop.on_signals(Hangup::IsTold)?;
                 let service = service::start(config.clone(), service::store(&config)?).await?;
                 super::console::beside(service, &stop, socket).await
             });
+            runtime.shutdown_background();
+            return done;
         }
         log::to_stderr(&config.log)?;
-        runtime.block_on(async {
+        let done = runtime.block_on(async {
             let stop = Stop::new();
             stop.on_signals(Hangup::IsTold)?;
             let service = service::start(config.clone(), service::store(&config)?).await?;
             service::run(service, &stop).await
-        })
+        });
+        // All is drained: what still runs, such as a name server's silence, is waited for by nobody.
+        runtime.shutdown_background();
+        done
     }
 }

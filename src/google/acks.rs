@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -22,6 +23,9 @@ use super::pubsub::PubSub;
 
 /// So many are looked at in one piece.
 const AT_ONCE: usize = 1_000;
+/// The client tries for ten minutes. What is not confirmed by then is told, and its key goes on:
+/// the message may come again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A message that is done.
 pub(super) struct Done {
@@ -72,11 +76,22 @@ async fn acknowledge(pubsub: Arc<PubSub>, mut done: mpsc::UnboundedReceiver<Done
     }
 }
 
+/// Why a message may come again although it is stored.
+enum Refused {
+    /// Because of this answer.
+    Answer(AckError),
+    /// There was none.
+    Silence,
+}
+
 /// Acknowledges these, in their order; returns what was refused.
-async fn ask(done: Vec<Done>) -> Vec<AckError> {
+async fn ask(done: Vec<Done>) -> Vec<Refused> {
     let answers = join_all(done.into_iter().map(|Done { handler, told, .. }| async {
         match handler {
-            Handler::ExactlyOnce(handler) => handler.confirmed_ack().await?,
+            Handler::ExactlyOnce(handler) => {
+                let confirmed = tokio::time::timeout(PATIENCE, handler.confirmed_ack()).await;
+                confirmed.map_err(|_| Refused::Silence)?.map_err(Refused::Answer)?;
+            }
             other => other.ack(),
         }
         told();
@@ -85,11 +100,15 @@ async fn ask(done: Vec<Done>) -> Vec<AckError> {
     answers.await.into_iter().filter_map(Result::err).collect()
 }
 
-fn report(pubsub: &PubSub, refused: Vec<AckError>) {
+fn report(pubsub: &PubSub, refused: Vec<Refused>) {
     let Some(first) = refused.first() else { return };
     let error = match first {
-        AckError::Rpc { source, .. } => pubsub.sentence(source),
-        other => other.to_string(),
+        Refused::Answer(AckError::Rpc { source, .. }) => pubsub.sentence(source),
+        Refused::Answer(other) => other.to_string(),
+        Refused::Silence => {
+            let (name, seconds) = (pubsub.subscription(), PATIENCE.as_secs());
+            format!("{name} has confirmed no acknowledgement for {seconds} s")
+        }
     };
     let messages = refused.len();
     tracing::warn!(messages, error, "acknowledgements were refused: what is stored comes again");
@@ -99,11 +118,12 @@ fn report(pubsub: &PubSub, refused: Vec<AckError>) {
 }
 
 /// Its lease had ended, here or as the service sees it: nothing is wrong with the rest.
-fn is_late(error: &AckError) -> bool {
-    match error {
-        AckError::Rpc { source, .. } => {
+fn is_late(refused: &Refused) -> bool {
+    match refused {
+        Refused::Answer(AckError::Rpc { source, .. }) => {
             matches!(code(source), Some(Code::InvalidArgument | Code::FailedPrecondition))
         }
-        _ => true,
+        Refused::Answer(_) => true,
+        Refused::Silence => false,
     }
 }

@@ -29,7 +29,11 @@ from faults import Faults, Handler, Server
 THREADS = 256
 # The emulator looks twenty times a second whether a pull has ended.
 END_S = 2
-UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+UNLIMITED = [
+    ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
+    # A refusal names every acknowledgement that came too late.
+    ("grpc.max_metadata_size", 4 << 20), ("grpc.absolute_max_metadata_size", 8 << 20),
+]
 # What the channel to the service sends by itself.
 OWN_METADATA = ("user-agent", "te", "content-type")
 
