@@ -109,16 +109,7 @@ impl Ledger {
         recalled: Vec<Recalled>,
         waiting: Vec<BatchId>,
     ) -> Result<(), SqliteError> {
-        self.write(move |c, _| {
-            for Recalled { mut load, batches } in recalled {
-                let found = batches.iter().map(|batch| BatchRow::find(c, *batch));
-                let rows = found.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
-                count(&mut load, &rows.into_iter().map(Member::of).collect::<Vec<_>>());
-                load.write(c)?;
-                batches.iter().try_for_each(|batch| assign(c, *batch, Some(load.id)))?;
-            }
-            waiting.iter().try_for_each(|batch| assign(c, *batch, None))
-        })
+        self.write(move |c, _| give(c, recalled, &waiting))
     }
 
     /// The streams that have batches without a load.
@@ -239,6 +230,24 @@ impl Ledger {
             load.write(c)?;
             let (dataset, table) = (&load.dataset, &load.table);
             parts.iter().map(|part| plan(c, dataset, table, Some(load.id), part)).collect()
+        })
+    }
+
+    /// Parts the batches of a load among those that have them by what the warehouse says, which may
+    /// be the load itself; the others wait for another.
+    ///
+    /// # Errors
+    /// What SQLite said; then it stands as it was.
+    pub fn give_load(
+        &self,
+        mut load: Load,
+        recalled: Vec<Recalled>,
+        waiting: Vec<BatchId>,
+    ) -> Result<(), SqliteError> {
+        (load.state, load.changed_at) = (LoadState::Split, crate::time::now());
+        self.write(move |c, _| {
+            load.write(c)?;
+            give(c, recalled, &waiting)
         })
     }
 
@@ -367,6 +376,18 @@ fn plan(
     load.write(c)?;
     group.iter().try_for_each(|member| assign(c, member.batch, Some(id)))?;
     Ok(load)
+}
+
+/// Gives batches to the loads that have them, and lets the others wait.
+fn give(c: &Connection, recalled: Vec<Recalled>, waiting: &[BatchId]) -> rusqlite::Result<()> {
+    for Recalled { mut load, batches } in recalled {
+        let found = batches.iter().map(|batch| BatchRow::find(c, *batch));
+        let rows = found.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
+        count(&mut load, &rows.into_iter().map(Member::of).collect::<Vec<_>>());
+        load.write(c)?;
+        batches.iter().try_for_each(|batch| assign(c, *batch, Some(load.id)))?;
+    }
+    waiting.iter().try_for_each(|batch| assign(c, *batch, None))
 }
 
 /// Gives a batch its load, or takes it away.

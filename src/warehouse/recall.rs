@@ -1,5 +1,6 @@
 //! What the warehouse remembers and the ledger may not: asked for whenever batches are doubted,
-//! that is after each start, and when objects were found in the store.
+//! that is after each start, and when objects were found in the store; and before the job of a load
+//! is submitted that an earlier process planned or an operator retries.
 //!
 //! A job that has landed has its batches, one that runs has them too, and one that has failed
 //! leaves them to wait. A batch that is older than the warehouse's memory is known to nobody: it is
@@ -42,26 +43,11 @@ pub(super) fn judge(
     (now, memory): (Micros, Duration),
     table: impl Fn(&Member) -> String,
 ) -> Verdict {
-    let mut left: HashMap<String, Member> =
-        doubted.into_iter().map(|member| (member.object.clone(), member)).collect();
-    let mut verdict = Verdict::default();
-    for job in jobs {
-        let Some((id, attempt)) = Load::of_job(dataset, &job.job) else { continue };
-        let state = match job.state {
-            Job::Loaded => LoadState::Loaded,
-            Job::Running => LoadState::Open,
-            Job::Failed(_) | Job::Unknown => continue,
-        };
-        let found = job.objects.iter().filter_map(|object| left.remove(object));
-        let batches: Vec<BatchId> = found.map(|member| member.batch).collect();
-        if !batches.is_empty() {
-            let load = load(id, dataset, job.table, attempt, state, now);
-            verdict.recalled.push(Recalled { load, batches });
-        }
-    }
+    let (recalled, left) = taken(dataset, doubted, jobs, now);
+    let mut verdict = Verdict { recalled, ..Verdict::default() };
     let oldest = forgotten_before(now, memory).saturating_add(SKEW);
     let mut forgotten: BTreeMap<String, Vec<Member>> = BTreeMap::new();
-    for member in left.into_values() {
+    for member in left {
         if member.received.1 < oldest {
             forgotten.entry(table(&member)).or_default().push(member);
         } else {
@@ -79,6 +65,33 @@ pub(super) fn judge(
         verdict.recalled.push(Recalled { load, batches });
     }
     verdict
+}
+
+/// Which loads have batches of `members` by what the jobs say, and the batches that none has.
+pub(super) fn taken(
+    dataset: &str,
+    members: Vec<Member>,
+    jobs: Vec<PastJob>,
+    now: Micros,
+) -> (Vec<Recalled>, Vec<Member>) {
+    let mut left: HashMap<String, Member> =
+        members.into_iter().map(|member| (member.object.clone(), member)).collect();
+    let mut recalled = Vec::new();
+    for job in jobs {
+        let Some((id, attempt)) = Load::of_job(dataset, &job.job) else { continue };
+        let state = match job.state {
+            Job::Loaded => LoadState::Loaded,
+            Job::Running => LoadState::Open,
+            Job::Failed(_) | Job::Unknown => continue,
+        };
+        let found = job.objects.iter().filter_map(|object| left.remove(object));
+        let batches: Vec<BatchId> = found.map(|member| member.batch).collect();
+        if !batches.is_empty() {
+            let load = load(id, dataset, job.table, attempt, state, now);
+            recalled.push(Recalled { load, batches });
+        }
+    }
+    (recalled, left.into_values().collect())
 }
 
 /// A table's batches in as many loads as they need, oldest first.

@@ -72,6 +72,13 @@ pub struct Stage<W> {
     recall_after: Option<Instant>,
 }
 
+/// A load to see to its end.
+struct Found {
+    load: Load,
+    /// It was planned here and now: no job of an earlier time can have its objects.
+    is_new: bool,
+}
+
 /// What every load under way has.
 struct Shared<W> {
     loader: W,
@@ -124,10 +131,10 @@ impl<W: WarehouseLoader> Stage<W> {
                     }
                 }
             }
-            for load in self.look().await {
-                let (table, shared) = (table_of(&load), Arc::clone(&self.shared));
+            for found in self.look().await {
+                let (table, shared) = (table_of(&found.load), Arc::clone(&self.shared));
                 loads.spawn(async move {
-                    shared.drive(load).await;
+                    shared.drive(found).await;
                     table
                 });
             }
@@ -135,7 +142,7 @@ impl<W: WarehouseLoader> Stage<W> {
     }
 
     /// One look at the ledger: the loads that can be started now.
-    async fn look(&mut self) -> Vec<Load> {
+    async fn look(&mut self) -> Vec<Found> {
         let shared = Arc::clone(&self.shared);
         let begun = ambient::now();
         if self.count_after.is_none_or(|after| begun >= after) {
@@ -151,7 +158,7 @@ impl<W: WarehouseLoader> Stage<W> {
         let open = shared.ask(|ledger| ledger.open_loads()).await.unwrap_or_default();
         for load in open {
             if self.busy.insert(table_of(&load)) {
-                found.push(load);
+                found.push(Found { load, is_new: false });
             }
         }
         for (table, streams) in self.due().await {
@@ -159,7 +166,7 @@ impl<W: WarehouseLoader> Stage<W> {
             self.planned.insert(table.clone(), ambient::now());
             if let Some(load) = load {
                 self.busy.insert(table);
-                found.push(load);
+                found.push(Found { load, is_new: true });
             }
         }
         found
@@ -279,11 +286,20 @@ impl<W: WarehouseLoader> Shared<W> {
     }
 
     /// Sees a load to its end. Where the ledger fails it is left as it is, and found again.
-    async fn drive(&self, mut load: Load) {
+    async fn drive(&self, Found { mut load, is_new }: Found) {
+        let mut is_recalled = is_new;
         let (mut backoff, mut poll) = (BACKOFF_FIRST, BACKOFF_FIRST);
         let (mut backoff_max, mut is_submitted) = (BACKOFF_MAX, false);
         loop {
             let asked = match self.loader.status(&load).await {
+                Ok(Job::Unknown) if !is_recalled => match self.is_elsewhere(&load).await {
+                    Ok(true) => return,
+                    Ok(false) => {
+                        is_recalled = true;
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
                 Ok(Job::Unknown) if !is_submitted => match self.submit(&load).await {
                     Err(error) if error.fault == Fault::Objects => {
                         return self.refused(load, error).await;
@@ -333,6 +349,29 @@ impl<W: WarehouseLoader> Shared<W> {
             self.wait(wished.unwrap_or_else(|| ambient::part_of(backoff))).await;
             backoff = (backoff * 2).min(backoff_max);
         }
+    }
+
+    /// Whether jobs have objects of a load that has none of its present attempt: a later attempt's,
+    /// or those of loads that this ledger, which may be an older copy, doesn't know. Then they have
+    /// them in the ledger too, and the others wait for another load.
+    async fn is_elsewhere(&self, load: &Load) -> Result<bool, WarehouseError> {
+        let id = load.id;
+        let Some(members) = self.ask(move |ledger| ledger.members(id)).await else {
+            return Ok(true);
+        };
+        let (now, dataset) = (crate::time::now(), load.dataset.as_str());
+        let since = load.planned_at.saturating_sub(recall::SKEW).clamp(0, now.max(0));
+        let objects = members.iter().map(|member| member.object.clone()).collect();
+        let jobs = self.loader.history(dataset, since, &objects).await?;
+        let (recalled, left) = recall::taken(dataset, members, jobs, now);
+        if recalled.is_empty() {
+            return Ok(false);
+        }
+        let (name, table) = (self.loader.name(), &load.table);
+        (self.changed)(format!("{name} has objects of load {id} into {table} already"));
+        let (load, waiting) = (load.clone(), left.into_iter().map(|member| member.batch).collect());
+        self.ask(move |ledger| ledger.give_load(load, recalled, waiting)).await;
+        Ok(true)
     }
 
     /// Submits a load's job; what has become of it is asked for next.

@@ -28,6 +28,8 @@ enum Wrong {
     FailsLater,
     /// The job is taken, and runs for a while.
     Runs,
+    /// A job with broken objects is not even made.
+    NoJob,
 }
 
 #[derive(Default)]
@@ -63,7 +65,11 @@ impl World {
             Some(Wrong::Refused) => return Err(error(Fault::Service, "away")),
             Some(Wrong::FailsLater) => Job::Failed(error(Fault::Service, "backend")),
             _ if objects.iter().any(|object| self.broken.contains(object)) => {
-                Job::Failed(error(Fault::Objects, "some file is broken"))
+                let failure = error(Fault::Objects, "some file is broken");
+                if wrong == Some(Wrong::NoJob) {
+                    return Err(failure);
+                }
+                Job::Failed(failure)
             }
             _ => Job::Loaded,
         };
@@ -498,4 +504,33 @@ fn a_ledger_that_is_older_than_the_loads_loads_nothing_twice() {
     store(&old, "events", 7);
     until_idle(&fake, &old);
     assert_eq!(fake.table("t_events"), objects(1..=7));
+}
+
+#[test]
+fn a_load_that_landed_after_the_ledgers_copy_is_not_submitted_by_a_retry() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fake, first) = (Fake::default(), ledger(dir.path()));
+    fake.change(|world| world.broken.extend([object(1)]));
+    store(&first, "events", 1);
+    until_idle(&fake, &first);
+    let load = first.loads(Some(LoadState::Failed), 9).unwrap().remove(0);
+    first.close();
+    let copy = std::fs::read(dir.path().join("ledger.db")).unwrap();
+    // The second attempt is refused without a job, and the third lands.
+    let later = ledger(dir.path());
+    fake.change(|world| world.wrong.extend([Wrong::NoJob]));
+    later.retry_load(load.id).unwrap().unwrap();
+    until_idle(&fake, &later);
+    fake.change(|world| world.broken.clear());
+    assert_eq!(later.retry_load(load.id).unwrap().unwrap().attempt, 3);
+    until_idle(&fake, &later);
+    assert_eq!(fake.table("t_events"), objects([1]));
+    later.close();
+    std::fs::write(dir.path().join("ledger.db"), copy).unwrap();
+    let old = ledger(dir.path());
+    assert_eq!(old.retry_load(load.id).unwrap().unwrap().attempt, 2);
+    until_idle(&fake, &old);
+    assert_eq!(fake.table("t_events"), objects([1]));
+    let load = old.loads(None, 9).unwrap().remove(0);
+    assert_eq!((load.state, load.attempt, load.objects), (LoadState::Loaded, 3, 1));
 }

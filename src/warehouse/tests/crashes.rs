@@ -68,8 +68,14 @@ impl Story {
                 _ => {}
             }
             for _ in 0..chance.below(3) {
-                let all = [Wrong::LostReply, Wrong::Refused, Wrong::FailsLater, Wrong::Runs];
-                world.wrong.push_back(all[chance.below(4) as usize]);
+                let all = [
+                    Wrong::LostReply,
+                    Wrong::Refused,
+                    Wrong::FailsLater,
+                    Wrong::Runs,
+                    Wrong::NoJob,
+                ];
+                world.wrong.push_back(all[chance.below(5) as usize]);
             }
             world.dies_in = Some(chance.below(24));
             world.is_late = late && chance.one_in(2);
