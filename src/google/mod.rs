@@ -19,7 +19,7 @@ pub use credentials::{Credentials, CredentialsError};
 #[cfg(feature = "pubsub")]
 pub use pubsub::{PubSub, TopicAsStore};
 #[cfg(feature = "pubsub")]
-pub use pull::{Puller, Pulling};
+pub use pull::{Puller, Pulling, StoreNow};
 
 /// The name under which Google's emulators let everything be done.
 pub const OWNER: &str = "owner";

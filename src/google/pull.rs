@@ -4,7 +4,8 @@
 //! stream, and a [`Lease`] on each message, which ends when its records are stored or dead
 //! letters. What can't be read is put with the malformed bodies, and is done then. What is held
 //! is bounded in bytes. All streams share the subscription, in which one that waits holds up all
-//! others; so each may hold half of it, and where its store fails the rest goes back.
+//! others; so each may hold half of it. One that does has its open batches stored early, and where
+//! its store fails the rest goes back.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,13 +15,14 @@ use std::time::Duration;
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::acks::{Acks, Done, acks};
 use super::pubsub::{LEASE, PubSub};
 use crate::errors::{ErrorStore, NewLetter};
 use crate::event::{Phase, Receipt, Rejection, StreamName};
-use crate::queue::{BadMessage, Lease, decode};
+use crate::queue::{BadMessage, FlushReport, Lease, decode};
 use crate::space::Space;
 use crate::streams::{Stream, Streams};
 use crate::wal::{AppendError, Appending, Records};
@@ -56,6 +58,9 @@ pub enum Pulling {
     Ended,
 }
 
+/// Has what a stream's log holds now stored; the answer comes once it is.
+pub type StoreNow = Box<dyn Fn(&StreamName) -> oneshot::Receiver<FlushReport> + Send + Sync>;
+
 /// Pulls for all streams.
 pub struct Puller {
     /// From where.
@@ -68,6 +73,8 @@ pub struct Puller {
     pub space: Space,
     /// Bytes that may be held.
     pub outstanding_bytes_max: usize,
+    /// What waits in open batches may be all that is held.
+    pub store_now: StoreNow,
     /// Until when.
     pub pulling: watch::Receiver<Pulling>,
     /// Dropped, with every copy, once all that was pulled stands in a log.
@@ -289,9 +296,16 @@ impl Pull {
     /// A place among what is held, once that stream has one; none where the message is to go back.
     async fn place_of(&mut self, stream: &Stream, bytes: usize) -> Option<Weight> {
         let held = Arc::clone(self.held.entry(stream.name.clone()).or_default());
+        let mut stored: Option<oneshot::Receiver<FlushReport>> = None;
         while held.load(Relaxed) >= self.of.outstanding_bytes_max / 2 {
             if stream.stats.is_store_in_trouble() || !self.goes() {
                 return None;
+            }
+            let is_storing = |stored: &mut oneshot::Receiver<_>| {
+                stored.try_recv() == Err(TryRecvError::Empty)
+            };
+            if !stored.as_mut().is_some_and(is_storing) {
+                stored = Some((self.of.store_now)(&stream.name));
             }
             self.pause(LOOK_FOR_ROOM).await;
         }

@@ -7,6 +7,8 @@ use tokio::sync::oneshot;
 
 use super::spawner::Workers;
 use crate::admin::Flushed;
+#[cfg(feature = "pubsub")]
+use crate::google::StoreNow;
 use crate::queue::{FlushReport, Wake};
 use crate::streams::Stream;
 
@@ -39,6 +41,20 @@ pub(super) async fn flush(workers: Workers, timeout: Duration) -> Flushed {
     }
     flushed.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     flushed
+}
+
+/// Asks one stream's worker to store what its log holds now; where there is none, the answer is that
+/// nobody will.
+#[cfg(feature = "pubsub")]
+pub(super) fn store_now(workers: Workers) -> StoreNow {
+    Box::new(move |stream| {
+        let (reply, answer) = oneshot::channel();
+        let workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = workers.get(stream) {
+            running.inbox.send(Wake::Flush(reply));
+        }
+        answer
+    })
 }
 
 /// Ready once the stream's store has failed for so long without a break.

@@ -273,7 +273,8 @@ impl Service {
         let space = self.watch.space();
         background.spawn(watch_disk(self.watch, self.streams.clone()));
         let mut remote = self.remote.map(|remote| {
-            remote.start(&self.config, &self.streams, &self.errors, &space, &mut background)
+            let (streams, errors) = (&self.streams, &self.errors);
+            remote.start(&self.config, streams, errors, &space, &self.workers, &mut background)
         });
         let Doors { events, metrics, admin: socket } = self.doors;
         background.spawn(serve_metrics(metrics, snapshots, Arc::clone(&self.edge_stats)));

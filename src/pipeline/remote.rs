@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::StartError;
+use super::spawner::Workers;
 use crate::config::Config;
 use crate::errors::ErrorStore;
 use crate::queue::Topic;
@@ -22,6 +23,8 @@ use crate::streams::{Stream, Streams};
 
 #[cfg(feature = "pubsub")]
 use super::background::probe;
+#[cfg(feature = "pubsub")]
+use super::flush::store_now;
 #[cfg(feature = "pubsub")]
 use crate::google::{PubSub, Puller, Pulling, TopicAsStore};
 
@@ -115,6 +118,7 @@ impl Remote {
         streams: &Streams,
         errors: &ErrorStore,
         space: &Space,
+        workers: &Workers,
         background: &mut JoinSet<()>,
     ) -> Running {
         let (told, pulling) = watch::channel(Pulling::Goes);
@@ -130,6 +134,7 @@ impl Remote {
             errors: errors.clone(),
             space: space.clone(),
             outstanding_bytes_max: config.queue.outstanding_bytes_max,
+            store_now: store_now(Arc::clone(workers)),
             pulling,
             taking,
         };
@@ -203,6 +208,7 @@ impl Remote {
         _streams: &Streams,
         _errors: &ErrorStore,
         _space: &Space,
+        _workers: &Workers,
         _background: &mut JoinSet<()>,
     ) -> Running {
         match self {}

@@ -305,6 +305,27 @@ def test_a_stream_whose_store_fails_leaves_room_for_the_others(instance, tell):
     assert_order(rows)
 
 
+def test_a_stream_whose_batches_are_larger_than_its_share_holds_up_nobody(instance):
+    most = 2 << 20
+    collector = instance("c", "collect").start()
+    processor = instance(
+        "p", "process", EVENTKIT_QUEUE_OUTSTANDING_BYTES_MAX=f"{most}", EVENTKIT_LOAD_AGE_MAX="1h"
+    ).start()
+    padding = {"properties": {"p": "x" * 4000}}
+    for start in range(0, 1000, 200):
+        batch = [event | padding for event in events("busy", range(start, start + 200))]
+        assert collector.post("/collect/busy", batch).status_code == 202
+    assert collector.flush()["unfinished"] == []
+    assert collector.post("/collect/other", events("other", range(1))).status_code == 202
+    until("the other was pulled", lambda: (processor.stream("other") or {}).get("pulled_events"))
+    # Its batch would be closed in an hour, were there room for all of it.
+    assert processor.stream("busy")["stored_events"] > 0
+    assert processor.flush()["unfinished"] == []
+    rows = stored(processor, 1001)
+    assert len(rows) == 1001
+    assert_order(rows)
+
+
 def test_what_is_no_event_of_ours_is_kept_and_acknowledged(instance, pubsub):
     processor = instance("p", "process").start()
     url = f"http://{pubsub.host}/v1/projects/{pubsub.project}/topics/{instance.topic}:publish"
