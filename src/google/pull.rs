@@ -301,9 +301,8 @@ impl Pull {
             if stream.stats.is_store_in_trouble() || !self.goes() {
                 return None;
             }
-            let is_storing = |stored: &mut oneshot::Receiver<_>| {
-                stored.try_recv() == Err(TryRecvError::Empty)
-            };
+            let is_storing =
+                |stored: &mut oneshot::Receiver<_>| stored.try_recv() == Err(TryRecvError::Empty);
             if !stored.as_mut().is_some_and(is_storing) {
                 stored = Some((self.of.store_now)(&stream.name));
             }

@@ -9,7 +9,7 @@
 //! the table that is wrong, and few jobs are spent on finding out when it is right again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -21,7 +21,7 @@ use super::{Fault, Job, WarehouseError, WarehouseLoader, recall};
 use crate::ambient;
 use crate::config::WarehouseConfig;
 use crate::event::StreamName;
-use crate::ledger::{Ledger, Load, LoadState, Member, Waiting};
+use crate::ledger::{Ledger, Load, LoadId, LoadState, Member, Waiting};
 use crate::sqlite::SqliteError;
 
 /// How often the ledger is looked at.
@@ -72,13 +72,6 @@ pub struct Stage<W> {
     recall_after: Option<Instant>,
 }
 
-/// A load to see to its end.
-struct Found {
-    load: Load,
-    /// It was planned here and now: no job of an earlier time can have its objects.
-    is_new: bool,
-}
-
 /// What every load under way has.
 struct Shared<W> {
     loader: W,
@@ -89,6 +82,8 @@ struct Shared<W> {
     hurry: Arc<Notify>,
     /// Objects of a table that failed since one was loaded.
     failed: Mutex<HashMap<Table, u32>>,
+    /// Loads whose objects are in no job that the ledger does not know: planned here, or asked for.
+    sure: Mutex<HashSet<LoadId>>,
 }
 
 impl<W: WarehouseLoader> Stage<W> {
@@ -102,8 +97,8 @@ impl<W: WarehouseLoader> Stage<W> {
         changed: Arc<dyn Fn(String) + Send + Sync>,
         hurry: Arc<Notify>,
     ) -> Self {
-        let failed = Mutex::default();
-        let shared = Shared { loader, ledger, progress, changed, hurry, failed };
+        let (failed, sure) = (Mutex::default(), Mutex::default());
+        let shared = Shared { loader, ledger, progress, changed, hurry, failed, sure };
         Self {
             shared: Arc::new(shared),
             dataset: config.dataset.clone().unwrap_or_default(),
@@ -131,10 +126,10 @@ impl<W: WarehouseLoader> Stage<W> {
                     }
                 }
             }
-            for found in self.look().await {
-                let (table, shared) = (table_of(&found.load), Arc::clone(&self.shared));
+            for load in self.look().await {
+                let (table, shared) = (table_of(&load), Arc::clone(&self.shared));
                 loads.spawn(async move {
-                    shared.drive(found).await;
+                    shared.drive(load).await;
                     table
                 });
             }
@@ -142,7 +137,7 @@ impl<W: WarehouseLoader> Stage<W> {
     }
 
     /// One look at the ledger: the loads that can be started now.
-    async fn look(&mut self) -> Vec<Found> {
+    async fn look(&mut self) -> Vec<Load> {
         let shared = Arc::clone(&self.shared);
         let begun = ambient::now();
         if self.count_after.is_none_or(|after| begun >= after) {
@@ -158,15 +153,16 @@ impl<W: WarehouseLoader> Stage<W> {
         let open = shared.ask(|ledger| ledger.open_loads()).await.unwrap_or_default();
         for load in open {
             if self.busy.insert(table_of(&load)) {
-                found.push(Found { load, is_new: false });
+                found.push(load);
             }
         }
         for (table, streams) in self.due().await {
             let load = self.plan(table.clone(), streams).await;
             self.planned.insert(table.clone(), ambient::now());
             if let Some(load) = load {
+                shared.sure().insert(load.id);
                 self.busy.insert(table);
-                found.push(Found { load, is_new: true });
+                found.push(load);
             }
         }
         found
@@ -286,20 +282,21 @@ impl<W: WarehouseLoader> Shared<W> {
     }
 
     /// Sees a load to its end. Where the ledger fails it is left as it is, and found again.
-    async fn drive(&self, Found { mut load, is_new }: Found) {
-        let mut is_recalled = is_new;
+    async fn drive(&self, mut load: Load) {
         let (mut backoff, mut poll) = (BACKOFF_FIRST, BACKOFF_FIRST);
         let (mut backoff_max, mut is_submitted) = (BACKOFF_MAX, false);
         loop {
             let asked = match self.loader.status(&load).await {
-                Ok(Job::Unknown) if !is_recalled => match self.is_elsewhere(&load).await {
-                    Ok(true) => return,
-                    Ok(false) => {
-                        is_recalled = true;
-                        continue;
+                Ok(Job::Unknown) if !self.sure().contains(&load.id) => {
+                    match self.is_elsewhere(&load).await {
+                        Ok(true) => return,
+                        Ok(false) => {
+                            self.sure().insert(load.id);
+                            continue;
+                        }
+                        Err(error) => Err(error),
                     }
-                    Err(error) => Err(error),
-                },
+                }
                 Ok(Job::Unknown) if !is_submitted => match self.submit(&load).await {
                     Err(error) if error.fault == Fault::Objects => {
                         return self.refused(load, error).await;
@@ -401,6 +398,7 @@ impl<W: WarehouseLoader> Shared<W> {
         self.answers(&load);
         let load = Load { state: LoadState::Loaded, error: None, ..load };
         let Some(load) = self.ask(move |ledger| ledger.set_load(load)).await else { return };
+        self.sure().remove(&load.id);
         tracing::info!(job = load.job(), objects = load.objects, rows = load.rows, "loaded");
         self.progress.change(|status| {
             status.loaded += 1;
@@ -420,7 +418,14 @@ impl<W: WarehouseLoader> Shared<W> {
             self.answers(&load);
             tracing::warn!(job = load.job(), error = load.error, "load failed; it is parted");
             let parts = parts(members, &error.objects);
-            if self.ask(move |ledger| ledger.split_load(load, parts)).await.is_some() {
+            let split = self.ask(move |ledger| ledger.split_load(load, parts)).await;
+            if let Some(parts) = split {
+                // What nobody else had of the whole, nobody has of its parts.
+                let mut sure = self.sure();
+                if sure.remove(&id) {
+                    sure.extend(parts.iter().map(|part| part.id));
+                }
+                drop(sure);
                 self.progress.change(|status| status.split += 1);
             }
             return;
@@ -436,6 +441,10 @@ impl<W: WarehouseLoader> Shared<W> {
             self.fails(&load.table, &WarehouseError { message, ..error });
         }
         self.answers(&load);
+    }
+
+    fn sure(&self) -> MutexGuard<'_, HashSet<LoadId>> {
+        self.sure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed_in_a_row(&self, load: &Load, next: impl FnOnce(u32) -> u32) -> u32 {

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ class Warehouse:
 
     def table(self, name="events"):
         return requests.get(f"{self.url}/datasets/{self.name}/tables/{name}", timeout=60).json()
+
+    def job(self, load):
+        """The job of a load's attempt; None where there is none."""
+        job = f"eventkit_{self.name}_{load['id']}_a{load['attempt']}"
+        answer = requests.get(f"{self.url}/jobs/{job}", timeout=60)
+        return None if answer.status_code == 404 else answer.json()
 
     def counts(self, table="events"):
         """Rows, and different message ids."""
@@ -330,6 +337,76 @@ def dismiss_in_console(service, load):
         terminal.sees("is dismissed")
     finally:
         terminal.close()
+
+
+def test_an_older_ledgers_retry_loads_nothing_twice(loader, warehouse, gcs, bigquery):
+    """Attempt 1 fails and the ledger is copied; 2 is refused without a job, and 3 lands."""
+    warehouse.create()
+    bigquery.fault(method="POST", path="/jobs$", action="status", status=503, count=-1)
+    loader.start()
+    files = lambda: sorted((gcs.directory / warehouse.name).rglob("*.parquet"))  # noqa: E731
+    for part in range(2):
+        send(loader, part * 100, 100)
+        until("another object", lambda part=part: len(files()) > part)
+    bad = files()[0]
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no Parquet at all")
+    bigquery.heal()
+    until_loaded(warehouse, 100)
+    failed = until("a failed load", lambda: loads(loader, "--state", "failed"))[0]
+    loader.terminate()
+    copy = loader.data / "copy"
+    copy.mkdir()
+    ledger = lambda: list(loader.data.glob("ledger.db*"))  # noqa: E731
+    [shutil.copy2(file, copy) for file in ledger()]
+    loader.start()
+    gone = f"Not found: URI gs://{gcs.bucket}/{failed['object']}"
+    error = {"error": {"code": 404, "message": gone, "errors": [{"reason": "notFound"}]}}
+    bigquery.fault(
+        method="POST", path="/jobs$", action="status", status=404, reply=json.dumps(error))
+    loader.json("ledger", "retry-load", failed["id"])
+    refused = until("a refusal", lambda: [
+        load for load in loads(loader, "--state", "failed") if load["attempt"] == 2])[0]
+    assert warehouse.job(refused) is None, "its id is not used up"
+    bad.write_bytes(whole)
+    loader.json("ledger", "retry-load", failed["id"])
+    until_loaded(warehouse, 200)
+    until("it is known", lambda: loads(loader, "--state", "failed") == [])
+    loader.terminate()
+    [file.unlink() for file in ledger()]
+    [shutil.copy2(file, loader.data) for file in copy.iterdir()]
+    loader.start()
+    loader.json("ledger", "retry-load", failed["id"])
+    done = until("its end", lambda: [
+        load for load in loads(loader) if load["id"] == failed["id"] and load["state"] == "loaded"])
+    assert done[0]["attempt"] == 3 and warehouse.counts() == (200, 200)
+
+
+def test_a_ledger_that_is_deleted_knows_again_which_loads_failed(loader, warehouse, gcs, bigquery):
+    warehouse.create()
+    bigquery.fault(method="POST", path="/jobs$", action="status", status=503, count=-1)
+    loader.start()
+    files = lambda: sorted((gcs.directory / warehouse.name).rglob("*.parquet"))  # noqa: E731
+    for part in range(4):
+        send(loader, part * 100, 100)
+        until("another object", lambda part=part: len(files()) > part)
+    bad = files()[1]
+    whole = bad.read_bytes()
+    # Its footer is whole: the lake counts it as stored.
+    bad.write_bytes(whole[:4] + bytes(400) + whole[404:])
+    bigquery.heal()
+    until_loaded(warehouse, 300)
+    until("a failed load", lambda: loads(loader, "--state", "failed"))
+    loader.kill()
+    [file.unlink() for file in loader.data.glob("ledger.db*")]
+    loader.start()
+    failed = until("it fails again", lambda: loads(loader, "--state", "failed"), 60)
+    assert len(failed) == 1 and bad.name in failed[0]["object"]
+    bad.write_bytes(whole)
+    loader.json("ledger", "retry-load", failed[0]["id"])
+    until_loaded(warehouse, 400)
+    until("nothing waits", lambda: loader.status()["warehouse"]["waiting_objects"] == 0)
+    assert warehouse.counts() == (400, 400)
 
 
 def test_a_ledger_that_is_deleted_loads_nothing_twice(loader, warehouse):

@@ -33,7 +33,7 @@ const PAGE_AGAIN: Duration = Duration::from_secs(1);
 /// The last of these waits.
 const PAGE_AGAIN_MAX: Duration = Duration::from_secs(8);
 /// What a listing has to say of each.
-const OF_A_JOB: &str = "nextPageToken,jobs(jobReference/jobId,status,\
+const OF_A_JOB: &str = "nextPageToken,jobs(jobReference/jobId,status,errorResult,\
      configuration/load(sourceUris,destinationTable/tableId))";
 /// <https://cloud.google.com/bigquery/quotas#load_jobs>, and as many partitions as a job may touch.
 const LIMITS: Limits = Limits { objects: 10_000, bytes: 15_000_000_000_000, days: 4_000 };
@@ -116,7 +116,8 @@ impl BigQuery {
     fn job(&self, job: &Value) -> Job {
         let status = &job["status"];
         match status["state"].as_str() {
-            Some("DONE") if status["errorResult"].is_object() => {
+            // A listing says it in both places.
+            Some("DONE") if status["errorResult"].is_object() || job["errorResult"].is_object() => {
                 Job::Failed(fault::of_job(&self.place, status, |uri| self.object(uri)))
             }
             Some("DONE") => Job::Loaded,

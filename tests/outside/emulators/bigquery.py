@@ -5,10 +5,11 @@
 Of itself it loads file by file and not atomically, by position, and does not widen a table. Here a
 job is all or nothing, the columns of Parquet go by their names, those that a file lacks are NULL,
 those that the table lacks need ALLOW_FIELD_ADDITION, tables.patch really widens, and outputRows is
-the job's own. Still unlike the service: a job is DONE at once, and there are no quotas, projects or
+the job's own, and a list of jobs says which of them failed. Still unlike the service: a job is DONE at once, and there are no quotas, projects or
 permissions.
 """
 
+import functools
 import sys
 
 import bqemulator.api.routes.jobs as routes
@@ -21,6 +22,7 @@ dispose = executor._apply_load_write_disposition
 load_path = executor._load_path_into_target
 execute = executor.execute_load_job
 parse = executor._parse_load_job_config
+listing = routes.list_jobs
 
 # How many rows each job has inserted, until it is reported.
 inserted = {}
@@ -100,9 +102,23 @@ async def execute_load_job(project_id, job_id, config, context):
     return meta.model_copy(update={"statistics": {"load": statistics}})
 
 
+@functools.wraps(listing)
+def list_jobs(**asked):
+    listed = listing(**asked)
+    for job in listed["jobs"]:
+        meta = asked["ctx"].catalog.get_job(asked["project_id"], job["jobReference"]["jobId"])
+        if meta and meta.error_result:
+            job["errorResult"] = meta.error_result
+            job["status"] |= {"errorResult": meta.error_result, "errors": [meta.error_result]}
+    return listed
+
+
 executor._apply_load_write_disposition = load_all
 executor._load_path_into_target = load_path_unless_loaded
 executor.execute_load_job = routes.execute_load_job = execute_load_job
+for route in routes.router.routes:
+    if route.endpoint is listing:
+        route.endpoint = list_jobs
 
 if __name__ == "__main__":
     sys.exit(main())

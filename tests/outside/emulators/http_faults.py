@@ -42,7 +42,8 @@ class Proxy(Handler):
         return self.send(method, path, body)
 
     def list_jobs(self, path):
-        """A page of them: the emulator cuts a list and never says that there is more."""
+        """A page of those that are young enough: the emulator cuts a list, never says that there is
+        more, and lists jobs of any age."""
         bare, _, query = path.partition("?")
         asked = dict(parse_qsl(query))
         size, start = int(asked.pop("maxResults", 50)), int(asked.pop("pageToken", 0))
@@ -51,7 +52,9 @@ class Proxy(Handler):
         if status != 200:
             return status, headers, out
         listed = json.loads(out)
-        jobs = listed.get("jobs", [])
+        since = int(asked.get("minCreationTime", 0))
+        jobs = [job for job in listed.get("jobs", [])
+                if int(job["statistics"]["creationTime"]) >= since]
         page = listed | {"jobs": jobs[start:start + size]}
         page.pop("nextPageToken", None)
         if start + size < len(jobs):
