@@ -1,4 +1,5 @@
-//! Which events have a letter already, so that one that its client sends again gets no second.
+//! Which events have a letter already, so that one that its client sends again, or a topic delivers
+//! again, gets no second.
 //!
 //! In memory, and bounded: the newest letters are known, at least [`GENERATION_MAX`] of them. A
 //! repeated event that is older than those becomes a letter of its own, and when both are replayed
@@ -43,11 +44,13 @@ impl Known {
     /// Those of the newest letters.
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut known = Self::default();
-        // A minted id is new with every request, and its receipt has it.
+        // A minted id is new with every request, and its receipt has it; one with an origin comes
+        // as it is with every delivery.
         let mut select = connection.prepare(
             "SELECT id, stream, message_id, payload_bytes, payload_crc FROM letters \
              WHERE message_id IS NOT NULL AND status <> 3 \
-             AND instr(receipt, '\"message_id\":null') > 0 ORDER BY id DESC LIMIT ?1",
+             AND (instr(receipt, '\"message_id\":null') > 0 OR instr(receipt, '\"origin\":{') > 0) \
+             ORDER BY id DESC LIMIT ?1",
         )?;
         let mut rows = select.query([GENERATION_MAX as i64])?;
         while let Some(row) = rows.next()? {

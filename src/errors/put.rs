@@ -252,9 +252,10 @@ impl Database {
     }
 }
 
-/// What a client's repetition is recognised by; none where every request has an id of its own.
+/// What a repetition is recognised by, a client's or a topic's; none where it has a new id.
 fn event_of(fixed: &Fixed<'_>, letter: &NewLetter) -> Option<Event> {
-    // A minted id is new with every request.
-    let message_id = fixed.message_id.filter(|_| letter.receipt.message_id.is_none())?;
+    // A minted id is new with every request, but not with every delivery of a topic.
+    let is_kept = letter.receipt.message_id.is_none() || letter.receipt.origin.is_some();
+    let message_id = fixed.message_id.filter(|_| is_kept)?;
     Some(Event::new(fixed.stream, message_id, (fixed.payload_bytes, fixed.payload_crc)))
 }

@@ -183,6 +183,29 @@ fn an_event_that_its_client_sends_again_keeps_its_letter_until_that_is_discarded
 }
 
 #[test]
+fn an_event_that_a_topic_delivers_again_keeps_its_letter_also_with_a_minted_id() {
+    let directory = TempDir::new().unwrap();
+    let delivered = |at, minted: &str, seq| NewLetter {
+        payload: b"{}".to_vec(),
+        message_id: Some(minted.to_owned()),
+        receipt: Receipt {
+            message_id: Some(minted.to_owned().into()),
+            origin: Some(Origin { log_uuid: 7, seq }),
+            ..Receipt::default()
+        },
+        ..letter("events", at, "missing_field")
+    };
+    let store = open(&directory);
+    let first = put(&store, vec![delivered(1, "a", 1)]);
+    assert_eq!(put(&store, vec![delivered(2, "a", 1)]), first);
+    assert_ne!(put(&store, vec![delivered(3, "b", 2)]), first, "another event of the same bytes");
+    drop(store);
+    let store = open(&directory);
+    assert_eq!(put(&store, vec![delivered(4, "a", 1)]), first);
+    assert_eq!(store.counts().open, 2);
+}
+
+#[test]
 fn one_request_may_bring_an_event_again_and_a_restart_forgets_none() {
     let directory = TempDir::new().unwrap();
     let sent = |seq, n: u64| NewLetter {
