@@ -92,9 +92,10 @@ pub fn decode<'a>(
 ) -> Result<(StreamName, Records), BadMessage> {
     let poison = |why: &str| BadMessage::Poison(why.to_owned());
     let version = attribute("eventkit").and_then(|version| version.parse::<u32>().ok());
-    match version.ok_or_else(|| poison("no eventkit has published it"))? {
-        VERSION => {}
-        later => return Err(BadMessage::Newer(later)),
+    match version.filter(|version| *version >= VERSION) {
+        Some(VERSION) => {}
+        Some(later) => return Err(BadMessage::Newer(later)),
+        None => return Err(poison("no eventkit has published it")),
     }
     let stream = attribute("stream").and_then(|stream| StreamName::new(stream).ok());
     let stream = stream.ok_or_else(|| poison("it names no stream"))?;
@@ -237,6 +238,7 @@ mod tests {
         };
         assert_eq!(with("eventkit", None, data), "no eventkit has published it");
         assert!(with("eventkit", Some("2"), data).contains("version 2"));
+        assert_eq!(with("eventkit", Some("0"), data), "no eventkit has published it");
         assert_eq!(with("stream", Some("A/B"), data), "it names no stream");
         assert_eq!(with("", None, &data[8..]), "its data are not what was published");
         assert_eq!(with("crc32c", Some("0"), b""), "its data are no records");
