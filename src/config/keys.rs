@@ -113,7 +113,7 @@ pub const KEYS: &[Key] = &[
         |c| Slot::Percent(&mut c.disk.refuse_below)),
     service("disk.resume_above", "\"8%\"", "Free space from which on they are taken again.",
         |c| Slot::Percent(&mut c.disk.resume_above)),
-    service("wal.bytes_max", "\"4 GiB\"", "Bytes of one stream's log on disk; a full log answers 503. Unless set, at most a 32nd of the file system.",
+    service("wal.bytes_max", "\"4 GiB\"", "Bytes of one stream's log on disk; a full log answers 503, a request that is larger than it 413. Unless set, at most a 32nd of the file system.",
         |c| Slot::LongSize(&mut c.wal.bytes_max, MIB)),
     service("wal.segment_bytes", "\"8 MiB\"", "Bytes of one segment file of a log; an idle stream has one.",
         |c| Slot::LongSize(&mut c.wal.segment_bytes, 64 * KIB)),

@@ -137,6 +137,10 @@ impl Refusal {
         let message = Cow::Owned(format!("stream {stream}: {error}"));
         match error {
             AppendError::Full { .. } | AppendError::QueueFull => Self::Overloaded(message),
+            AppendError::TooLarge { bytes_max, .. } => Self::TooLarge {
+                what: "what goes into the stream's log at once",
+                max: usize::try_from(*bytes_max).unwrap_or(usize::MAX),
+            },
             _ => Self::LogUnavailable(message),
         }
     }

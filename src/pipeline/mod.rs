@@ -273,8 +273,7 @@ impl Service {
         let space = self.watch.space();
         background.spawn(watch_disk(self.watch, self.streams.clone()));
         let mut remote = self.remote.map(|remote| {
-            let (streams, errors) = (&self.streams, &self.errors);
-            remote.start(&self.config, streams, errors, &space, &self.workers, &mut background)
+            remote.start(&self.streams, &self.errors, &space, &self.workers, &mut background)
         });
         let Doors { events, metrics, admin: socket } = self.doors;
         background.spawn(serve_metrics(metrics, snapshots, Arc::clone(&self.edge_stats)));

@@ -69,6 +69,7 @@ pub(super) async fn give_back(streams: &[Arc<Stream>], remote: Option<Running>) 
 #[cfg(feature = "pubsub")]
 pub(super) struct Remote {
     pubsub: Arc<PubSub>,
+    outstanding_bytes_max: usize,
     publishes: bool,
     pulls: bool,
     state: (watch::Sender<Reached>, watch::Receiver<Reached>),
@@ -84,7 +85,9 @@ impl Remote {
         }
         let pubsub = PubSub::new(config).map_err(|error| StartError::Queue(error.to_string()))?;
         let state = watch::channel(None);
-        Ok(Some(Self { pubsub: Arc::new(pubsub), publishes, pulls, state }))
+        let outstanding_bytes_max = config.queue.outstanding_bytes_max;
+        let pubsub = Arc::new(pubsub);
+        Ok(Some(Self { pubsub, outstanding_bytes_max, publishes, pulls, state }))
     }
 
     async fn could_be_used(&self) -> Result<(), String> {
@@ -114,7 +117,6 @@ impl Remote {
     /// Looks after it, and pulls.
     pub(super) fn start(
         self,
-        config: &Config,
         streams: &Streams,
         errors: &ErrorStore,
         space: &Space,
@@ -133,7 +135,7 @@ impl Remote {
             streams: streams.clone(),
             errors: errors.clone(),
             space: space.clone(),
-            outstanding_bytes_max: config.queue.outstanding_bytes_max,
+            outstanding_bytes_max: self.outstanding_bytes_max,
             store_now: store_now(Arc::clone(workers)),
             pulling,
             taking,
@@ -204,7 +206,6 @@ impl Remote {
 
     pub(super) fn start(
         self,
-        _config: &Config,
         _streams: &Streams,
         _errors: &ErrorStore,
         _space: &Space,

@@ -18,6 +18,7 @@
 mod ahead;
 mod answers;
 pub mod disk;
+mod error;
 mod format;
 mod frame;
 #[cfg(fuzzing)]
@@ -41,7 +42,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
@@ -53,6 +54,7 @@ use tokio::sync::oneshot;
 use answers::Reply;
 pub use answers::{AnswerBox, Answers};
 use disk::Disk;
+pub use error::{AppendError, WalError};
 use format::{Previous, SegmentKey};
 use frame::Tail;
 pub use inspect::{DamagedBytes, SegmentFacts, inspect, visit};
@@ -78,58 +80,6 @@ pub struct Durable {
     pub first_seq: Seq,
     /// How many there are; their positions follow each other.
     pub count: u32,
-}
-
-/// Why records are not in the log.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum AppendError {
-    /// The log has as many bytes as it may have; its consumer is behind.
-    #[error("the log is full: {bytes} bytes of at most {bytes_max} wait to be stored")]
-    Full {
-        /// Bytes it has.
-        bytes: u64,
-        /// Bytes it may have.
-        bytes_max: u64,
-    },
-    /// More waits for the writer than may wait.
-    #[error("the log's queue is full")]
-    QueueFull,
-    /// It could not be written.
-    #[error("the log can't be written: {0}")]
-    Failed(Arc<io::Error>),
-    /// The service is stopping.
-    #[error("the log is closed")]
-    Closed,
-}
-
-/// Why a log could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum WalError {
-    /// A file or directory.
-    #[error("log {}: {what}: {source}", path.display())]
-    Io {
-        /// The log's directory or file.
-        path: PathBuf,
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// It was written by a newer eventkit; nothing of it was changed.
-    #[error("log {}: format version {version} is newer than this eventkit understands", path.display())]
-    NewerFormat {
-        /// The segment.
-        path: PathBuf,
-        /// Its format's version.
-        version: u16,
-    },
-}
-
-impl WalError {
-    pub(crate) fn io(path: &Path, what: &'static str, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), what, source }
-    }
 }
 
 /// Where a log is and what others know of it.
@@ -231,6 +181,9 @@ struct Extent {
     first_seq: Seq,
     end_seq: Seq,
     end_offset: u64,
+    /// Bytes at its beginning that hold nothing unread, by this process's knowledge: none, or all
+    /// that it had when everything was stored.
+    read_bytes: u64,
     previous: Previous,
     /// When all its records were stored, by this process's knowledge.
     consumed_at: Option<Instant>,
@@ -338,7 +291,8 @@ impl Wal {
     /// Hands records to the writer. They stand in the log in the order of these calls.
     ///
     /// # Errors
-    /// Refuses at once where log or queue are full, the log has failed, or it is closed.
+    /// Refuses at once where log or queue are full, where the log could never have so much, where
+    /// it has failed, or is closed.
     pub fn append(&self, records: Records) -> Result<Appending, AppendError> {
         self.append_for(records, None)
     }
@@ -363,8 +317,12 @@ impl Wal {
         }
         let bytes_max = self.0.config.bytes_max;
         let log_bytes = state.live_bytes + state.queue_bytes as u64;
-        if log_bytes + bytes as u64 > bytes_max {
-            return Err(AppendError::Full { bytes: log_bytes, bytes_max });
+        match bytes as u64 {
+            bytes if bytes > bytes_max => return Err(AppendError::TooLarge { bytes, bytes_max }),
+            bytes if log_bytes > 0 && log_bytes + bytes > bytes_max => {
+                return Err(AppendError::Full { bytes: log_bytes, bytes_max });
+            }
+            _ => {}
         }
         // A single request may be larger than the queue: it may wait alone.
         let queue_max = self.0.config.queue_bytes_max;
@@ -424,7 +382,7 @@ impl Wal {
         self.0.log_uuid
     }
 
-    /// Bytes of segments that hold unread records, and how many segments there are.
+    /// Bytes that hold unread records, and how many segments there are.
     #[must_use]
     pub fn extent(&self) -> (u64, u64) {
         let state = self.0.state();

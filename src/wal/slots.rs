@@ -41,14 +41,16 @@ impl State {
         self.consumed = self.consumed.max(below);
         let (now, consumed) = (Instant::now(), self.consumed);
         self.tail.pass(consumed);
-        let unused = self.segments.len().saturating_sub(1);
-        for extent in self.segments.iter_mut().take(unused) {
+        let last = self.segments.len().saturating_sub(1);
+        for (at, extent) in self.segments.iter_mut().enumerate() {
             if extent.end_seq > consumed {
                 break;
             }
-            if extent.consumed_at.is_none() {
+            // The last is written to, and a log of one segment has to become empty too.
+            self.live_bytes -= extent.end_offset - extent.read_bytes;
+            extent.read_bytes = extent.end_offset;
+            if at < last && extent.consumed_at.is_none() {
                 extent.consumed_at = Some(now);
-                self.live_bytes -= extent.end_offset;
             }
         }
     }
@@ -171,7 +173,7 @@ impl Shared {
         };
         if let Some(extent) = state.segments.remove(at) {
             state.disk_bytes -= extent.size;
-            state.live_bytes -= extent.end_offset;
+            state.live_bytes -= extent.end_offset - extent.read_bytes;
             state.add_spare(Spare { slot, size: extent.size, from_zeros: false });
         }
     }
@@ -297,6 +299,7 @@ impl Extent {
             first_seq: header.first_seq,
             end_seq: header.first_seq,
             end_offset: FRAMES,
+            read_bytes: 0,
             previous: header.previous,
             consumed_at: None,
             is_bad: false,

@@ -5,6 +5,8 @@ pub(super) mod scheduled;
 
 use super::disk::{How, OsDisk};
 use super::format::{BLOCK, COPY_B, FRAMES};
+use std::path::Path;
+
 use super::*;
 use crate::event::Receipt;
 
@@ -291,6 +293,35 @@ fn a_full_log_refuses_until_its_records_are_stored() {
     log.wal.reclaim(log.wal.head()).unwrap();
     log.append(next, 300);
     assert_eq!(log.read(next), (expected(next..next + 300), vec![]));
+}
+
+#[test]
+fn a_log_of_one_segment_takes_more_once_that_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = WalConfig { segment_bytes: config().bytes_max, ..config() };
+    let (wal, writer, recovered) = Wal::prepare(place(dir.path(), 0), whole).unwrap();
+    let mut log = Log { wal, writer, recovered };
+    let mut next = 1;
+    for _ in 0..3 {
+        while log.try_append(next, 300).is_ok() {
+            next += 300;
+        }
+        assert!(log.wal.extent().0 > 0);
+        log.wal.reclaim(log.wal.head()).unwrap();
+        assert_eq!(log.wal.extent().0, 0, "all is stored");
+        log.append(next, 300);
+        next += 300;
+    }
+    assert_eq!(log.read(next - 300), (expected(next - 300..next), vec![]));
+}
+
+#[test]
+fn what_is_larger_than_the_log_is_refused_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    let refusal = log.try_append(1, 30_000).unwrap_err();
+    assert!(matches!(refusal, AppendError::TooLarge { bytes_max: 1_048_576, .. }), "{refusal}");
+    log.append(1, 300);
 }
 
 #[test]

@@ -326,6 +326,25 @@ def test_a_stream_whose_batches_are_larger_than_its_share_holds_up_nobody(instan
     assert_order(rows)
 
 
+def test_a_message_that_no_log_here_can_take_holds_up_nobody(instance):
+    collector = instance("c", "collect").start()
+    small = {"EVENTKIT_WAL_BYTES_MAX": "1MiB", "EVENTKIT_WAL_SEGMENT_BYTES": "1MiB"}
+    processor = instance("p", "process", **small).start()
+    large = {"type": "track", "event": "E", "userId": "u", "messageId": "large", "p": ""}
+    large["p"] = "x" * ((1 << 20) - len(json.dumps(large)))
+    assert collector.post("/collect/large", large).status_code == 202
+    assert collector.flush()["unfinished"] == []
+    error = until("it says why", lambda: queue(processor)["error"])
+    assert "bytes at once are more than the log's 1048576" in error
+    assert collector.post("/collect/other", events("c", range(50))).status_code == 202
+    assert len(stored(processor, 50)) == 50
+    assert processor.terminate() == 0
+    # Whoever has room for it gets it.
+    processor = instance("q", "process").start()
+    rows = stored(processor, 51)
+    assert ids(rows)[-1] == "large" and len(rows) == 51
+
+
 def test_what_is_no_event_of_ours_is_kept_and_acknowledged(instance, pubsub):
     processor = instance("p", "process").start()
     url = f"http://{pubsub.host}/v1/projects/{pubsub.project}/topics/{instance.topic}:publish"

@@ -119,13 +119,24 @@ async fn a_stream_too_many_is_unknown() {
 
 #[tokio::test]
 async fn a_full_log_refuses_the_whole_request_and_says_when_to_come_again() {
-    let edge = Fixture::with(|config| config.wal.bytes_max = 0);
-    let body = r#"{"batch":[{"type":"track"},{"type":"page"}]}"#;
-    let answer = edge.post("/v1/batch", body).await;
+    let edge = Fixture::with(|config| config.wal.bytes_max = 64 << 10);
+    let padding = "x".repeat(40 << 10);
+    let body = format!(r#"{{"batch":[{{"type":"track","p":"{padding}"}},{{"type":"page"}}]}}"#);
+    assert_eq!(edge.post("/v1/batch", body.clone()).await.status, 200);
+    let answer = edge.post("/v1/batch", body.clone()).await;
     assert_eq!(answer.brief(), (503, "overloaded".to_owned()));
     assert!(answer.headers.contains_key(header::RETRY_AFTER));
     let stats = &edge.stream("events").stats;
-    assert_eq!((stats.refused_requests.get(), stats.received_events.get()), (1, 0));
+    assert_eq!((stats.refused_requests.get(), stats.received_events.get()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_no_log_could_take_is_too_large() {
+    let edge = Fixture::with(|config| config.wal.bytes_max = 64 << 10);
+    let body = format!(r#"{{"type":"track","p":"{}"}}"#, "x".repeat(64 << 10));
+    let answer = edge.post("/v1/track", body).await;
+    assert_eq!(answer.brief(), (413, "payload_too_large".to_owned()));
+    assert!(!answer.headers.contains_key(header::RETRY_AFTER), "it would be no better later");
 }
 
 #[tokio::test]

@@ -268,6 +268,7 @@ mod in_random_orders {
                         pass(Passed::Acknowledged);
                         self.expect(seq, &text);
                     }
+                    Err(AppendError::TooLarge { .. }) => unreachable!("none is so large"),
                     Err(AppendError::Full { .. } | AppendError::QueueFull) => pass(Passed::Full),
                     Err(AppendError::Closed) => return pass(Passed::Closed),
                     Err(AppendError::Failed(error)) => {
