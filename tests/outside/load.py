@@ -7,6 +7,7 @@ have been stored or not; one that was acknowledged must be there, once.
 import contextlib
 import gzip
 import json
+import math
 import random
 import re
 import threading
@@ -43,7 +44,7 @@ class Sender(threading.Thread):
         try:
             with requests.Session() as session:
                 while not self.stop.is_set():
-                    if self.load.resting.is_set():
+                    if self.load.rests():
                         self.idle.set()
                         self.stop.wait(0.005)
                     else:
@@ -133,10 +134,10 @@ class Sender(threading.Thread):
 
 
 class Load:
-    """Several senders, from `with` to its end."""
+    """Several senders, from `with` to its end; they rest once `most` events are acknowledged."""
 
-    def __init__(self, service, dice, senders=3, retries=False, forms=PLAIN):
-        self.service, self.forms = service, forms
+    def __init__(self, service, dice, senders=3, retries=False, forms=PLAIN, most=math.inf):
+        self.service, self.forms, self.most = service, forms, most
         self.stop, self.resting = threading.Event(), threading.Event()
         self.era = 0
         seed = dice.randrange(2**32)
@@ -152,6 +153,14 @@ class Load:
             assert sender.idle.wait(60), "a request was never answered"
         yield
         self.resting.clear()
+
+    def rests(self):
+        """Whether nothing is to be sent now."""
+        return self.resting.is_set() or self.count() >= self.most
+
+    def count(self):
+        """How many events are acknowledged."""
+        return sum(len(sender.acknowledged) for sender in self.senders)
 
     def turn(self):
         """Ends an era: what is begun in every second one counts as never acknowledged."""

@@ -202,8 +202,9 @@ def firestore(home):
     port, behind = free_port(), free_port()
     direct = f"http://127.0.0.1:{behind}"
     main = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
+    # It holds all documents in memory, some 4 KB each.
     emulator = [
-        "java", "-Xmx512m", "-Duser.language=en", "-cp", jar("firestore"), main,
+        "java", "-Xmx2g", "-Duser.language=en", "-cp", jar("firestore"), main,
         "--host=127.0.0.1", f"--port={behind}",
     ]
     proxy = [sys.executable, HERE / "http_faults.py", "--port", port, "--to", direct]
