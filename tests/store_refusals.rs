@@ -142,6 +142,11 @@ async fn bad_rows_become_dead_letters_alone(names_rows: bool) -> Arc<Picky> {
         assert_eq!(bad, ["bad-0", "bad-1", "bad-2"]);
         assert!(found.iter().all(|l| l.phase == Phase::Store && l.status == Status::Open));
 
+        // Their client sends them again: they are refused again, and have their letters.
+        send(listen, ids(0, 3)).await;
+        assert!(client.flush().await.unwrap().unfinished.is_empty());
+        assert_eq!(letters(&client).await.len(), 3);
+
         // Replayed in vain they are open again; once the store takes them they land, once.
         let all = LetterFilter { phase: Some(Phase::Store), ..LetterFilter::default() };
         let replay = Replay { filter: all.clone(), note: None };
@@ -172,8 +177,9 @@ async fn rows_beyond_a_limit_hold_nothing_up_however_many_they_are() {
     let store = Arc::new(Picky { by_limit: true, ..Picky::new(true) });
     let seen = Arc::clone(&store);
     with_service(dir.path(), store, |listen, client| async move {
-        for _ in 0..4 {
-            send(listen, ids(1, 150)).await;
+        for round in 0..4 {
+            let bad = (0..150).map(|n| format!("bad-{round}-{n}"));
+            send(listen, bad.chain(["good".to_owned()])).await;
             assert!(client.flush().await.unwrap().unfinished.is_empty());
         }
         assert_eq!(client.snapshot().await.unwrap().dead_letters.open, 4 * 150);

@@ -214,23 +214,48 @@ fn does_not_fit(message_id: String) -> Rejected {
 /// A letter for a row that its store refuses: the batch has the payload, and of the receipt what
 /// a replay needs.
 pub(super) fn letter_of_row(batch: &Batch, row: usize, rejections: Vec<Rejection>) -> NewLetter {
-    let event = batch.event(row);
+    let (event, payload) = (batch.event(row), batch.payload(row));
     let message_id = event.message_id.clone().into_owned();
+    // One that does not stand in the payload was minted, or is written there with escapes.
+    let minted = (!batch.has_own_id(row)).then(|| message_id.clone().into());
     NewLetter {
         stream: batch.stream.clone(),
         seq: Some(batch.seq(row)),
         rejections,
-        payload: batch.payload(row).as_bytes().to_vec(),
+        payload: payload.as_bytes().to_vec(),
         receipt: Receipt {
             received_at: event.received_at,
             sent_at: event.sent_at,
             kind: Some(crate::event::Kind::from_type(&event.kind)),
-            message_id: Some(message_id.clone().into()),
+            message_id: minted,
             write_key_id: event.write_key_id.map(|id| id.into_owned().into()),
+            origin: event.origin,
             ..Receipt::default()
         },
         message_id: Some(message_id),
         library: None,
         library_version: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Origin, StreamName};
+
+    #[test]
+    fn a_rows_letter_says_where_it_was_acknowledged_and_which_id_its_payload_lacks() {
+        let mut batch = Batch::new(uuid::Uuid::nil(), StreamName::new("events").unwrap(), 7);
+        let payload = r#"{"messageId":"own"}"#;
+        let origin = Some(Origin { log_uuid: 3, seq: 9 });
+        for (seq, id) in [(4, &payload[14..17]), (5, "minted")] {
+            let event = TypedEvent { message_id: id.into(), origin, ..TypedEvent::default() };
+            assert!(batch.push(seq, 0, 0, payload.as_bytes(), &event));
+        }
+        let letters = [0, 1].map(|row| letter_of_row(&batch, row, Vec::new()));
+        assert!(letters.iter().all(|letter| letter.receipt.origin == origin));
+        assert_eq!(letters[0].message_id.as_deref(), Some("own"));
+        assert_eq!(letters[0].receipt.message_id, None);
+        assert_eq!(letters[1].receipt.message_id.as_deref(), Some("minted"));
     }
 }

@@ -320,6 +320,13 @@ impl Batch {
         self.rows.iter().map(|row| row.partition)
     }
 
+    /// Whether a row's message id stands in its payload, as it is. Panics where there is no such
+    /// row.
+    pub(crate) fn has_own_id(&self, row: usize) -> bool {
+        let id = self.text_of(row, Text::MessageId);
+        id.is_some_and(|id| offset(id, self.payload(row)).is_some())
+    }
+
     /// What a row was replayed from.
     pub(crate) fn replay(&self, row: usize) -> Option<ReplayOrigin> {
         let at = self.replays.binary_search_by_key(&row, |(row, _)| *row).ok()?;
