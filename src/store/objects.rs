@@ -130,14 +130,8 @@ impl Objects {
 
     /// What stands there.
     pub async fn standing(&self, key: &Key) -> Result<Option<Standing>, StoreError> {
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        let found = match self.storage()?.get_opts(key, options).await {
-            Err(Error::NotFound { .. }) => return Ok(None),
-            other => other.map_err(|e| self.failed(key.as_ref(), &e))?,
-        };
-        let digest = found.attributes.get(&Attribute::Metadata(DIGEST.into()));
-        let digest = digest.and_then(|digest| Digest::from_str_radix(digest, 16).ok());
-        Ok(Some(Standing { bytes: found.meta.size, digest }))
+        let found = standing(self.storage()?, key).await;
+        found.map_err(|error| self.failed(key.as_ref(), &error))
     }
 
     /// Removes what an earlier process left when it was killed while it put this object: a file
@@ -202,6 +196,17 @@ impl Objects {
     }
 }
 
+async fn standing(storage: &dyn ObjectStore, key: &Key) -> object_store::Result<Option<Standing>> {
+    let options = GetOptions { head: true, ..GetOptions::default() };
+    let found = match storage.get_opts(key, options).await {
+        Err(Error::NotFound { .. }) => return Ok(None),
+        other => other?,
+    };
+    let digest = found.attributes.get(&Attribute::Metadata(DIGEST.into()));
+    let digest = digest.and_then(|digest| Digest::from_str_radix(digest, 16).ok());
+    Ok(Some(Standing { bytes: found.meta.size, digest }))
+}
+
 fn attributes(batch: &Batch) -> Attributes {
     let (first, last) = batch.range();
     Attributes::from_iter([
@@ -225,18 +230,27 @@ async fn put_in_parts(
     file: Bytes,
     batch: &Batch,
 ) -> object_store::Result<()> {
-    let staged = staged(object);
+    let (staged, bytes) = (staged(object), file.len() as u64);
     let options = attributes(batch).into();
     let mut upload = storage.put_multipart_opts(&staged, options).await?;
-    for start in (0..file.len()).step_by(PART_BYTES) {
-        let part = file.slice(start..file.len().min(start + PART_BYTES));
-        if let Err(error) = upload.put_part(part.into()).await {
+    let sent = async {
+        for start in (0..file.len()).step_by(PART_BYTES) {
+            let part = file.slice(start..file.len().min(start + PART_BYTES));
+            upload.put_part(part.into()).await?;
+        }
+        upload.complete().await
+    };
+    if let Err(error) = sent.await {
+        // Once it is complete the storage knows the upload no more: of an answer that was lost
+        // the object tells.
+        let made = Some(batch.digest());
+        let is_made = |found: Standing| (found.digest, found.bytes) == (made, bytes);
+        if !standing(storage, &staged).await?.is_some_and(is_made) {
             // What stays of it is the bucket's lifecycle rule's to remove.
             let _ = upload.abort().await;
             return Err(error);
         }
     }
-    upload.complete().await?;
     let copied = storage.copy_if_not_exists(&staged, &Key::from(object)).await;
     let _ = storage.delete(&staged).await;
     copied
