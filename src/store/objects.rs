@@ -13,8 +13,8 @@ use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{
-    Attribute, Attributes, Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
-    PutPayload,
+    Attribute, Attributes, Error, GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt,
+    PutMode, PutOptions, PutPayload,
 };
 
 use super::answer::sentence;
@@ -223,7 +223,8 @@ fn staged(object: &str) -> Key {
 }
 
 /// An upload in parts has no precondition: it goes to a place of its own, and is copied from there
-/// within the storage, if nothing stands under the name.
+/// within the storage, if nothing stands under the name. What has come that far is not sent again
+/// where an answer was lost.
 async fn put_in_parts(
     storage: &dyn ObjectStore,
     object: &str,
@@ -231,29 +232,28 @@ async fn put_in_parts(
     batch: &Batch,
 ) -> object_store::Result<()> {
     let (staged, bytes) = (staged(object), file.len() as u64);
-    let options = attributes(batch).into();
-    let mut upload = storage.put_multipart_opts(&staged, options).await?;
-    let sent = async {
-        for start in (0..file.len()).step_by(PART_BYTES) {
-            let part = file.slice(start..file.len().min(start + PART_BYTES));
-            upload.put_part(part.into()).await?;
-        }
-        upload.complete().await
-    };
-    if let Err(error) = sent.await {
-        // Once it is complete the storage knows the upload no more: of an answer that was lost
-        // the object tells.
-        let made = Some(batch.digest());
-        let is_made = |found: Standing| (found.digest, found.bytes) == (made, bytes);
-        if !standing(storage, &staged).await?.is_some_and(is_made) {
+    let made = standing(storage, &staged).await?;
+    if made.is_none_or(|made| (made.digest, made.bytes) != (Some(batch.digest()), bytes)) {
+        let mut upload = storage.put_multipart_opts(&staged, attributes(batch).into()).await?;
+        if let Err(error) = send_parts(upload.as_mut(), &file).await {
             // What stays of it is the bucket's lifecycle rule's to remove.
             let _ = upload.abort().await;
             return Err(error);
         }
     }
     let copied = storage.copy_if_not_exists(&staged, &Key::from(object)).await;
-    let _ = storage.delete(&staged).await;
+    if let Ok(()) | Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) = copied {
+        let _ = storage.delete(&staged).await;
+    }
     copied
+}
+
+async fn send_parts(upload: &mut dyn MultipartUpload, file: &Bytes) -> object_store::Result<()> {
+    for start in (0..file.len()).step_by(PART_BYTES) {
+        let part = file.slice(start..file.len().min(start + PART_BYTES));
+        upload.put_part(part.into()).await?;
+    }
+    upload.complete().await.map(drop)
 }
 
 fn remove_temporary(object: &Path) {
@@ -325,6 +325,20 @@ mod tests {
         assert!(objects.put_new(OBJECT, large(1), &batch("{}")).await.unwrap());
         assert_eq!(content(&storage, &Key::from(OBJECT)).await, Some(large(1)));
         assert_eq!(content(&storage, &staged(OBJECT)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_large_object_that_was_staged_is_not_sent_again() {
+        let (objects, storage) = bucket();
+        let (one, other) = (batch("1"), batch("2"));
+        for (staged_by, sent) in [(&one, large(7)), (&other, large(1))] {
+            let options = attributes(staged_by).into();
+            storage.put_opts(&staged(OBJECT), large(7).into(), options).await.unwrap();
+            assert!(objects.put_new(OBJECT, large(1), &one).await.unwrap());
+            assert_eq!(content(&storage, &Key::from(OBJECT)).await, Some(sent));
+            assert_eq!(content(&storage, &staged(OBJECT)).await, None);
+            storage.delete(&Key::from(OBJECT)).await.unwrap();
+        }
     }
 
     #[tokio::test]
