@@ -6,6 +6,8 @@ use clap::builder::PossibleValuesParser;
 use eventkit::admin::ListLoads;
 use eventkit::ledger::{Load, LoadId, LoadState};
 
+#[cfg(feature = "bigquery")]
+use super::orphans::LoadOrphans;
 use super::print::{self, Form, safe, size, time};
 use super::{Done, Options, block_on};
 
@@ -18,6 +20,8 @@ pub enum Ledger {
     RetryLoad(OneLoad),
     /// Give up a load that failed for good: nothing of it is loaded, and it is no trouble any more
     DismissLoad(OneLoad),
+    #[cfg(feature = "bigquery")]
+    LoadOrphans(LoadOrphans),
 }
 
 /// List loads into the warehouse
@@ -48,22 +52,23 @@ fn states() -> PossibleValuesParser {
 
 impl Ledger {
     pub fn run(self, options: &Options) -> Done {
-        let client = options.client()?;
         match self {
+            #[cfg(feature = "bigquery")]
+            Self::LoadOrphans(orphans) => orphans.run(options),
             Self::Loads(Loads { state, limit, form }) => {
                 let state = state.as_deref().and_then(LoadState::from_name);
                 let list = ListLoads { state, limit };
-                let loads = block_on(async { Ok(client.loads(&list).await?) })?;
+                let loads = block_on(async { Ok(options.client()?.loads(&list).await?) })?;
                 print::answer(&form, &loads, |loads| text(loads))
             }
             Self::RetryLoad(OneLoad { id, form }) => {
-                let load = block_on(async { Ok(client.retry_load(id).await?) })?;
+                let load = block_on(async { Ok(options.client()?.retry_load(id).await?) })?;
                 print::answer(&form, &load, |load| {
                     format!("load {} is open again: attempt {}", load.id, load.attempt)
                 })
             }
             Self::DismissLoad(OneLoad { id, form }) => {
-                let load = block_on(async { Ok(client.dismiss_load(id).await?) })?;
+                let load = block_on(async { Ok(options.client()?.dismiss_load(id).await?) })?;
                 print::answer(&form, &load, |load| {
                     let (objects, table) = (load.objects, &load.table);
                     format!("load {id} is dismissed: {objects} objects are not loaded into {table}")

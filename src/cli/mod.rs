@@ -13,6 +13,8 @@ mod export;
 mod ledger;
 mod log;
 mod options;
+#[cfg(feature = "bigquery")]
+mod orphans;
 mod print;
 mod run;
 mod service;

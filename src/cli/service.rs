@@ -62,7 +62,7 @@ pub async fn start(mut config: Config, store: Arc<AnyStore>) -> Result<Service, 
 
 /// The warehouse that the configuration names, if it names one.
 #[cfg(feature = "bigquery")]
-fn warehouse(config: &Config) -> Result<Option<eventkit::warehouse::BigQuery>, Failure> {
+pub fn warehouse(config: &Config) -> Result<Option<eventkit::warehouse::BigQuery>, Failure> {
     use eventkit::config::WarehouseKind;
     use eventkit::warehouse::BigQuery;
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 use parquet::errors::ParquetError;
@@ -19,7 +20,9 @@ use super::encoders::Encoders;
 use super::listing::Name;
 use super::objects::{Objects, unavailable};
 use super::parquet::{encode, read_facts, read_message_ids};
-use super::{Batch, Digest, EventStore, HOUR, Listing, Plan, StoreError, Stored, hour};
+use super::{
+    Batch, Digest, EventStore, Found, HOUR, Listing, OfLog, Plan, StoreError, Stored, hour,
+};
 use crate::config::{GoogleConfig, StoreConfig};
 use crate::event::{Micros, Seq, StreamName};
 use crate::time::date_hour;
@@ -28,6 +31,8 @@ use crate::time::date_hour;
 const ERRORS: &str = "errors";
 /// A footer is mostly smaller than this.
 const FOOTER_BYTES: u64 = 32 << 10;
+/// So many are asked for at a time.
+const FOOTERS_AT_ONCE: usize = 8;
 
 /// A lake.
 pub struct Lake {
@@ -155,6 +160,66 @@ impl Lake {
         format!("{}/date={date}/hour={hour}", self.stream_dir(stream))
     }
 
+    /// The objects of every log whose events were received within hours that end after `since` and
+    /// not after `until`, stream by stream; and, as in a [`Listing`], those that can't be read.
+    ///
+    /// # Errors
+    /// The lake can't be read.
+    pub async fn everything(
+        &self,
+        since: Micros,
+        until: Micros,
+    ) -> Result<(Vec<OfLog>, Vec<(String, String)>), StoreError> {
+        let (mut all, mut unreadable) = (Vec::new(), Vec::new());
+        for dir in self.entries(&self.prefix).await?.0 {
+            let name = dir.strip_prefix("stream=").map(StreamName::new);
+            let Some(Ok(stream)) = name else { continue };
+            let mut hours = self.hours(&stream).await?;
+            hours.sort_unstable();
+            for received in hours.into_iter().map(|hour| hour.saturating_mul(HOUR)) {
+                let end = received.saturating_add(HOUR);
+                // Below an unknown date lies what was received nobody knows when.
+                if received == 0 || end <= since || end > until {
+                    continue;
+                }
+                let dir = self.hour_dir(&stream, Some(received));
+                let (found, bad) = self.objects_in(&dir, |_| true).await?;
+                let of_log = |(log_uuid, found)| OfLog { stream: stream.clone(), log_uuid, found };
+                all.extend(found.into_iter().map(of_log));
+                unreadable.extend(bad);
+            }
+        }
+        Ok((all, unreadable))
+    }
+
+    /// The objects of a directory, by their names, with the logs that they are of; and those that
+    /// can't be read.
+    async fn objects_in(
+        &self,
+        dir: &str,
+        is_wanted: impl Fn(&Name) -> bool,
+    ) -> Result<(Vec<(u128, Found)>, Vec<(String, String)>), StoreError> {
+        let (mut all, mut unreadable) = (Vec::new(), Vec::new());
+        let (_, files) = self.entries(dir).await?;
+        let wanted = files
+            .into_iter()
+            .filter(|(file, _)| Name::parse(file).is_some_and(|name| is_wanted(&name)));
+        let mut footers = futures::stream::iter(wanted.map(|(file, bytes)| async move {
+            let object = format!("{dir}/{file}");
+            let footer = self.footer(&Key::from(object.as_str()), bytes).await?;
+            let facts = footer.and_then(|footer| read_facts(&footer, &object, bytes));
+            Ok((object, facts))
+        }))
+        .buffered(FOOTERS_AT_ONCE);
+        while let Some(read) = footers.next().await {
+            match read? {
+                (_, Some(found)) => all.push(found),
+                (object, None) => unreadable.push((object, "no whole footer".to_owned())),
+            }
+        }
+        Ok((all, unreadable))
+    }
+
     /// The last parts of what stands directly below a directory: directories, then files with
     /// their sizes.
     async fn entries(&self, dir: &str) -> Result<(Vec<String>, Vec<(String, u64)>), StoreError> {
@@ -224,26 +289,14 @@ impl EventStore for Lake {
     ) -> Result<Option<Listing>, StoreError> {
         // An event of any hour may be among those whose hour was not believed.
         let hour = Some(hour.saturating_mul(HOUR));
-        let dirs = [self.hour_dir(stream, hour), self.hour_dir(stream, None)];
-        let mut files = Vec::new();
-        for dir in &dirs {
-            let (_, entries) = self.entries(dir).await?;
-            files.extend(entries.into_iter().map(|(file, bytes)| (dir, file, bytes)));
-        }
         let mut listing = Listing::default();
-        for (dir, file, bytes) in files {
-            let Some(name) = Name::parse(&file) else { continue };
-            if name.log != log_uuid as u32 || name.last < from {
-                continue;
-            }
-            let object = format!("{dir}/{file}");
-            let footer = self.footer(&Key::from(object.as_str()), bytes).await?;
-            match footer.and_then(|footer| read_facts(&footer, &object, bytes)) {
-                // Two logs may have the same short name.
-                Some((log, _)) if log != log_uuid => {}
-                Some((_, found)) => listing.found.push(found),
-                None => listing.unreadable.push((object, "no whole footer".to_owned())),
-            }
+        for dir in [self.hour_dir(stream, hour), self.hour_dir(stream, None)] {
+            let is_ours = |name: &Name| name.log == log_uuid as u32 && name.last >= from;
+            let (found, unreadable) = self.objects_in(&dir, is_ours).await?;
+            // Two logs may have the same short name.
+            let found = found.into_iter().filter(|(log, _)| *log == log_uuid);
+            listing.found.extend(found.map(|(_, found)| found));
+            listing.unreadable.extend(unreadable);
         }
         Ok(Some(listing))
     }

@@ -3,7 +3,7 @@
 use roaring::RoaringTreemap;
 
 use super::{BatchId, Digest};
-use crate::event::{LetterId, Micros};
+use crate::event::{LetterId, Micros, StreamName};
 use crate::sequence::PartitionId;
 
 /// One object of a log that a store has.
@@ -36,6 +36,17 @@ pub struct Listing {
     pub found: Vec<Found>,
     /// Objects that don't: where they are, and why they can't be read.
     pub unreadable: Vec<(String, String)>,
+}
+
+/// One object, whichever log it is of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfLog {
+    /// The stream of its events.
+    pub stream: StreamName,
+    /// The log that its positions belong to.
+    pub log_uuid: u128,
+    /// What it says of itself.
+    pub found: Found,
 }
 
 /// An object's name: what it says without being opened.

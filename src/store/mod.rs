@@ -27,7 +27,7 @@ pub use bucket::BucketError;
 #[cfg(feature = "firestore")]
 pub use firestore::{Firestore, FirestoreError};
 pub use lake::Lake;
-pub use listing::{Found, Listing};
+pub use listing::{Found, Listing, OfLog};
 pub(crate) use plan::HOUR;
 pub use plan::{BatchId, Digest, Plan, hour};
 #[cfg(feature = "bigquery")]

@@ -12,6 +12,7 @@
 #[cfg(feature = "bigquery")]
 mod bigquery;
 mod group;
+mod orphans;
 mod recall;
 mod stage;
 mod state;
@@ -24,6 +25,7 @@ use std::time::Duration;
 #[cfg(feature = "bigquery")]
 pub use bigquery::{BigQuery, BigQueryError};
 pub use group::Limits;
+pub use orphans::{load_orphans, orphans, take_orphans};
 pub use stage::Stage;
 pub use state::{Progress, WarehouseStatus};
 

@@ -72,6 +72,13 @@ pub struct Stage<W> {
     recall_after: Option<Instant>,
 }
 
+/// How long a stage runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    TheEnd,
+    NothingWaits,
+}
+
 /// What every load under way has.
 struct Shared<W> {
     loader: W,
@@ -113,7 +120,16 @@ impl<W: WarehouseLoader> Stage<W> {
     }
 
     /// Runs until the process ends; what is under way then is found again in the ledger.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        self.go(Until::TheEnd).await;
+    }
+
+    /// Runs until nothing waits any more; what failed for good waits for an operator.
+    pub async fn finish(self) {
+        self.go(Until::NothingWaits).await;
+    }
+
+    async fn go(mut self, until: Until) {
         let mut loads: JoinSet<Table> = JoinSet::new();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -126,7 +142,11 @@ impl<W: WarehouseLoader> Stage<W> {
                     }
                 }
             }
-            for load in self.look().await {
+            let found = self.look().await;
+            if until == Until::NothingWaits && found.is_empty() && self.is_done().await {
+                return;
+            }
+            for load in found {
                 let (table, shared) = (table_of(&load), Arc::clone(&self.shared));
                 loads.spawn(async move {
                     shared.drive(load).await;
@@ -134,6 +154,12 @@ impl<W: WarehouseLoader> Stage<W> {
                 });
             }
         }
+    }
+
+    /// Whether nothing is under way, and nothing waits.
+    async fn is_done(&self) -> bool {
+        let waiting = self.shared.ask(|ledger| ledger.waiting()).await;
+        self.busy.is_empty() && waiting.is_some_and(|waiting| waiting.objects == 0)
     }
 
     /// One look at the ledger: the loads that can be started now.
