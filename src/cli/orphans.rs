@@ -38,6 +38,9 @@ pub struct LoadOrphans {
     /// Load them; without it they are only listed
     #[arg(long)]
     load: bool,
+    /// Also where no job has any object of that time
+    #[arg(long, requires = "load")]
+    even_all: bool,
     #[command(flatten)]
     form: Form,
 }
@@ -86,6 +89,10 @@ impl LoadOrphans {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (mut answer, left) = runtime.block_on(self.look(&config))?;
         if self.load && !left.is_empty() {
+            // Another account's jobs can't be seen: all of them would land a second time.
+            if left.len() == answer.objects && !self.even_all {
+                return Err(Failure::new(1, seen_by_nobody(answer.objects)));
+            }
             answer.loads = load(&runtime, &config, left)?;
         }
         print::answer(&form, &answer, text)?;
@@ -145,6 +152,14 @@ fn load(runtime: &Runtime, config: &Config, orphans: Vec<OfLog>) -> Result<Vec<L
     let loads = ledger.loads(None, usize::MAX).map_err(failed)?;
     ledger.close();
     Ok(loads)
+}
+
+fn seen_by_nobody(objects: usize) -> String {
+    format!(
+        "no job has any of the {objects} objects of that time, or none that this account may see: \
+         BigQuery shows an account its own jobs alone. Use the credentials with which they would \
+         have been loaded; where that is so, and none was, say --even-all"
+    )
 }
 
 fn by_log(orphans: &[OfLog]) -> Vec<OfOneLog> {

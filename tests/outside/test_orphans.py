@@ -47,3 +47,19 @@ def test_what_a_lost_disk_had_not_loaded_yet_is_loaded_once(loader, warehouse, b
     assert warehouse.counts() == (800, 800) and warehouse.counts("pages") == (200, 200)
     assert loader.json(*command("--load"))["orphans"] == []
     assert not loader.data.exists(), "it needs no data directory"
+
+
+def test_where_no_job_of_any_object_is_seen_nothing_is_loaded_unasked(loader, warehouse, bigquery):  # noqa: F811
+    warehouse.create()
+    bigquery.fault(method="POST", path="/jobs", action="status", status=503, count=-1)
+    loader.start()
+    send(loader, 0, 10)
+    loader.flush()
+    loader.kill()
+    bigquery.heal()
+    refused = loader.run(*command("--load"))
+    assert refused.returncode == 1
+    assert "no job has any of the 1 objects of that time" in refused.stderr
+    assert warehouse.counts() == (0, 0)
+    loader.json(*command("--load", "--even-all"))
+    assert warehouse.counts() == (10, 10)
