@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::Loads;
 use crate::config::{Config, WarehouseConfig, WarehouseKind};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Waiting};
 use crate::warehouse::{Progress, Stage, WarehouseLoader};
 
 /// Waits of so many intervals are a finding.
@@ -59,6 +59,17 @@ impl Loading {
             background.spawn(stage);
         }
         Loads { ledger: ledger.clone(), hurry: self.hurry }
+    }
+}
+
+/// Says at a stop what only this ledger knows not to be loaded yet.
+pub(super) fn say_what_waits(ledger: &Ledger) {
+    match ledger.waiting() {
+        Ok(Waiting { objects: 0, .. }) => {}
+        Ok(Waiting { objects, .. }) => {
+            tracing::info!(objects, "what waits for the warehouse is loaded after the next start");
+        }
+        Err(error) => tracing::error!(%error, "the ledger can't say what waits for the warehouse"),
     }
 }
 
