@@ -35,10 +35,10 @@ const RECALL_AGAIN: Duration = Duration::from_secs(5);
 /// The wait after a first failure, at most.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// The longest wait before a job that has failed is followed by another: each counts among those
 /// that the warehouse takes in a day.
-const NEXT_JOB_MAX: Duration = Duration::from_secs(600);
+pub(super) const NEXT_JOB_MAX: Duration = Duration::from_secs(600);
 /// The longest wait before a job is asked for again.
 const POLL_MAX: Duration = Duration::from_secs(10);
 /// Objects of one table that fail for good one after the other; then it is the table that is

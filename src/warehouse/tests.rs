@@ -2,6 +2,7 @@
 //! used up, with faults where a test puts them.
 
 mod crashes;
+mod outage;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
@@ -32,6 +33,9 @@ enum Wrong {
     NoJob,
 }
 
+/// For how long a loader waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 #[derive(Default)]
 struct World {
     jobs: BTreeMap<String, (String, Vec<String>, Job)>,
@@ -40,6 +44,12 @@ struct World {
     /// Objects that no job can have.
     broken: HashSet<String>,
     wrong: VecDeque<Wrong>,
+    /// It refuses every other call, and has no answer at all to the others.
+    is_away: bool,
+    /// Calls that had none.
+    unanswered: u64,
+    /// Every job is taken, and fails for a reason that passes.
+    fails: bool,
     /// Every submission: job and how many objects.
     submitted: Vec<(String, usize)>,
     /// How often each job is still told to run.
@@ -63,6 +73,7 @@ impl World {
         let wrong = self.wrong.pop_front();
         let state = match wrong {
             Some(Wrong::Refused) => return Err(error(Fault::Service, "away")),
+            _ if self.fails => Job::Failed(no_answer()),
             Some(Wrong::FailsLater) => Job::Failed(error(Fault::Service, "backend")),
             _ if objects.iter().any(|object| self.broken.contains(object)) => {
                 let failure = error(Fault::Objects, "some file is broken");
@@ -104,6 +115,11 @@ fn error(fault: Fault, message: &str) -> WarehouseError {
     WarehouseError { fault, message: message.to_owned(), after, objects }
 }
 
+/// Of a service that says nothing of when to come again.
+fn no_answer() -> WarehouseError {
+    WarehouseError { after: None, ..error(Fault::Service, "no answer") }
+}
+
 impl WarehouseLoader for Fake {
     fn name(&self) -> &str {
         "fake"
@@ -115,12 +131,13 @@ impl WarehouseLoader for Fake {
         Duration::from_secs(100 * 86_400)
     }
     async fn check(&self) -> Result<(), WarehouseError> {
-        Ok(())
+        self.reach().await
     }
     async fn prepare(&self, _: &Load) -> Result<(), WarehouseError> {
-        Ok(())
+        self.reach().await
     }
     async fn submit(&self, load: &Load, members: &[Member]) -> Result<(), WarehouseError> {
+        self.reach().await?;
         let objects: Vec<String> = members.iter().map(|member| member.object.clone()).collect();
         if self.dies() {
             self.change(|world| {
@@ -135,6 +152,7 @@ impl WarehouseLoader for Fake {
         taken
     }
     async fn status(&self, load: &Load) -> Result<Job, WarehouseError> {
+        self.reach().await?;
         self.step().await;
         let state = self.0.lock().unwrap().state(&load.job());
         Ok(state)
@@ -145,6 +163,7 @@ impl WarehouseLoader for Fake {
         _: Micros,
         _: &HashSet<String>,
     ) -> Result<Vec<PastJob>, WarehouseError> {
+        self.reach().await?;
         self.step().await;
         let mut world = self.0.lock().unwrap();
         let jobs = world.jobs.clone();
@@ -157,6 +176,21 @@ impl WarehouseLoader for Fake {
 }
 
 impl Fake {
+    async fn reach(&self) -> Result<(), WarehouseError> {
+        let is_silent = {
+            let mut world = self.0.lock().unwrap();
+            if !world.is_away {
+                return Ok(());
+            }
+            world.unanswered += 1;
+            world.unanswered.is_multiple_of(2)
+        };
+        if is_silent {
+            tokio::time::sleep(PATIENCE).await;
+        }
+        Err(no_answer())
+    }
+
     /// A moment at which the process may die.
     async fn step(&self) {
         if self.dies() {
