@@ -129,7 +129,7 @@ fn warehouse(snapshot: &Snapshot) -> Option<Finding> {
         (None, None) if warehouse.waiting_age_ms > warehouse.age_ms_max => {
             format!("{name} lags: {waiting}, the oldest for {minutes} minutes")
         }
-        (None, None) => return None,
+        (None, None) => format!("{name}: {}", warehouse.slowed.as_ref()?),
     };
     let view = View::Loads;
     Some(Finding { severity: Severity::Warning, view, text, stream: None })

@@ -12,6 +12,7 @@
 #[cfg(feature = "bigquery")]
 mod bigquery;
 mod group;
+mod pace;
 mod recall;
 mod stage;
 mod state;
@@ -75,6 +76,8 @@ pub struct PastJob {
     pub job: String,
     /// Its table.
     pub table: String,
+    /// When it was created.
+    pub created_at: Micros,
     /// Those of its objects that were asked for, in the store's words.
     pub objects: Vec<String>,
     /// How it does now.
@@ -87,7 +90,7 @@ pub trait WarehouseLoader: Send + Sync + 'static {
     /// Its name in the console and the metrics.
     fn name(&self) -> &str;
 
-    /// What one job may hold.
+    /// What one job may hold, and how many there may be.
     fn limits(&self) -> Limits;
 
     /// Whether it could be asked, and has what tables are made in.
