@@ -17,6 +17,7 @@ pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     findings.extend(snapshot.streams.iter().filter_map(|stream| store(stream, snapshot)));
     findings.extend(unreached(snapshot));
     findings.extend(queue(snapshot));
+    findings.extend(returned(snapshot));
     findings.extend(warehouse(snapshot));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
@@ -101,6 +102,17 @@ fn queue(snapshot: &Snapshot) -> Option<Finding> {
         severity: Severity::Critical,
         view: View::Overview,
         text: format!("{}: {error}", queue.trouble()),
+        stream: None,
+    })
+}
+
+/// Messages that wait for another instance, or for this one to be changed.
+fn returned(snapshot: &Snapshot) -> Option<Finding> {
+    let why = snapshot.queue.as_ref()?.returned.as_ref()?;
+    Some(Finding {
+        severity: Severity::Warning,
+        view: View::Overview,
+        text: format!("messages go back into the subscription again and again: {why}"),
         stream: None,
     })
 }
