@@ -255,7 +255,8 @@ pub fn instance(role: Role) -> Snapshot {
             stream.partitions.fill(PartitionStatus::default());
         }
     }
-    let queue = QueueStatus { role, ..QueueStatus::default() };
+    let (pulled_rate, outstanding_messages) = (1_803.0, 12);
+    let queue = QueueStatus { role, pulled_rate, outstanding_messages, ..QueueStatus::default() };
     let usual = snapshot();
     let sink = Sink { error: None, state: State::Ok, ..usual.sinks[0].clone() };
     let sink = if stores { sink } else { Sink { name: "pubsub".to_owned(), ..sink } };

@@ -9,6 +9,7 @@
 //! text and the screen.
 
 pub mod actions;
+pub mod backends;
 pub mod client;
 pub mod dialogs;
 pub mod filter;

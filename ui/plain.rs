@@ -8,6 +8,7 @@ use eventkit::admin::Client;
 use eventkit::status::Snapshot;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::backends::{self, Backend};
 use super::client::{News, Poller};
 use super::format;
 use super::safe_text::{Column, SafeText};
@@ -120,15 +121,10 @@ fn destinations(snapshot: &Snapshot) -> Vec<String> {
             format::count(stream.wal.lag_events)
         ));
     }
-    for sink in &snapshot.sinks {
-        let error = sink.error.as_deref().map(|e| format!(", {e}")).unwrap_or_default();
-        lines.push(format!(
-            "sink {}: {}, {}/s, backlog {}{error}",
-            sink.name,
-            sink.state.as_str(),
-            format::rate(sink.rate),
-            format::count(sink.backlog)
-        ));
+    for Backend { name, state, rate, backlog, error, .. } in backends::of(snapshot) {
+        let rate = rate.map(|rate| format!("{}/s, ", format::rate(rate))).unwrap_or_default();
+        let error = error.map(|error| format!(", {error}")).unwrap_or_default();
+        lines.push(format!("sink {name}: {}, {rate}backlog {backlog}{error}", state.as_str()));
     }
     lines
 }

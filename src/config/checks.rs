@@ -191,7 +191,7 @@ fn warehouse(draft: &mut Draft) {
     for (_, others, sentence) in lacks.into_iter().filter(|(is_lacking, ..)| *is_lacking) {
         draft.mismatch("warehouse.kind", others, sentence.to_owned());
     }
-    if jobs > JOBS_A_DAY_MAX {
+    if jobs > u128::from(JOBS_A_DAY_MAX) {
         draft.warn(
             draft.place("warehouse.interval"),
             format!(

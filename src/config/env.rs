@@ -18,10 +18,11 @@ use crate::event::StreamName;
 const RING_EVENT_BYTES: u64 = 1024;
 
 /// Variables without a key, known to the binary; and older names of keys.
-const KNOWN: [&str; 4] = [
+const KNOWN: [&str; 5] = [
     "EVENTKIT_CONFIG",
     "EVENTKIT_EVENT_STORE",
     "EVENTKIT_RING_BUFFER_MAX_SIZE",
+    "EVENTKIT_RING_BUFFER_RETENTION_HOURS",
     "EVENTKIT_WAREHOUSE_ENABLED",
 ];
 
@@ -33,13 +34,8 @@ const SHARED: [&str; 4] =
 const SLIP_MAX: usize = 2;
 
 /// Older names that have no effect, and why.
-const WITHOUT_EFFECT: [(&str, &str); 2] = [
-    ("EVENTKIT_ASYNC_WORKERS", "each stream has a worker of its own"),
-    (
-        "EVENTKIT_RING_BUFFER_RETENTION_HOURS",
-        "a log keeps an event until it is stored, however long that takes",
-    ),
-];
+const WITHOUT_EFFECT: [(&str, &str); 1] =
+    [("EVENTKIT_ASYNC_WORKERS", "each stream has a worker of its own")];
 
 /// Reads the environment into the draft.
 pub(super) fn read(draft: &mut Draft, env: &[(String, String)]) {
@@ -151,6 +147,11 @@ fn read_older(draft: &mut Draft, name: &str, value: &str) {
         "GCP_BIGQUERY_DATASET" => draft.set_from("warehouse.dataset", value, place),
         "GCP_BIGQUERY_TABLE" => draft.set_from("warehouse.table", value, place),
         "EVENTKIT_RING_BUFFER_MAX_SIZE" => ring_buffer(draft, place, value),
+        // What is not stored yet stays in any case.
+        "EVENTKIT_RING_BUFFER_RETENTION_HOURS" => match value.parse::<u32>() {
+            Ok(hours) => draft.set_from("wal.retention", &format!("{hours}h"), place),
+            Err(_) => draft.mistake(place, "", format!("{value:?} is not a number of hours")),
+        },
         "GCP_PROJECT_ID" => draft.set_from("google.project", value, place),
         "GCP_GCS_BUCKET" => {
             draft.set_from("store.bucket", &format!("gs://{value}"), place);

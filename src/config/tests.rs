@@ -352,6 +352,7 @@ fn odd_variables_are_warnings() {
         ("EVENTKIT_EVENT_STORE", "lake"),
         ("EVENTKIT_QUEUE_MODE", "async"),
         ("EVENTKIT_RING_BUFFER_MAX_SIZE", "1000000"),
+        ("EVENTKIT_RING_BUFFER_RETENTION_HOURS", "36"),
         ("PATH", "/bin"),
     ];
     let (config, warnings) = load_text("", &env, &[]).unwrap();
@@ -365,6 +366,21 @@ fn odd_variables_are_warnings() {
         ]
     );
     assert_eq!(config.wal.bytes_max, 1_024_000_000);
+    assert_eq!(config.wal.retention, std::time::Duration::from_secs(36 * 3600));
+}
+
+#[test]
+fn an_older_names_retention_is_a_number_of_hours_and_the_keys_own_name_wins() {
+    let older = |value| ("EVENTKIT_RING_BUFFER_RETENTION_HOURS", value);
+    let (config, warnings) =
+        load_text("", &[older("36"), ("EVENTKIT_WAL_RETENTION", "10min")], &[]).unwrap();
+    assert_eq!(config.wal.retention, std::time::Duration::from_secs(600));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    for (value, why) in [("1.5", "\"1.5\" is not a number of hours"), ("9000", "wal.retention: ")] {
+        let said = mistakes("", &[older(value)], &[]).remove(0);
+        let says = format!("EVENTKIT_RING_BUFFER_RETENTION_HOURS: {why}");
+        assert!(said.starts_with(&says), "{said}");
+    }
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::event::StreamName;
 
-/// Load jobs that BigQuery takes for one table in a day
+/// Load jobs that BigQuery takes for one table in a day, failed ones too
 /// (<https://cloud.google.com/bigquery/quotas#load_jobs>).
-pub const JOBS_A_DAY_MAX: u128 = 1_500;
+pub const JOBS_A_DAY_MAX: u64 = 1_500;
 
 /// What stands for the stream's name in a table's.
 const STREAM: &str = "{stream}";

@@ -8,9 +8,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::http::{Extensions, HeaderMap};
 use google_cloud_auth::credentials::service_account::AccessSpecifier;
 use google_cloud_auth::credentials::{
-    AccessTokenCredentials, external_account, impersonated, mds, service_account, user_account,
+    AccessTokenCredentials, CacheableResource, CredentialsProvider, external_account, impersonated,
+    mds, service_account, user_account,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -100,8 +102,26 @@ impl Credentials {
     /// # Errors
     /// One sentence: why there is none, and what to do.
     pub async fn token(&self) -> Result<String, String> {
-        match tokio::time::timeout(TOKEN_TIMEOUT, self.tokens.access_token()).await {
-            Ok(Ok(token)) => Ok(token.token),
+        self.timely(self.tokens.access_token()).await.map(|token| token.token)
+    }
+
+    /// What a call has to show: a token, and for a user's own the project whose quota it uses.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token).
+    pub async fn headers(&self) -> Result<HeaderMap, String> {
+        match self.timely(self.tokens.headers(Extensions::new())).await? {
+            CacheableResource::New { data, .. } => Ok(data),
+            CacheableResource::NotModified => Err(self.lacking("nothing has changed")),
+        }
+    }
+
+    async fn timely<T>(
+        &self,
+        asked: impl Future<Output = Result<T, google_cloud_auth::errors::CredentialsError>>,
+    ) -> Result<T, String> {
+        match tokio::time::timeout(TOKEN_TIMEOUT, asked).await {
+            Ok(Ok(given)) => Ok(given),
             Ok(Err(error)) => Err(self.lacking(&cause(&error))),
             Err(_) => Err(self.lacking("no answer in time")),
         }

@@ -22,9 +22,9 @@ use super::acks::{Acks, Done, acks};
 use super::pubsub::{LEASE, PubSub};
 use crate::errors::{ErrorStore, NewLetter};
 use crate::event::{Phase, Receipt, Rejection, StreamName};
-use crate::queue::{BadMessage, FlushReport, Lease, decode};
+use crate::queue::{BadMessage, FlushReport, Lease, Returned, decode};
 use crate::space::Space;
-use crate::streams::{Stream, Streams};
+use crate::streams::{Stream, Streams, StreamsError};
 use crate::wal::{AppendError, Appending, Records};
 
 /// A stream that can't be opened is tried more and more rarely, up to once a minute, within one
@@ -71,6 +71,8 @@ pub struct Puller {
     pub errors: ErrorStore,
     /// Whether the disk has room.
     pub space: Space,
+    /// Where it is told what goes back although all else is well.
+    pub returned: Returned,
     /// Bytes that may be held.
     pub outstanding_bytes_max: usize,
     /// What waits in open batches may be all that is held.
@@ -154,6 +156,8 @@ enum Why {
     Known,
     /// Told here.
     Told(String),
+    /// This instance can't take this message, and others may: all else is well.
+    Alone(String),
 }
 
 impl<E: std::fmt::Display> From<E> for Why {
@@ -342,9 +346,19 @@ impl Pull {
             }
             Err(_) if !self.goes() => {}
             Err(why) => {
-                if let Why::Told(error) = why {
-                    tracing::error!(error, "a message goes back into its subscription");
-                    self.of.pubsub.pulling_fails(error);
+                let (goes_back, id) =
+                    ("a message goes back into its subscription", &message.message_id);
+                match why {
+                    Why::Known => {}
+                    Why::Told(error) => {
+                        tracing::error!(id, error, "{goes_back}");
+                        self.of.pubsub.pulling_fails(error);
+                    }
+                    Why::Alone(why) => {
+                        if self.of.returned.tells(why.clone()) {
+                            tracing::error!(id, why, "{goes_back}");
+                        }
+                    }
                 }
                 self.give_back(&message, handler);
             }
@@ -373,7 +387,7 @@ impl Pull {
         let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
         match decode(attribute, &message.data) {
             Ok((name, records)) => self.append(&name, records, message).await,
-            Err(error @ BadMessage::Newer(_)) => Err(error.into()),
+            Err(error @ BadMessage::Newer(_)) => Err(Why::Alone(error.to_string())),
             Err(BadMessage::Poison(why)) => {
                 self.bury(message, why).await?;
                 Ok(Taken::Buried)
@@ -398,6 +412,11 @@ impl Pull {
                     return Err(Why::Known);
                 }
                 Err(AppendError::Full { .. } | AppendError::QueueFull) => {}
+                Err(error @ AppendError::TooLarge { .. }) => {
+                    return Err(Why::Alone(format!(
+                        "{name}: {error}; a larger wal.bytes_max takes it"
+                    )));
+                }
                 Err(error) => return Err(error.into()),
             }
             if !self.goes() {
@@ -418,7 +437,12 @@ impl Pull {
         }
         // To make a stream is work on the disk.
         let (streams, name) = (self.of.streams.clone(), name.clone());
-        Ok(tokio::task::spawn_blocking(move || streams.get_or_create(&name)).await??)
+        match tokio::task::spawn_blocking(move || streams.get_or_create(&name)).await? {
+            Err(error @ (StreamsError::Unknown(_) | StreamsError::TooMany { .. })) => {
+                Err(Why::Alone(error.to_string()))
+            }
+            other => Ok(other?),
+        }
     }
 
     /// What nobody can read is kept where an operator sees it, once: its acknowledgement is

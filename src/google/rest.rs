@@ -118,7 +118,11 @@ impl Rest {
         body: Option<Vec<u8>>,
     ) -> Result<Answer, RestError> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
-        request = request.bearer_auth(self.token().await?).query(query);
+        request = match &self.credentials {
+            Some(shown) => request.headers(shown.headers().await.map_err(RestError::NoToken)?),
+            None => request.bearer_auth(OWNER),
+        };
+        request = request.query(query);
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
@@ -130,13 +134,6 @@ impl Rest {
         let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let after = after.and_then(seconds);
         Ok(Answer { status, after, body: bytes(answer).await? })
-    }
-
-    async fn token(&self) -> Result<String, RestError> {
-        match &self.credentials {
-            Some(credentials) => credentials.token().await.map_err(RestError::NoToken),
-            None => Ok(OWNER.to_owned()),
-        }
     }
 }
 
@@ -176,6 +173,11 @@ pub fn seconds(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use axum::Json;
+    use axum::http::HeaderMap;
+    use axum::routing::{get, post};
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -198,6 +200,33 @@ mod tests {
             "it answered with status 429"
         );
         assert_eq!((bare.reason.as_str(), bare.message.as_str()), ("", "<html>bad gateway</html>"));
+    }
+
+    #[tokio::test]
+    async fn a_users_own_credentials_name_the_project_whose_quota_a_call_uses() {
+        let told = |headers: HeaderMap| {
+            let of = |name: &str| {
+                headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+            };
+            Json(json!([of("authorization"), of("x-goog-user-project")]))
+        };
+        let token = json!({"access_token": "secret", "token_type": "Bearer", "expires_in": 3600});
+        let service = axum::Router::new()
+            .route("/token", post(|| async { Json(token) }))
+            .route("/told", get(move |headers| async move { told(headers) }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("adc.json");
+        let own = json!({"type": "authorized_user", "client_id": "i", "client_secret": "s",
+            "refresh_token": "r", "quota_project_id": "billed", "token_uri": format!("{base}/token")});
+        std::fs::write(&path, own.to_string()).unwrap();
+        let google = GoogleConfig { credentials: Some(path), ..GoogleConfig::default() };
+        let credentials = Some(Credentials::find(&google).unwrap());
+        let rest = Rest { credentials, ..Rest::new(base, &google, CONNECT_TIMEOUT).unwrap() };
+        let said = rest.call(Method::GET, "/told", &[], None).await.unwrap();
+        assert_eq!(said, json!(["Bearer secret", "billed"]));
     }
 
     #[tokio::test]

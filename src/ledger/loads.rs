@@ -68,6 +68,15 @@ pub struct Waiting {
     pub failed: u64,
 }
 
+/// What a table's loads have used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Jobs.
+    pub jobs: u64,
+    /// When the last of them was planned.
+    pub planned_at: Option<Micros>,
+}
+
 /// A load that the warehouse knows of, and this ledger perhaps not.
 #[derive(Clone, Debug)]
 pub struct Recalled {
@@ -166,6 +175,32 @@ impl Ledger {
                 return Ok(None);
             }
             plan(c, &dataset, &table, None, &group).map(Some)
+        })
+    }
+
+    /// What the loads of a table have used up that changed since then: all of their attempts, of
+    /// which some may be older.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn spent(
+        &self,
+        dataset: String,
+        table: String,
+        since: Micros,
+    ) -> Result<Spent, SqliteError> {
+        // What a clock that had jumped ahead has left counts for nothing.
+        let now = crate::time::now();
+        self.read(move |c| {
+            // The index begins with the state.
+            c.prepare_cached(
+                "SELECT coalesce(sum(attempt), 0), max(planned_at) FROM loads
+                 WHERE state IN ('open', 'loaded', 'split', 'failed', 'dismissed')
+                     AND changed_at BETWEEN ?3 AND ?4 AND dataset = ?1 AND tab = ?2",
+            )?
+            .query_row(params![dataset, table, since, now], |row| {
+                Ok(Spent { jobs: row.get::<_, i64>(0)? as u64, planned_at: row.get(1)? })
+            })
         })
     }
 

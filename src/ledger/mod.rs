@@ -29,7 +29,7 @@ use roaring::RoaringTreemap;
 use rusqlite::Connection;
 
 pub use load_row::{Load, LoadId, LoadState, NotALoadId};
-pub use loads::{Member, Recalled, Waiting};
+pub use loads::{Member, Recalled, Spent, Waiting};
 
 use counter::{Counter, Time};
 use cursor::{progress, set_cursor};

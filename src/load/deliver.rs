@@ -14,7 +14,7 @@ use crate::store::{AnyStore, Batch, BatchId, Retry, RowRejection, StoreError, St
 use crate::streams::Stream;
 
 /// The longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// The wait after the first failed attempt, at most.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// A batch that takes longer holds back nobody else any more.

@@ -4,7 +4,7 @@
 //! the store, a commit in the ledger, dead letters for rows that the store refuses. A stream has a
 //! buffer for each hour of receipt, in which its partitions lie together: what an event costs and
 //! how many objects there are does not depend on how many partitions it has. A buffer is flushed
-//! when it is full, old, when memory is short, and on demand.
+//! when it is full, old while the store works, when memory is short, and on demand.
 //!
 //! The order that makes a crash harmless: the plan is durable before anything is put; the commit
 //! and the cursor are one transaction; a refused row is in the error store before its position
@@ -17,6 +17,8 @@ mod deliver;
 mod settlement;
 
 pub use budget::{Budget, Sealed, Share};
+#[cfg(test)]
+pub(crate) use deliver::BACKOFF_MAX;
 pub(crate) use deliver::HANGS;
 pub use deliver::{Delivered, Delivery, Outcome};
 pub use settlement::{Refused, Settlement};
@@ -41,7 +43,7 @@ use crate::store::{Batch, BatchId, Plan, RowRejection};
 use crate::streams::Stream;
 
 /// So many batches of a stream on their way to the store keep it busy.
-const UNDER_WAY: usize = 3;
+pub(crate) const UNDER_WAY: usize = 3;
 /// Where memory is short, a buffer that is so old is closed, however small.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -227,10 +229,19 @@ impl EventLoader {
         !self.has_room() && self.stream.stats.is_store_in_trouble()
     }
 
+    /// Whether buffers stay open however old they are: a store that takes nothing would only be
+    /// asked for more and smaller batches, each again and again.
+    fn waits_open(&self) -> bool {
+        self.flying.len() >= UNDER_WAY && self.stream.stats.is_store_in_trouble()
+    }
+
     /// Takes the batches that are due: full, old, or all where `all` is set; where memory is
     /// short, those too that should make room.
     pub fn take_due(&mut self, now: Instant, all: bool) -> Vec<Batch> {
-        let is_old = |open: &Open| now.saturating_duration_since(open.since) >= self.policy.age_max;
+        let waits = self.waits_open();
+        let is_old = |open: &Open| {
+            !waits && now.saturating_duration_since(open.since) >= self.policy.age_max
+        };
         let mut due: Vec<Option<i64>> =
             self.open.iter().filter(|(_, open)| all || is_old(open)).map(|(key, _)| *key).collect();
         if due.is_empty()
@@ -436,6 +447,9 @@ impl EventLoader {
     /// When the oldest buffer is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.waits_open() {
+            return None;
+        }
         self.open.values().map(|open| open.since + self.policy.age_max).min()
     }
 

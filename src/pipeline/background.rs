@@ -119,9 +119,9 @@ pub(super) fn readiness(
     sources: &Sources,
     queue: Option<(String, watch::Receiver<Reached>)>,
 ) -> impl Fn() -> Readiness + Send + Sync + 'static + use<> {
-    let Sources { streams, store, store_now, space, warehouse, .. } = sources;
+    let Sources { streams, store, store_now, space, warehouse, returned, .. } = sources;
     let (streams, space, warehouse) = (streams.clone(), space.clone(), warehouse.clone());
-    let (store, store_now) = (store.clone(), store_now.clone());
+    let (store, store_now, returned) = (store.clone(), store_now.clone(), returned.clone());
     move || {
         let failed: Vec<String> = streams
             .all()
@@ -148,7 +148,10 @@ pub(super) fn readiness(
             dependencies.push(dependency(name, ok, detail));
         };
         ask(&store, &store_now, works(&streams));
-        queue.iter().for_each(|(name, state)| ask(name, state, "reached".to_owned()));
+        // One message is no reason to take no others.
+        let goes_back = returned.why().map(|why| format!("; messages go back: {why}"));
+        let reached = "reached".to_owned() + &goes_back.unwrap_or_default();
+        queue.iter().for_each(|(name, state)| ask(name, state, reached.clone()));
         dependencies.extend(warehouse.as_ref().map(|warehouse| of_warehouse(&warehouse.status())));
         Readiness { dependencies }
     }

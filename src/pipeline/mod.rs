@@ -208,6 +208,7 @@ impl Service {
             queue: remote.as_ref().map(|remote| seen(&config, remote, &store_now)),
             store_now,
             warehouse: loading.as_ref().map(|loading| loading.progress.clone()),
+            returned: remote.as_ref().map(Remote::returned).unwrap_or_default(),
             changes,
             reports: hooks.reports.clone(),
             space,

@@ -15,7 +15,7 @@ use super::StartError;
 use super::spawner::Workers;
 use crate::config::Config;
 use crate::errors::ErrorStore;
-use crate::queue::Topic;
+use crate::queue::{Returned, Topic};
 use crate::space::Space;
 use crate::status::Reached;
 use crate::store::AnyStore;
@@ -73,6 +73,7 @@ pub(super) struct Remote {
     publishes: bool,
     pulls: bool,
     state: (watch::Sender<Reached>, watch::Receiver<Reached>),
+    returned: Returned,
 }
 
 #[cfg(feature = "pubsub")]
@@ -87,7 +88,8 @@ impl Remote {
         let state = watch::channel(None);
         let outstanding_bytes_max = config.queue.outstanding_bytes_max;
         let pubsub = Arc::new(pubsub);
-        Ok(Some(Self { pubsub, outstanding_bytes_max, publishes, pulls, state }))
+        let returned = Returned::default();
+        Ok(Some(Self { pubsub, outstanding_bytes_max, publishes, pulls, state, returned }))
     }
 
     async fn could_be_used(&self) -> Result<(), String> {
@@ -114,6 +116,11 @@ impl Remote {
         self.state.1.clone()
     }
 
+    /// What of it goes back.
+    pub(super) fn returned(&self) -> Returned {
+        self.returned.clone()
+    }
+
     /// Looks after it, and pulls.
     pub(super) fn start(
         self,
@@ -135,6 +142,7 @@ impl Remote {
             streams: streams.clone(),
             errors: errors.clone(),
             space: space.clone(),
+            returned: self.returned,
             outstanding_bytes_max: self.outstanding_bytes_max,
             store_now: store_now(Arc::clone(workers)),
             pulling,
@@ -201,6 +209,10 @@ impl Remote {
     }
 
     pub(super) fn seen(&self) -> watch::Receiver<Reached> {
+        match *self {}
+    }
+
+    pub(super) fn returned(&self) -> Returned {
         match *self {}
     }
 

@@ -19,6 +19,7 @@ mod missing;
 mod outbox;
 mod publish;
 mod recall;
+mod returned;
 mod worker;
 
 pub use inbox::{FlushReport, Inbox, Wake};
@@ -28,4 +29,5 @@ pub(crate) use local::Running;
 pub use message::{BadMessage, Message, decode};
 pub use outbox::{Outbox, Published, Topic};
 pub use publish::Flow;
+pub use returned::Returned;
 pub use worker::{Hooks, Worker};

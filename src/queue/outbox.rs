@@ -209,6 +209,23 @@ mod tests {
         packing.finish()
     }
 
+    /// A stream's way into that topic, before it runs.
+    fn sender(topic: &Arc<Moody>, inbox: Inbox) -> (Outbox, Sender) {
+        let (sender, messages) = mpsc::unbounded_channel();
+        let held = Arc::<AtomicUsize>::default();
+        let task = Sender {
+            topic: Arc::clone(topic) as Arc<dyn Topic>,
+            stream: StreamName::new("s").unwrap(),
+            stats: Arc::new(StreamStats::new(2)),
+            inbox,
+            messages,
+            held: Arc::clone(&held),
+            waiting: Vec::new(),
+            is_store: true,
+        };
+        (Outbox { sender, bytes: held }, task)
+    }
+
     /// What is confirmed, until so many positions are.
     fn until(confirmed: &Receiver<Wake>, count: u64) -> roaring::RoaringTreemap {
         let mut seqs = roaring::RoaringTreemap::new();
@@ -222,24 +239,51 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_is_away_for_hours_is_asked_seldom_and_then_has_everything_in_order() {
+        const OUTAGE: Duration = Duration::from_secs(6 * 3600);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let topic = Arc::new(Moody { refusals: AtomicUsize::new(usize::MAX), ..Moody::default() });
+        let (inbox, confirmed) = Inbox::new();
+        let (outbox, sender) = sender(&topic, inbox);
+        runtime.spawn(sender.run());
+        let piece = |from| messages(from..from + 1000).into_iter().filter(|m| m.partition == 0);
+        let (mut next, mut bytes) = (0, 0);
+        runtime.block_on(async {
+            let ends = tokio::time::Instant::now() + OUTAGE;
+            while tokio::time::Instant::now() < ends {
+                // As a worker does, which reads on while there is room.
+                while outbox.has_room() {
+                    outbox.send(piece(next).collect());
+                    next += 1000;
+                }
+                bytes = outbox.bytes.load(Relaxed).max(bytes);
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        });
+        let attempts = (usize::MAX - topic.refusals.swap(0, Relaxed)) as u64;
+        // Of each wait, chance leaves a tenth at least; the first are shorter.
+        let attempts_max = 10 + OUTAGE.as_secs() * 10 / BACKOFF.1.as_secs();
+        assert!((1000..=attempts_max).contains(&attempts), "{attempts}");
+        let piece: usize = piece(0).map(|message| message.bytes()).sum();
+        assert!(bytes < BYTES_MAX + 2 * piece, "{bytes} bytes were held");
+        runtime.block_on(async { tokio::time::sleep(BACKOFF.1).await });
+        assert_eq!(until(&confirmed, next / 2).len(), next / 2);
+        let took = topic.took.lock().unwrap();
+        assert!(took.iter().map(|(_, seq)| *seq).eq((0..next).step_by(2)), "in order, once");
+    }
+
+    #[test]
     fn what_is_refused_comes_again_before_what_follows_under_its_key() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let topic = Arc::new(Moody { refusals: AtomicUsize::new(2), ..Moody::default() });
         let (inbox, confirmed) = Inbox::new();
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let (bytes, stats) = (Arc::<AtomicUsize>::default(), Arc::new(StreamStats::new(2)));
-        let task = Sender {
-            topic: Arc::clone(&topic) as Arc<dyn Topic>,
-            stream: StreamName::new("s").unwrap(),
-            stats: Arc::clone(&stats),
-            inbox,
-            messages: receiver,
-            held: Arc::clone(&bytes),
-            waiting: Vec::new(),
-            is_store: true,
-        };
-        runtime.spawn(task.run());
-        let outbox = Outbox { sender, bytes: Arc::clone(&bytes) };
+        let (outbox, sender) = sender(&topic, inbox);
+        let (bytes, stats) = (Arc::clone(&outbox.bytes), Arc::clone(&sender.stats));
+        runtime.spawn(sender.run());
         outbox.send(messages(1..10));
         assert_eq!(until(&confirmed, 5).iter().collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
         outbox.send(messages(10..20));

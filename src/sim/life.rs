@@ -54,6 +54,17 @@ impl From<crate::sqlite::SqliteError> for Stillborn {
     }
 }
 
+/// What an outage of the store has cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SatOut {
+    /// Batches that were under way at once, at most.
+    pub batches: u64,
+    /// Bytes that were held in memory, at most.
+    pub bytes: u64,
+    /// How often a batch was put in vain.
+    pub puts: u64,
+}
+
 /// The one stream there is.
 fn stream_name() -> StreamName {
     StreamName::new("events").unwrap()
@@ -113,12 +124,12 @@ impl Life {
         let delivery = Delivery::new(Arc::clone(&store), &stream, handle.clone(), move |batch| {
             ended.send(Wake::Delivered(Box::new(batch)));
         });
-        let budget = Budget::new(8 << 20);
+        let budget = Budget::new(MEMORY);
         let policy = LoadConfig {
-            events_max: 20,
+            events_max: BATCH,
             bytes_max: 32 << 10,
             age_max: Duration::from_secs(2),
-            memory_bytes_max: 8 << 20,
+            memory_bytes_max: MEMORY,
         };
         let worker = Worker {
             stream: Arc::clone(&stream),
@@ -172,6 +183,29 @@ impl Life {
             12..15 => self.deliver(chance.below(4)),
             _ => self.happen(client, chance),
         }
+    }
+
+    /// The store is away for that long, while events trickle in.
+    pub fn sit_out(
+        &mut self,
+        outage: Duration,
+        client: &mut Client,
+        chance: &mut Chance,
+    ) -> SatOut {
+        self.store.go_away(outage);
+        let (ends, mut most) = (ambient::simulated::passed() + outage, SatOut::default());
+        while ambient::simulated::passed() < ends {
+            if chance.one_in(30) {
+                client.send(&self.stream.wal, crate::time::now());
+            }
+            self.write(client);
+            self.work();
+            self.deliver(1);
+            let stats = &self.stream.stats;
+            most.batches = stats.pending_batches.get().max(most.batches);
+            most.bytes = stats.pending_bytes.get().max(most.bytes);
+        }
+        SatOut { puts: self.store.content().puts, ..most }
     }
 
     /// The log's writer has a turn.
@@ -284,6 +318,10 @@ impl Life {
 /// Where damaged bytes of the log go.
 pub(crate) const QUARANTINE: &str = "/quarantine/events";
 const PARTITIONS: u16 = 2;
+/// Events in a batch, at most.
+pub(crate) const BATCH: usize = 20;
+/// Bytes that batches may hold.
+pub(crate) const MEMORY: usize = 8 << 20;
 
 fn hooks(failed: &Arc<AtomicBool>, reports: &Reports) -> Hooks {
     let failed = Arc::clone(failed);

@@ -46,6 +46,8 @@ pub(crate) struct Content {
     /// Requests that were sent and have not arrived; their sender may be dead.
     in_the_air: BTreeMap<u64, (String, Object)>,
     requests: u64,
+    /// How often something was put, whatever came of it.
+    pub puts: u64,
     /// Away until then.
     back_at: Duration,
     /// Whether it can say what it has; one that can't is asked for each plan.
@@ -239,6 +241,7 @@ impl EventStore for SimStore {
 
     async fn put(&self, batch: &Arc<Batch>) -> Result<Stored, StoreError> {
         let (key, object) = (self.object(batch), Object::of(batch));
+        self.content().puts += 1;
         if self.is_away() || self.happens() {
             return Err(unavailable("is away"));
         }

@@ -3,4 +3,5 @@
 mod disk;
 mod every_operation;
 mod mutants;
+mod outage;
 mod seeds;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Chance;
 use super::client::{Client, Lost};
 use super::disk::SimDisk;
-use super::life::{Life, Stillborn};
+use super::life::{Life, SatOut, Stillborn};
 use super::machine::{Crash, Death, Fate, Faults, Machine};
 use super::store::SimStore;
 use crate::ambient::{self, simulated::Entered};
@@ -136,6 +136,19 @@ impl World {
                 self.stillborn(&why, faults);
             }
         }
+    }
+
+    /// A life in which nothing goes wrong but the store, which is away for that long and then takes
+    /// everything.
+    pub fn sit_out(&mut self, outage: Duration) -> SatOut {
+        self.machine.switch_on(None, Faults::default());
+        let Ok(mut life) = Life::begin(self) else { panic!("a start failed") };
+        let cost = life.sit_out(outage, &mut self.client, &mut self.chance);
+        if !life.drain(&mut self.client) {
+            self.tally.problems.push(format!("not drained after an outage: {}", life.tell()));
+        }
+        self.machine.die();
+        cost
     }
 
     /// Everything is brought to its end, and judged.

@@ -17,6 +17,7 @@ pub(super) fn of(snapshot: &Snapshot, standing: &[String]) -> Vec<Finding> {
     findings.extend(snapshot.streams.iter().filter_map(|stream| store(stream, snapshot)));
     findings.extend(unreached(snapshot));
     findings.extend(queue(snapshot));
+    findings.extend(returned(snapshot));
     findings.extend(warehouse(snapshot));
     findings.extend(dead_letters(snapshot));
     findings.extend(snapshot.streams.iter().filter_map(log));
@@ -105,6 +106,17 @@ fn queue(snapshot: &Snapshot) -> Option<Finding> {
     })
 }
 
+/// Messages that wait for another instance, or for this one to be changed.
+fn returned(snapshot: &Snapshot) -> Option<Finding> {
+    let why = snapshot.queue.as_ref()?.returned.as_ref()?;
+    Some(Finding {
+        severity: Severity::Warning,
+        view: View::Overview,
+        text: format!("messages go back into the subscription again and again: {why}"),
+        stream: None,
+    })
+}
+
 /// A store that nobody has needed yet, and that could not be written to.
 fn unreached(snapshot: &Snapshot) -> Option<Finding> {
     let is_looked_at = snapshot.has(Step::Load) && !is_needed(snapshot);
@@ -129,7 +141,7 @@ fn warehouse(snapshot: &Snapshot) -> Option<Finding> {
         (None, None) if warehouse.waiting_age_ms > warehouse.age_ms_max => {
             format!("{name} lags: {waiting}, the oldest for {minutes} minutes")
         }
-        (None, None) => return None,
+        (None, None) => format!("{name}: {}", warehouse.slowed.as_ref()?),
     };
     let view = View::Loads;
     Some(Finding { severity: Severity::Warning, view, text, stream: None })

@@ -373,6 +373,9 @@ pub struct QueueStatus {
     pub outstanding_bytes: u64,
     /// Why it can't be reached, while it can't.
     pub error: Option<String>,
+    /// Why messages go back that this instance can't take and others may, while any do.
+    #[serde(default)]
+    pub returned: Option<String>,
 }
 
 impl QueueStatus {

@@ -17,6 +17,7 @@ use crate::config::Role;
 use crate::damage::Reports;
 use crate::errors::ErrorStore;
 use crate::event::StreamName;
+use crate::queue::Returned;
 use crate::space::Space;
 use crate::stats::{Count, EdgeStats, StreamStats};
 use crate::streams::{Stream, Streams};
@@ -65,6 +66,8 @@ pub struct Sources {
     pub warehouse: Option<Progress>,
     /// The role in which a topic of several instances is used, and whether that can be reached.
     pub queue: Option<(Role, watch::Receiver<Reached>)>,
+    /// Messages of it that go back.
+    pub returned: Returned,
     /// The last changes.
     pub changes: Changes,
     /// What was found damaged.
@@ -309,6 +312,7 @@ impl Sampler {
             outstanding_messages: messages as u64,
             outstanding_bytes: bytes as u64,
             error: reached.borrow().as_ref().and_then(|reached| reached.clone().err()),
+            returned: self.sources.returned.why(),
         })
     }
 

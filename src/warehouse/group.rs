@@ -8,7 +8,7 @@ use crate::ledger::Member;
 /// Microseconds in a day.
 const DAY: Micros = 86_400_000_000;
 
-/// What one job may hold.
+/// What one job may hold, and how many there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Objects.
@@ -17,6 +17,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Days of receipt: each is a partition of the table.
     pub days: usize,
+    /// Jobs for one table in a day, failed ones too.
+    pub jobs: u64,
 }
 
 /// A job's objects while they are chosen.
@@ -84,7 +86,7 @@ mod tests {
         Member { batch, stream, object, rows: 10, bytes, received }
     }
 
-    const LIMITS: Limits = Limits { objects: 3, bytes: 100, days: 12 };
+    const LIMITS: Limits = Limits { objects: 3, bytes: 100, days: 12, jobs: 9 };
 
     fn taken(members: &[Member]) -> usize {
         let mut group = Group::new(LIMITS);

@@ -13,6 +13,7 @@
 mod bigquery;
 mod group;
 mod orphans;
+mod pace;
 mod recall;
 mod stage;
 mod state;
@@ -77,6 +78,8 @@ pub struct PastJob {
     pub job: String,
     /// Its table.
     pub table: String,
+    /// When it was created.
+    pub created_at: Micros,
     /// Those of its objects that were asked for, in the store's words.
     pub objects: Vec<String>,
     /// How it does now.
@@ -89,7 +92,7 @@ pub trait WarehouseLoader: Send + Sync + 'static {
     /// Its name in the console and the metrics.
     fn name(&self) -> &str;
 
-    /// What one job may hold.
+    /// What one job may hold, and how many there may be.
     fn limits(&self) -> Limits;
 
     /// Whether it could be asked, and has what tables are made in.

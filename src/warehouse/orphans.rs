@@ -34,7 +34,7 @@ pub async fn orphans(
     let now = crate::time::now();
     let since = recall::since(&members, now, loader.memory());
     let jobs = loader.history(dataset, since, &names).await?;
-    let (_, left) = recall::taken(dataset, members, jobs, now);
+    let (_, left) = recall::taken(dataset, members, jobs);
     let left: HashSet<_> = left.into_iter().map(|member| member.batch).collect();
     Ok(objects.into_iter().filter(|object| left.contains(&object.found.id)).collect())
 }

@@ -43,7 +43,7 @@ pub(super) fn judge(
     (now, memory): (Micros, Duration),
     table: impl Fn(&Member) -> String,
 ) -> Verdict {
-    let (recalled, left) = taken(dataset, doubted, jobs, now);
+    let (recalled, left) = taken(dataset, doubted, jobs);
     let mut verdict = Verdict { recalled, ..Verdict::default() };
     let oldest = forgotten_before(now, memory).saturating_add(SKEW);
     let mut forgotten: BTreeMap<String, Vec<Member>> = BTreeMap::new();
@@ -72,7 +72,6 @@ pub(super) fn taken(
     dataset: &str,
     members: Vec<Member>,
     jobs: Vec<PastJob>,
-    now: Micros,
 ) -> (Vec<Recalled>, Vec<Member>) {
     let mut left: HashMap<String, Member> =
         members.into_iter().map(|member| (member.object.clone(), member)).collect();
@@ -87,7 +86,7 @@ pub(super) fn taken(
         let found = job.objects.iter().filter_map(|object| left.remove(object));
         let batches: Vec<BatchId> = found.map(|member| member.batch).collect();
         if !batches.is_empty() {
-            let load = load(id, dataset, job.table, attempt, state, now);
+            let load = load(id, dataset, job.table, attempt, state, job.created_at);
             recalled.push(Recalled { load, batches });
         }
     }
@@ -118,7 +117,7 @@ fn load(
     table: String,
     attempt: u32,
     state: LoadState,
-    now: Micros,
+    planned_at: Micros,
 ) -> Load {
     Load {
         id,
@@ -132,8 +131,8 @@ fn load(
         object: String::new(),
         error: None,
         parent: None,
-        planned_at: now,
-        changed_at: now,
+        planned_at,
+        changed_at: planned_at,
     }
 }
 
@@ -145,7 +144,7 @@ mod tests {
     const DAY: Micros = 86_400_000_000;
     const NOW: Micros = 1_000 * DAY;
     const MEMORY: Duration = Duration::from_secs(100 * 86_400);
-    const LIMITS: Limits = Limits { objects: 2, bytes: 1 << 40, days: 4_000 };
+    const LIMITS: Limits = Limits { objects: 2, bytes: 1 << 40, days: 4_000, jobs: 9 };
 
     fn member(number: u128, days_ago: i64) -> Member {
         let received = NOW - days_ago * DAY;
@@ -161,7 +160,8 @@ mod tests {
 
     fn job(id: u128, state: Job, objects: &[&str]) -> PastJob {
         let objects = objects.iter().map(|&object| object.to_owned()).collect();
-        PastJob { job: format!("eventkit_d_{id:032x}_a2"), table: "t".to_owned(), objects, state }
+        let (job, table) = (format!("eventkit_d_{id:032x}_a2"), "t".to_owned());
+        PastJob { job, table, created_at: NOW - DAY, objects, state }
     }
 
     fn judged(doubted: Vec<Member>, jobs: Vec<PastJob>) -> Verdict {

@@ -16,12 +16,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::group::{Group, parts};
-use super::state::Progress;
+use super::pace::{self, Pace};
+use super::state::{Progress, seen};
 use super::{Fault, Job, WarehouseError, WarehouseLoader, recall};
 use crate::ambient;
 use crate::config::WarehouseConfig;
 use crate::event::StreamName;
-use crate::ledger::{Ledger, Load, LoadId, LoadState, Member, Waiting};
+use crate::ledger::{Ledger, Load, LoadId, LoadState, Member, Spent};
 use crate::sqlite::SqliteError;
 
 /// How often the ledger is looked at.
@@ -35,24 +36,20 @@ const RECALL_AGAIN: Duration = Duration::from_secs(5);
 /// The wait after a first failure, at most.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// The longest wait before a job that has failed is followed by another: each counts among those
 /// that the warehouse takes in a day.
-const NEXT_JOB_MAX: Duration = Duration::from_secs(600);
+pub(super) const NEXT_JOB_MAX: Duration = Duration::from_secs(600);
 /// The longest wait before a job is asked for again.
 const POLL_MAX: Duration = Duration::from_secs(10);
 /// Objects of one table that fail for good one after the other; then it is the table that is
 /// wrong, and its jobs come slowly until one lands.
 const FAILED_IN_A_ROW: u32 = 5;
-/// Loads that a snapshot shows.
-const SHOWN: usize = 20;
-/// Those of them that have failed for good, which wait for an operator, at most.
-const FAILED_SHOWN: usize = 10;
 /// The warehouse itself, where others are its tables.
 const SERVICE: &str = "";
 
 /// A table: its dataset and its name.
-type Table = (String, String);
+pub(super) type Table = (String, String);
 
 /// Loads what is stored.
 pub struct Stage<W> {
@@ -61,8 +58,7 @@ pub struct Stage<W> {
     dataset: String,
     /// Tables with a load under way.
     busy: HashSet<Table>,
-    /// When a table's load was planned last.
-    planned: HashMap<Table, Instant>,
+    pace: Pace,
     checked: Option<Instant>,
     /// Whether it was there then: nothing is begun with one that is not.
     is_there: bool,
@@ -105,13 +101,14 @@ impl<W: WarehouseLoader> Stage<W> {
         hurry: Arc<Notify>,
     ) -> Self {
         let (failed, sure) = (Mutex::default(), Mutex::default());
+        let pace = Pace::new(config.interval, loader.limits().jobs);
         let shared = Shared { loader, ledger, progress, changed, hurry, failed, sure };
         Self {
             shared: Arc::new(shared),
             dataset: config.dataset.clone().unwrap_or_default(),
+            pace,
             config,
             busy: HashSet::new(),
-            planned: HashMap::new(),
             checked: None,
             is_there: false,
             count_after: None,
@@ -184,7 +181,6 @@ impl<W: WarehouseLoader> Stage<W> {
         }
         for (table, streams) in self.due().await {
             let load = self.plan(table.clone(), streams).await;
-            self.planned.insert(table.clone(), ambient::now());
             if let Some(load) = load {
                 shared.sure().insert(load.id);
                 self.busy.insert(table);
@@ -254,18 +250,28 @@ impl<W: WarehouseLoader> Stage<W> {
     }
 
     /// The tables that may be loaded now, with their streams.
-    async fn due(&self) -> BTreeMap<Table, Vec<StreamName>> {
+    async fn due(&mut self) -> BTreeMap<Table, Vec<StreamName>> {
         let streams = self.shared.ask(|ledger| ledger.unloaded()).await.unwrap_or_default();
         let mut tables: BTreeMap<Table, Vec<StreamName>> = BTreeMap::new();
         for stream in streams {
             let table = (self.dataset.clone(), self.config.table.table(&stream));
-            let last = self.planned.get(&table);
-            let is_due = last.is_none_or(|at| ambient::now() - *at >= self.config.interval);
-            if is_due && !self.busy.contains(&table) {
-                tables.entry(table).or_default().push(stream);
+            if self.busy.contains(&table) || self.rests(&table).await {
+                continue;
             }
+            tables.entry(table).or_default().push(stream);
         }
         tables
+    }
+
+    /// Whether a table was loaded so lately, perhaps by an earlier process, that it has to wait.
+    async fn rests(&mut self, table: &Table) -> bool {
+        if self.pace.rests(table) {
+            return true;
+        }
+        let Some(spent) = self.shared.spent(table.clone()).await else { return true };
+        let news = self.pace.set(table, spent, &self.shared.progress);
+        news.into_iter().for_each(|why| (self.shared.changed)(why));
+        self.pace.rests(table)
     }
 
     async fn plan(&self, (dataset, table): Table, streams: Vec<StreamName>) -> Option<Load> {
@@ -273,14 +279,6 @@ impl<W: WarehouseLoader> Stage<W> {
         let takes = move |member: &Member| group.takes(member);
         self.shared.ask(move |l| l.plan_load(dataset, table, streams, takes)).await.flatten()
     }
-}
-
-/// What waits, and the loads that a snapshot shows.
-fn seen(ledger: &Ledger) -> Result<(Waiting, Vec<Load>), SqliteError> {
-    let mut shown = ledger.loads(Some(LoadState::Failed), FAILED_SHOWN)?;
-    shown.extend(ledger.loads(None, SHOWN)?.into_iter().filter(|load| !load.is_failed()));
-    shown.truncate(SHOWN);
-    Ok((ledger.waiting()?, shown))
 }
 
 fn table_of(load: &Load) -> Table {
@@ -386,7 +384,7 @@ impl<W: WarehouseLoader> Shared<W> {
         let since = load.planned_at.saturating_sub(recall::SKEW).clamp(0, now.max(0));
         let objects = members.iter().map(|member| member.object.clone()).collect();
         let jobs = self.loader.history(dataset, since, &objects).await?;
-        let (recalled, left) = recall::taken(dataset, members, jobs, now);
+        let (recalled, left) = recall::taken(dataset, members, jobs);
         if recalled.is_empty() {
             return Ok(false);
         }
@@ -397,8 +395,19 @@ impl<W: WarehouseLoader> Shared<W> {
         Ok(true)
     }
 
+    /// What a table has used up of a day's jobs, as far as the ledger knows them.
+    async fn spent(&self, (dataset, table): Table) -> Option<Spent> {
+        self.ask(move |ledger| ledger.spent(dataset, table, pace::a_day_ago())).await
+    }
+
     /// Submits a load's job; what has become of it is asked for next.
     async fn submit(&self, load: &Load) -> Result<Job, WarehouseError> {
+        // Its own is among those that were spent.
+        let spent = self.spent(table_of(load)).await.unwrap_or_default();
+        if spent.jobs > self.loader.limits().jobs {
+            self.wait(NEXT_JOB_MAX).await;
+            return Ok(Job::Running);
+        }
         // An operator's retry is no first attempt.
         if load.attempt == 1 && self.takes_nothing(load) {
             self.wait(NEXT_JOB_MAX).await;

@@ -6,7 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Load, Waiting};
+use crate::ledger::{Ledger, Load, LoadState, Waiting};
+use crate::sqlite::SqliteError;
+
+/// Loads that a snapshot shows.
+const SHOWN: usize = 20;
+/// Those of them that have failed for good, which wait for an operator, at most.
+const FAILED_SHOWN: usize = 10;
 
 /// The warehouse in a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,19 +43,24 @@ pub struct WarehouseStatus {
     pub failed_now: u64,
     /// The last error, while it fails.
     pub error: Option<String>,
+    /// A table that is loaded more rarely, and why.
+    #[serde(default)]
+    pub slowed: Option<String>,
     /// Loads that failed for good, then those that changed last; at most 20.
     pub loads: Vec<Load>,
 }
 
 impl WarehouseStatus {
-    /// What is in the lake and not loaded.
+    /// What is in the lake and not loaded, and why it may have to wait.
     #[must_use]
     pub fn waiting_in_words(&self) -> String {
-        match self.waiting_objects {
+        let waiting = match self.waiting_objects {
             0 => "no object waits in the lake".to_owned(),
             1 => "1 object waits in the lake".to_owned(),
             more => format!("{more} objects wait in the lake"),
-        }
+        };
+        let slowed = self.slowed.as_ref().map(|why| format!(" ({why})"));
+        waiting + &slowed.unwrap_or_default()
     }
 
     /// How many loads wait for an operator, and what shows them; `None` where none does.
@@ -73,6 +84,8 @@ struct Seen {
     status: WarehouseStatus,
     /// What fails, by table; one that works says nothing of another.
     errors: BTreeMap<String, String>,
+    /// What is loaded more rarely, by table.
+    slowed: BTreeMap<String, String>,
 }
 
 impl Progress {
@@ -88,7 +101,9 @@ impl Progress {
     #[must_use]
     pub fn status(&self) -> WarehouseStatus {
         let seen = self.seen();
-        WarehouseStatus { error: seen.errors.values().next().cloned(), ..seen.status.clone() }
+        let first = |of: &BTreeMap<String, String>| of.values().next().cloned();
+        let (error, slowed) = (first(&seen.errors), first(&seen.slowed));
+        WarehouseStatus { error, slowed, ..seen.status.clone() }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -111,6 +126,17 @@ impl Progress {
         errors.remove(what).is_some() && errors.is_empty()
     }
 
+    /// A table is loaded more rarely, or as often as it is to be; whether that is news.
+    pub(super) fn slows(&self, table: &str, why: Option<String>) -> bool {
+        let slowed = &mut self.seen().slowed;
+        let is_slow = why.is_some();
+        let before = match why {
+            Some(why) => slowed.insert(table.to_owned(), why),
+            None => slowed.remove(table),
+        };
+        before.is_some() != is_slow
+    }
+
     pub(super) fn waits(&self, waiting: Waiting, loads: Vec<Load>) {
         self.change(|status| {
             status.waiting_objects = waiting.objects;
@@ -120,6 +146,14 @@ impl Progress {
             status.loads = loads;
         });
     }
+}
+
+/// What waits, and the loads that a snapshot shows.
+pub(super) fn seen(ledger: &Ledger) -> Result<(Waiting, Vec<Load>), SqliteError> {
+    let mut shown = ledger.loads(Some(LoadState::Failed), FAILED_SHOWN)?;
+    shown.extend(ledger.loads(None, SHOWN)?.into_iter().filter(|load| !load.is_failed()));
+    shown.truncate(SHOWN);
+    Ok((ledger.waiting()?, shown))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! used up, with faults where a test puts them.
 
 mod crashes;
+mod outage;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
@@ -32,6 +33,9 @@ enum Wrong {
     NoJob,
 }
 
+/// For how long a loader waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 #[derive(Default)]
 struct World {
     jobs: BTreeMap<String, (String, Vec<String>, Job)>,
@@ -40,6 +44,14 @@ struct World {
     /// Objects that no job can have.
     broken: HashSet<String>,
     wrong: VecDeque<Wrong>,
+    /// It refuses every other call, and has no answer at all to the others.
+    is_away: bool,
+    /// Jobs that it takes in a day.
+    jobs_max: Option<u64>,
+    /// Calls that had none.
+    unanswered: u64,
+    /// Every job is taken, and fails for a reason that passes.
+    fails: bool,
     /// Every submission: job and how many objects.
     submitted: Vec<(String, usize)>,
     /// How often each job is still told to run.
@@ -63,6 +75,7 @@ impl World {
         let wrong = self.wrong.pop_front();
         let state = match wrong {
             Some(Wrong::Refused) => return Err(error(Fault::Service, "away")),
+            _ if self.fails => Job::Failed(no_answer()),
             Some(Wrong::FailsLater) => Job::Failed(error(Fault::Service, "backend")),
             _ if objects.iter().any(|object| self.broken.contains(object)) => {
                 let failure = error(Fault::Objects, "some file is broken");
@@ -104,23 +117,30 @@ fn error(fault: Fault, message: &str) -> WarehouseError {
     WarehouseError { fault, message: message.to_owned(), after, objects }
 }
 
+/// Of a service that says nothing of when to come again.
+fn no_answer() -> WarehouseError {
+    WarehouseError { after: None, ..error(Fault::Service, "no answer") }
+}
+
 impl WarehouseLoader for Fake {
     fn name(&self) -> &str {
         "fake"
     }
     fn limits(&self) -> Limits {
-        Limits { objects: 8, bytes: 1 << 40, days: 4_000 }
+        let jobs = self.0.lock().unwrap().jobs_max.unwrap_or(1_000_000);
+        Limits { objects: 8, bytes: 1 << 40, days: 4_000, jobs }
     }
     fn memory(&self) -> Duration {
         Duration::from_secs(100 * 86_400)
     }
     async fn check(&self) -> Result<(), WarehouseError> {
-        Ok(())
+        self.reach().await
     }
     async fn prepare(&self, _: &Load) -> Result<(), WarehouseError> {
-        Ok(())
+        self.reach().await
     }
     async fn submit(&self, load: &Load, members: &[Member]) -> Result<(), WarehouseError> {
+        self.reach().await?;
         let objects: Vec<String> = members.iter().map(|member| member.object.clone()).collect();
         if self.dies() {
             self.change(|world| {
@@ -135,6 +155,7 @@ impl WarehouseLoader for Fake {
         taken
     }
     async fn status(&self, load: &Load) -> Result<Job, WarehouseError> {
+        self.reach().await?;
         self.step().await;
         let state = self.0.lock().unwrap().state(&load.job());
         Ok(state)
@@ -145,18 +166,34 @@ impl WarehouseLoader for Fake {
         _: Micros,
         _: &HashSet<String>,
     ) -> Result<Vec<PastJob>, WarehouseError> {
+        self.reach().await?;
         self.step().await;
         let mut world = self.0.lock().unwrap();
         let jobs = world.jobs.clone();
         let past = |(job, (table, objects, _)): (String, (String, Vec<String>, Job))| {
             let state = world.state(&job);
-            PastJob { job, table, objects, state }
+            PastJob { job, table, created_at: crate::time::now(), objects, state }
         };
         Ok(jobs.into_iter().map(past).collect())
     }
 }
 
 impl Fake {
+    async fn reach(&self) -> Result<(), WarehouseError> {
+        let is_silent = {
+            let mut world = self.0.lock().unwrap();
+            if !world.is_away {
+                return Ok(());
+            }
+            world.unanswered += 1;
+            world.unanswered.is_multiple_of(2)
+        };
+        if is_silent {
+            tokio::time::sleep(PATIENCE).await;
+        }
+        Err(no_answer())
+    }
+
     /// A moment at which the process may die.
     async fn step(&self) {
         if self.dies() {
@@ -460,6 +497,72 @@ fn a_table_is_loaded_no_more_often_than_its_interval() {
     assert_eq!(ledger.waiting().unwrap().objects, 2);
     until_idle(&fake, &ledger);
     assert_eq!(fake.submitted().last().map(|(_, objects)| *objects), Some(2), "both in one job");
+}
+
+#[test]
+fn a_table_that_was_loaded_just_before_a_restart_waits_for_its_interval() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fake, ledger) = (Fake::default(), ledger(dir.path()));
+    store(&ledger, "events", 1);
+    until_idle(&fake, &ledger);
+    store(&ledger, "events", 2);
+    store(&ledger, "pages", 3);
+    block_on(async {
+        let hour = WarehouseConfig { interval: Duration::from_secs(3600), ..config() };
+        let (running, progress) = run(&fake, &ledger, hour);
+        until(&progress, "the other table's", |status| status.loaded == 1).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((fake.table("t_events"), fake.table("t_pages")), (objects([1]), objects([3])));
+        running.abort();
+        let _ = running.await;
+    });
+}
+
+#[test]
+fn a_days_jobs_are_not_passed_also_where_loads_fail_and_are_parted() {
+    const JOBS: u64 = 30;
+    let dir = tempfile::tempdir().unwrap();
+    let (fake, ledger) = (Fake::default(), ledger(dir.path()));
+    fake.change(|world| {
+        world.jobs_max = Some(JOBS);
+        world.fails = true;
+    });
+    store(&ledger, "events", 1);
+    block_on(async {
+        let (running, progress) = run(&fake, &ledger, config());
+        // A load that fails for hours uses up the most of a day's jobs.
+        while fake.submitted().len() < 28 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        fake.change(|world| {
+            world.fails = false;
+            world.broken.extend(objects([3]));
+        });
+        until(&progress, "it lands", |status| status.loaded == 1).await;
+        let later = ledger.clone();
+        let stores = move || (2..=9).for_each(|n| store(&later, "events", n));
+        tokio::task::spawn_blocking(stores).await.unwrap();
+        let status = until(&progress, "it is told", |status| status.slowed.is_some()).await;
+        let sentence = "table t_events has used 29 of the 30 load jobs of a day";
+        assert!(status.waiting_in_words().contains(sentence), "{status:?}");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(fake.submitted().len(), 29, "the last is for a later hour");
+        running.abort();
+        let _ = running.await;
+        // A load that is planned all the same is parted, and its parts wait for the next day.
+        let load = ledger.clone();
+        let plan = move || {
+            let streams = vec![StreamName::new("events").unwrap()];
+            load.plan_load("d".to_owned(), "t_events".to_owned(), streams, |_| true)
+        };
+        tokio::task::spawn_blocking(plan).await.unwrap().unwrap().unwrap();
+        let (running, progress) = run(&fake, &ledger, config());
+        until(&progress, "it is parted", |status| status.split == 1).await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(fake.submitted().len() as u64, JOBS);
+        running.abort();
+        let _ = running.await;
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! View 6: the loads, why one failed, and what is done with it.
 
-use eventkit::status::{Load, LoadState};
+use eventkit::status::{Load, LoadState, Role, WarehouseStatus};
 
 use super::super::message::LoadChange;
 use super::*;
@@ -25,6 +25,26 @@ fn the_loads_look_as_agreed() {
     press(&mut asked, KeyCode::Down);
     press(&mut asked, KeyCode::Char('D'));
     assert_screen("ask_dismiss", &asked);
+}
+
+#[test]
+fn what_fails_the_warehouse_itself_is_seen_beside_a_loads_error_and_on_the_overview() {
+    let error = "BigQuery: no dataset raw in project shop; make it, or set warehouse.dataset";
+    let warehouse =
+        WarehouseStatus { error: Some(error.to_owned()), retried: 4, ..fixture::warehouse() };
+    let snapshot = Snapshot { warehouse: Some(warehouse), ..fixture::instance(Role::Process) };
+    for (size, width, height) in [("compact", 80, 24), ("wide", 120, 36)] {
+        let mut model = fixture::model(UNICODE, width, height);
+        tell(&mut model, What::Snapshot(Arc::new(snapshot.clone())));
+        assert_screen(&format!("overview_failing_warehouse_{size}"), &model);
+        press(&mut model, KeyCode::Char('6'));
+        let on_one_that_works = screen(&model);
+        press(&mut model, KeyCode::Down);
+        assert_screen(&format!("loads_failing_warehouse_{size}"), &model);
+        for screen in [on_one_that_works, screen(&model)] {
+            assert!(screen.contains("bigquery fails: BigQuery: no dataset raw"), "{screen}");
+        }
+    }
 }
 
 #[test]

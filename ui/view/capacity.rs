@@ -1,14 +1,24 @@
 //! Where batches go, and what is used of what there is: as panes of the wide Overview, and as
 //! single lines of the compact one.
 
-use eventkit::status::{Level, Severity, Sink, Snapshot};
+use eventkit::status::{Level, Severity, Snapshot, State};
 use ratatui::layout::Rect;
 
+use crate::ui::backends;
 use crate::ui::format;
 use crate::ui::paint::Painter;
 use crate::ui::theme::{mark, severity_of};
 
-/// Draws a table of the sinks, with the error of a failing one.
+/// The lines that the table of sinks would have.
+#[must_use]
+pub fn sinks_height(snapshot: &Snapshot) -> u16 {
+    let rows: usize =
+        backends::of(snapshot).iter().map(|b| 1 + usize::from(b.error.is_some())).sum();
+    u16::try_from(rows).unwrap_or(u16::MAX).saturating_add(3)
+}
+
+/// Draws a table of what this instance works with, with the error of what fails as long as each
+/// has its line.
 pub fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
     let inner = p.pane(area, "Sinks", "", false);
     if inner.height == 0 {
@@ -17,38 +27,38 @@ pub fn sinks(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
     let x = inner.x + 1;
     let heading = p.theme.heading();
     p.text(x, inner.y, 10, "sink", heading);
-    for (end, text) in [(20, "out/s"), (29, "last"), (38, "failures"), (48, "backlog")] {
+    for (end, text) in [(19, "out/s"), (27, "last"), (36, "failures"), (46, "backlog")] {
         p.right(x + end, inner.y, 8, text, heading);
     }
-    p.text(x + 50, inner.y, 8, "state", heading);
+    p.text(x + 47, inner.y, 8, "state", heading);
+    let backends = backends::of(snapshot);
+    let mut spare = usize::from(inner.height - 1).saturating_sub(backends.len());
     let mut y = inner.y + 1;
-    for sink in &snapshot.sinks {
+    for backend in &backends {
         if y >= inner.bottom() {
             break;
         }
         let style = p.theme.normal();
-        p.text(x, y, 11, &sink.name, style);
-        p.right(x + 20, y, 8, &format::rate(sink.rate), style);
-        let last = match sink.last_ms {
-            0 => "-".to_owned(),
-            ms => format::micros(ms.saturating_mul(1000)),
-        };
-        p.right(x + 29, y, 8, &last, style);
-        p.right(x + 38, y, 8, &format::short_count(sink.failures), style);
-        p.right(x + 48, y, 8, &format::short_count(sink.backlog), style);
-        state(sink, p, x + 50, y);
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        p.text(x, y, 11, backend.name, style);
+        p.right(x + 19, y, 8, &or_none(backend.rate.map(format::rate)), style);
+        let last = backend.last_ms.map(|ms| format::micros(ms.saturating_mul(1000)));
+        p.right(x + 27, y, 8, &or_none(last), style);
+        p.right(x + 36, y, 8, &or_none(backend.failures.map(format::short_count)), style);
+        p.right(x + 46, y, 9, &backend.backlog, style);
+        state(backend.state, p, x + 47, y);
         y += 1;
-        if let Some(error) = sink.error.as_ref().filter(|_| y < inner.bottom()) {
+        if let Some(error) = backend.error.as_ref().filter(|_| spare > 0) {
             p.last(x + 2, y, inner.width.saturating_sub(4), error, p.theme.warning());
-            y += 1;
+            (y, spare) = (y + 1, spare - 1);
         }
     }
 }
 
-fn state(sink: &Sink, p: &mut Painter, x: u16, y: u16) -> u16 {
-    let severity = severity_of(sink.state);
+fn state(state: State, p: &mut Painter, x: u16, y: u16) -> u16 {
+    let severity = severity_of(state);
     let style = p.theme.severity(severity);
-    let x = p.text(x, y, 7, sink.state.as_str(), style);
+    let x = p.text(x, y, 7, state.as_str(), style);
     if severity.is_none() {
         return x;
     }
@@ -127,10 +137,11 @@ pub fn capacity(snapshot: &Snapshot, p: &mut Painter, area: Rect) {
 /// Draws the sinks on one line.
 pub fn sink_line(snapshot: &Snapshot, p: &mut Painter, at: Rect) {
     let mut x = p.text(at.x + 1, at.y, 8, "sinks", p.theme.heading()) + 3;
-    for sink in &snapshot.sinks {
-        let text = format!("{} {}/s ", sink.name, format::rate(sink.rate));
+    for backend in backends::of(snapshot) {
+        let rate = backend.rate.map(|rate| format!("{}/s ", format::rate(rate)));
+        let text = format!("{} {}", backend.name, rate.unwrap_or_default());
         x = p.text(x, at.y, at.right().saturating_sub(x), &text, p.theme.normal());
-        x = state(sink, p, x, at.y) + 4;
+        x = state(backend.state, p, x, at.y) + 4;
     }
 }
 

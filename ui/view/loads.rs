@@ -61,8 +61,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect) {
     detail((loads.get(at), warehouse), snapshot.now, p, below);
 }
 
-/// The load under the cursor, with its id for the command line; where there is none, what the
-/// warehouse says.
+/// The load under the cursor, with its id for the command line; and what the warehouse says.
 fn detail(
     (load, warehouse): (Option<&Load>, &WarehouseStatus),
     now: i64,
@@ -89,12 +88,21 @@ fn detail(
             rest = Rect { y: rest.y + 1, height: rest.height - 1, ..rest };
         }
     }
-    let severity = load.and_then(severity);
-    let of_load = load.and_then(|load| load.error.as_deref());
-    if let Some(error) = of_load.or(warehouse.error.as_deref()) {
-        p.paragraph(rest, error, p.theme.severity(severity));
+    let own = warehouse.error.as_ref().map(|error| format!("{} fails: {error}", warehouse.name));
+    if let Some((load, error)) = load.and_then(|load| Some((load, load.error.as_deref()?))) {
+        // Where both have something to say, neither takes all of the room.
+        let kept = if own.is_some() { OWN_ROWS.min(rest.height) } else { 0 };
+        let room = Rect { height: rest.height - kept, ..rest };
+        let below = p.paragraph(room, error, p.theme.severity(severity(load)));
+        rest = Rect { y: below, height: rest.bottom() - below, ..rest };
+    }
+    if let Some(error) = own {
+        p.paragraph(rest, &error, p.theme.severity(Some(Severity::Warning)));
     }
 }
+
+/// Rows that are left for the warehouse's own error, at least.
+const OWN_ROWS: u16 = 2;
 
 const COLUMNS: [(u16, &str); 5] =
     [(19, "attempt"), (28, "objects"), (37, "rows"), (47, "bytes"), (58, "changed")];

@@ -53,8 +53,7 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, cla
     let left = Rect { width: middle.width / 2, ..middle };
     let right = Rect { x: middle.x + left.width, width: middle.width - left.width, ..middle };
     streams(model, snapshot, p, left);
-    let errors = snapshot.sinks.iter().filter(|sink| sink.error.is_some()).count();
-    let sinks_rows = ((snapshot.sinks.len() + errors) as u16 + 3).min(right.height / 2);
+    let sinks_rows = capacity::sinks_height(snapshot).min(right.height / 5 * 3);
     capacity::sinks(snapshot, p, Rect { height: sinks_rows, ..right });
     let below = Rect { y: right.y + sinks_rows, height: right.height - sinks_rows, ..right };
     capacity::capacity(snapshot, p, below);

@@ -16,7 +16,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Fault, Job, Limits, PastJob, WarehouseError, WarehouseLoader};
-use crate::config::{Config, GoogleConfig};
+use crate::config::{Config, GoogleConfig, JOBS_A_DAY_MAX};
 use crate::event::Micros;
 use crate::google::rest::{Refusal, Rest, RestError};
 use crate::ledger::{Load, Member};
@@ -34,9 +34,11 @@ const PAGE_AGAIN: Duration = Duration::from_secs(1);
 const PAGE_AGAIN_MAX: Duration = Duration::from_secs(8);
 /// What a listing has to say of each.
 const OF_A_JOB: &str = "nextPageToken,jobs(jobReference/jobId,status,errorResult,\
+     statistics/creationTime,\
      configuration/load(sourceUris,destinationTable/tableId))";
 /// <https://cloud.google.com/bigquery/quotas#load_jobs>, and as many partitions as a job may touch.
-const LIMITS: Limits = Limits { objects: 10_000, bytes: 15_000_000_000_000, days: 4_000 };
+const LIMITS: Limits =
+    Limits { objects: 10_000, bytes: 15_000_000_000_000, days: 4_000, jobs: JOBS_A_DAY_MAX };
 /// <https://cloud.google.com/bigquery/docs/managing-jobs>: six months; some days less are safe.
 const MEMORY: Duration = Duration::from_secs(175 * 86_400);
 
@@ -164,6 +166,7 @@ impl BigQuery {
         Some(PastJob {
             job: job["jobReference"]["jobId"].as_str()?.to_owned(),
             table: load["destinationTable"]["tableId"].as_str()?.to_owned(),
+            created_at: created_at(job),
             objects,
             state: self.job(job),
         })
@@ -173,6 +176,12 @@ impl BigQuery {
 fn rest(endpoint: &str, project: &str, google: &GoogleConfig) -> Result<Rest, BigQueryError> {
     let base = format!("{endpoint}/bigquery/v2/projects/{project}");
     Rest::new(base, google, TIMEOUT).map_err(BigQueryError)
+}
+
+/// In milliseconds, as text. One that does not say it may have been created now.
+fn created_at(job: &Value) -> Micros {
+    let ms = job["statistics"]["creationTime"].as_str().and_then(|ms| ms.parse::<Micros>().ok());
+    ms.and_then(|ms| ms.checked_mul(1000)).unwrap_or_else(crate::time::now)
 }
 
 /// What [`Key`] escapes, as it was.

@@ -4,9 +4,9 @@
 
 Of itself it loads file by file and not atomically, by position, and does not widen a table. Here a
 job is all or nothing, the columns of Parquet go by their names, those that a file lacks are NULL,
-those that the table lacks need ALLOW_FIELD_ADDITION, tables.patch really widens, and outputRows is
-the job's own, and a list of jobs says which of them failed. Still unlike the service: a job is DONE at once, and there are no quotas, projects or
-permissions.
+those that the table lacks need ALLOW_FIELD_ADDITION, tables.patch really widens, outputRows is the
+job's own, and a list of jobs says which of them failed. Still unlike the service: a job is DONE at
+once, and there are no quotas, projects or permissions.
 """
 
 import functools
