@@ -110,7 +110,8 @@ impl Worker {
             .insist("read the ledger", |w| {
                 w.ledger.progress(&w.stream.name, w.stream.wal.log_uuid())
             })?;
-        let (oldest, head) = (self.stream.wal.oldest(), self.stream.wal.head());
+        // Events may have been appended since the log was opened: they are not an earlier process's.
+        let (oldest, head) = (self.stream.wal.oldest(), self.stream.recovered.head);
         // Positions are never used twice, so what was done in a log that is gone is done. Where
         // nobody knows a cursor, what the log has given up was stored.
         let cursor = next_seq.or(elsewhere).unwrap_or(oldest).max(1);

@@ -29,6 +29,9 @@ const FAR_JUMP: Seq = 1 << 32;
 /// What a log found when it was opened.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
+    /// The position behind the last record that an earlier process appended; what stands from there
+    /// on is of this one, however soon it came.
+    pub head: Seq,
     /// Records that are there, stored ones that are retained among them.
     pub records: u64,
     /// Bytes behind the last whole frame that look like the beginning of another: never
@@ -141,6 +144,7 @@ pub(super) fn open(place: &Place<'_>, floor: Seq, ledger_tx: u64) -> Result<Log,
     log.measure(place, &found)?;
     log.go_on_above(floor, ledger_tx);
     log.recovered.lost_records = lost_end.saturating_sub(log.end);
+    log.recovered.head = log.end;
     Ok(log)
 }
 

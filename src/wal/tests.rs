@@ -142,6 +142,7 @@ fn what_was_appended_is_read_in_order_from_any_position_also_after_a_restart() {
     assert_eq!((log.wal.head(), log.wal.log_uuid(), log.recovered.records), (head, uuid, 140));
     log.append(head, 3);
     assert_eq!(log.read(1), (expected(1..head + 3), vec![]));
+    assert_eq!(log.recovered.head, head, "what came since is not what was found");
 }
 
 #[test]

@@ -126,6 +126,25 @@ def test_one_process_may_do_both(instance):
     assert_order(rows)
 
 
+@pytest.mark.needs("strace")
+def test_the_first_messages_of_a_new_stream_are_stored_however_late_its_worker_begins(instance):
+    collector = instance("c", "collect").start()
+    processor = instance("p", "process", EVENTKIT_LOAD_AGE_MAX="100ms")
+    # Each worker asks the ledger first, which is busy: by then its log has records.
+    syncs = "fsync,fdatasync"
+    processor.wrap = ["strace", "-f", "-D", "-o", "/dev/null", "-P", processor.data / "ledger.db-wal",
+                      "-e", f"trace={syncs}", "-e", f"inject={syncs}:delay_enter=300ms"]
+    processor.start()
+    expected = []
+    for stream in (f"new{n}" for n in range(10)):
+        collector.collect([{"messageId": f"{stream}-{n}", "userId": "u"} for n in range(5)], stream)
+        expected += [f"{stream}-{n}" for n in range(5)]
+    until("all is done with", lambda: sum(
+        s["wal"]["head"] - 1 for s in processor.status()["streams"]) >= len(expected))
+    processor.flush()
+    assert ids(processor.rows()) == sorted(expected)
+
+
 def test_while_the_topic_is_away_events_wait_in_the_log(instance, pubsub):
     collector, processor = instance("c", "collect").start(), instance("p", "process").start()
     send(collector, "c", range(50))
