@@ -300,6 +300,30 @@ fn a_ledger_of_the_fourth_format_keeps_its_loads() {
 }
 
 #[test]
+fn what_a_table_has_used_up_are_the_attempts_of_its_loads_that_changed_since_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
+    let events = StreamName::new("events").unwrap();
+    let (begun, far) = (crate::time::now(), 1 << 60);
+    let spent = |table: &str, since| ledger.spent("d".into(), table.into(), since).unwrap();
+    assert_eq!(spent("t", begun), Spent::default());
+    ledger.plan((1..=3).map(|id| plan(id, [id as Seq])).collect()).unwrap();
+    let commits = (1..=3).map(|id| commit(id, vec![])).collect();
+    ledger.commit(&events, 5, step(commits, 9)).unwrap();
+    let load = ledger.plan_load("d".into(), "t".into(), vec![events], |_| true).unwrap().unwrap();
+    let tried = ledger.set_load(Load { attempt: 4, ..load }).unwrap();
+    let members = ledger.members(tried.id).unwrap();
+    let parts = members.into_iter().map(|member| vec![member]).collect();
+    let parts = ledger.split_load(tried, parts).unwrap();
+    let last = parts.iter().map(|part| part.planned_at).max();
+    assert_eq!(spent("t", begun), Spent { jobs: 4 + 3, planned_at: last });
+    assert_eq!((spent("u", begun), spent("t", far)), Default::default());
+    // Set by a clock that had jumped.
+    ledger.write(move |c, _| Load { changed_at: far, ..parts[0].clone() }.write(c)).unwrap();
+    assert_eq!(spent("t", begun).jobs, 4 + 2);
+}
+
+#[test]
 fn a_dismissed_load_is_retried_only_while_its_batches_are_known() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");

@@ -197,9 +197,8 @@ impl Service {
             started,
         };
         let streams = open_streams(quotas, spawner).await?;
-        let edge_stats = Arc::new(EdgeStats::default());
+        let (edge_stats, loading) = (Arc::<EdgeStats>::default(), Loading::of(&config));
         let (store_state, store_now) = watch::channel(None);
-        let loading = Loading::of(&config);
         let sources = Sources {
             streams: streams.clone(),
             errors: errors.clone(),

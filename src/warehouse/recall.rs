@@ -197,6 +197,7 @@ mod tests {
             loads(&verdict),
             [(LoadState::Loaded, 2, vec![1, 2]), (LoadState::Open, 2, vec![3])]
         );
+        assert_eq!(verdict.recalled[0].load.changed_at, NOW - DAY, "its job is of then");
         let mut waiting: Vec<u128> = verdict.waiting.iter().map(|batch| batch.as_u128()).collect();
         waiting.sort_unstable();
         assert_eq!(waiting, [4, 5]);

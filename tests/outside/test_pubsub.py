@@ -208,6 +208,25 @@ def test_a_subscription_that_may_not_be_pulled_from_is_a_sentence_everywhere(ins
     stored(processor, 10)
 
 
+def test_a_message_that_one_processor_can_not_take_leaves_it_ready_and_waits_for_another(
+        instance, pubsub):
+    collector = instance("c", "collect").start()
+    processor = instance("p", "process", EVENTKIT_AUTO_CREATE="false").start()
+    assert collector.post("/collect/strange", {"messageId": "s"}).status_code == 202
+    why = "stream strange is not declared, and auto_create is off"
+    until("it is told", lambda: queue(processor)["returned"] == why)
+    send(collector, "c", range(100))
+    stored(processor, 100)
+    line = dependency(processor, "pubsub")
+    assert line["ok"] and line["detail"] == f"reached; messages go back: {why}"
+    assert requests.get(f"{processor.url}/ready", timeout=5).status_code == 200
+    assert why in processor.cli("status")
+    processor.terminate()
+    other = instance("q", "process").start()
+    until("another has it", lambda: queue(other)["pulled_events"] == 1)
+    assert queue(other)["returned"] is None
+
+
 STAGES = {
     "collect": ["ingest", "wal", "publish"],
     "process": ["pull", "wal", "validate", "partition", "batch", "load"],
