@@ -183,7 +183,8 @@ impl Database {
 
     /// The letter of the same message and payload, unless it was discarded: a client that got no
     /// answer sends its event again, and mending it once is enough. Two replays of one event
-    /// would be two rows.
+    /// would be two rows. What a store refuses now is not stored, whatever is said of an earlier
+    /// letter that was resolved.
     fn same_event(
         &self,
         incoming: &mut Incoming<'_>,
@@ -193,14 +194,15 @@ impl Database {
         let Some(id) = self.known.letter(event) else {
             return Ok(None);
         };
+        let is_refused = letter.rejections.iter().any(|why| why.phase == Phase::Store);
         incoming.rows.write(&self.connection)?;
         self.connection
             .prepare_cached(
                 "SELECT id FROM letters WHERE id = ?1 AND stream = ?2 AND message_id = ?3 \
-                 AND payload = ?4 AND status <> 3",
+                 AND payload = ?4 AND status <> 3 AND NOT (status = 2 AND ?5)",
             )?
             .query_row(
-                params![id, letter.stream.as_str(), letter.message_id, letter.payload],
+                params![id, letter.stream.as_str(), letter.message_id, letter.payload, is_refused],
                 |row| row.get(0),
             )
             .optional()

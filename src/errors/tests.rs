@@ -183,6 +183,27 @@ fn an_event_that_its_client_sends_again_keeps_its_letter_until_that_is_discarded
 }
 
 #[test]
+fn what_a_store_refuses_has_an_open_letter_whatever_was_said_of_an_earlier_one() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let refused = |seq| NewLetter {
+        payload: b"{}".to_vec(),
+        message_id: Some("m".to_owned()),
+        receipt: Receipt::default(),
+        rejections: vec![rejection(Phase::Store, "refused", "")],
+        ..letter("events", seq, "refused")
+    };
+    let first = put(&store, vec![refused(1)]);
+    assert_eq!(put(&store, vec![refused(2)]), first);
+    // Its replay found another copy of it on its way, which the store refuses then.
+    store.resolve_blocking(first.clone(), "on its way".to_owned()).unwrap();
+    let second = put(&store, vec![refused(3)]);
+    assert_ne!(second, first);
+    assert_eq!(put(&store, vec![refused(4)]), second);
+    assert_eq!(store.counts().open, 1);
+}
+
+#[test]
 fn an_event_that_a_topic_delivers_again_keeps_its_letter_also_with_a_minted_id() {
     let directory = TempDir::new().unwrap();
     let delivered = |at, minted: &str, seq| NewLetter {

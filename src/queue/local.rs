@@ -224,7 +224,7 @@ impl Running {
         }
         self.bury(passed.letters, passed.failed_again)?;
         self.close(passed.stored_before, "stored before a restart")?;
-        self.close(passed.already_stored, "its message id is stored already")?;
+        self.close(passed.already_stored, "its message id is stored already, or on its way")?;
         self.worker.loader.done(&passed.done);
         self.flow.publish(passed.messages);
         Ok(())

@@ -166,6 +166,27 @@ def test_a_document_that_firestore_refuses_is_a_dead_letter_alone(database, serv
     assert ids == {f"m{n}" for n in range(400)} - {"m333"}
 
 
+def test_a_replay_beside_a_copy_that_is_refused_leaves_an_open_letter(database, service):
+    service.environment["EVENTKIT_LOAD_AGE_MAX"] = "60s"
+    service.start()
+    refused = refusal(400, "INVALID_ARGUMENT", "poisoned")
+    database.fault(count=-1, body="POISON", **refused)
+    event = {"messageId": "m", "n": "POISON"}
+    service.collect([{"messageId": f"good{n}"} for n in range(40)] + [event])
+    service.flush()
+    assert [letter["status"] for letter in service.letters()] == ["open"]
+    # Its client sends it again: the copy waits in a batch when the letter is replayed.
+    service.collect(event)
+    service.cli("dlq", "replay", "1")
+    service.flush()
+    [letter] = [letter for letter in service.letters() if letter["status"] == "open"]
+    database.firestore.heal()
+    service.cli("dlq", "replay", letter["id"])
+    service.flush()
+    assert len(database.documents("default")) == 41
+    assert {letter["status"] for letter in service.letters()} == {"resolved"}
+
+
 # What is no name of a document, no name of a field or no value as it stands.
 IDS = ["a/b", ".", "..", "...", "__x__", "__", "100%", "%2F", "Zoë €😀", "tab\there", "x" * 1_500,
        "é" * 2_000 + "1", "é" * 2_000 + "2", "/" * 600]
