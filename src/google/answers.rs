@@ -42,6 +42,7 @@ impl Answers {
             }
             Code::NotFound => format!("there is no {what}: {answer}"),
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => self.silent(&answer),
+            code if answer.is_empty() => format!("Pub/Sub refuses {what}: {code:?}"),
             _ => format!("Pub/Sub refuses {what}: {answer}"),
         }
     }
