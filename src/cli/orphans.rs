@@ -13,7 +13,7 @@ use eventkit::ledger::{Ledger, Load, LoadState};
 use eventkit::sqlite::SqliteError;
 use eventkit::store::{Lake, OfLog};
 use eventkit::warehouse::{
-    BigQuery, Progress, WarehouseLoader, load_orphans, orphans, take_orphans,
+    BigQuery, Orphans, Progress, WarehouseLoader, load_orphans, orphans, take_orphans,
 };
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -35,6 +35,9 @@ pub struct LoadOrphans {
     /// old to load [default: an hour ago]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<Micros>,
+    /// Also those received nobody knows when (date=unknown)
+    #[arg(long)]
+    undated: bool,
     /// Load them; without it they are only listed
     #[arg(long)]
     load: bool,
@@ -59,6 +62,8 @@ struct Answer {
     objects: usize,
     /// Objects that can't be read: where they are, and why.
     unreadable: Vec<(String, String)>,
+    /// Objects that are in jobs that run.
+    running: usize,
     /// What no job has, by stream and log.
     orphans: Vec<OfOneLog>,
     /// Whether they were to be loaded.
@@ -88,24 +93,32 @@ impl LoadOrphans {
         // Credentials keep themselves fresh on it, and a ledger can't be waited for within it.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (mut answer, left) = runtime.block_on(self.look(&config))?;
-        if self.load && !left.is_empty() {
+        let count = left.objects.len();
+        if self.load && count > 0 {
             // Another account's jobs can't be seen: all of them would land a second time.
-            if left.len() == answer.objects && !self.even_all {
+            if count == answer.objects && !self.even_all {
                 return Err(Failure::new(1, seen_by_nobody(answer.objects)));
             }
             answer.loads = load(&runtime, &config, left)?;
         }
         print::answer(&form, &answer, text)?;
-        match answer.loads.iter().any(|load| load.state == LoadState::Failed) {
-            true => Err(Failure::new(1, "not everything could be loaded")),
-            false => Ok(()),
+        match answer.lacks() {
+            Some(why) => Err(Failure::new(1, why)),
+            None => Ok(()),
         }
     }
 
-    async fn look(&self, config: &Config) -> Result<(Answer, Vec<OfLog>), Failure> {
+    async fn look(&self, config: &Config) -> Result<(Answer, Orphans), Failure> {
         let warehouse = warehouse(config)?;
-        let until = self.until.unwrap_or_else(|| eventkit::time::now() - HOUR);
-        let since = self.since.unwrap_or(until.saturating_sub(SPAN));
+        // Of whole hours.
+        let begin = |time: Micros| time.div_euclid(HOUR).saturating_mul(HOUR);
+        let until = begin(self.until.unwrap_or_else(|| eventkit::time::now() - HOUR));
+        let since = begin(self.since.unwrap_or(until.saturating_sub(SPAN)));
+        if since >= until {
+            let (since, until) = (time(since), time(until));
+            let message = format!("there is no whole hour from {since} to {until}");
+            return Err(Failure::new(USAGE, message));
+        }
         let known = Micros::try_from(warehouse.memory().as_micros()).unwrap_or(Micros::MAX);
         if since < eventkit::time::now().saturating_sub(known) {
             let (name, days) = (warehouse.name(), known / (24 * HOUR));
@@ -115,20 +128,37 @@ impl LoadOrphans {
         let lake = Lake::open(&config.store, &config.google);
         let lake = lake.map_err(|error| Failure::new(CONFIGURATION, error))?;
         let (all, unreadable) =
-            lake.everything(since, until).await.map_err(|error| Failure::new(IO, error))?;
+            lake.everything(since, until, self.undated).await.map_err(|e| Failure::new(IO, e))?;
         let objects = all.len();
         let left = orphans(&warehouse, &config.warehouse, all).await;
         let left = left.map_err(|error| Failure::new(IO, error))?;
         let answer = Answer {
-            since: eventkit::time::format(since),
-            until: eventkit::time::format(until),
+            since: time(since),
+            until: time(until),
             objects,
             unreadable,
-            orphans: by_log(&left),
+            running: left.running,
+            orphans: by_log(&left.objects),
             load: self.load,
             loads: Vec::new(),
         };
         Ok((answer, left))
+    }
+}
+
+impl Answer {
+    /// What was not done, or is not known.
+    fn lacks(&self) -> Option<String> {
+        let failed = self.loads.iter().any(|load| load.state == LoadState::Failed);
+        let why = match (failed, self.unreadable.len(), self.running) {
+            (true, ..) => "not everything could be loaded".to_owned(),
+            (_, 1.., _) => "not every object can be read".to_owned(),
+            (.., 0) => return None,
+            (.., running) => {
+                format!("{running} objects are in jobs that run: ask again once those have ended")
+            }
+        };
+        Some(why)
     }
 }
 
@@ -138,7 +168,7 @@ fn warehouse(config: &Config) -> Result<BigQuery, Failure> {
 }
 
 /// Loads them, with a ledger of their own; returns what has become of each load.
-fn load(runtime: &Runtime, config: &Config, orphans: Vec<OfLog>) -> Result<Vec<Load>, Failure> {
+fn load(runtime: &Runtime, config: &Config, orphans: Orphans) -> Result<Vec<Load>, Failure> {
     let failed = |error: SqliteError| Failure::new(IO, error);
     let scratch = tempfile::tempdir()?;
     let ledger = Ledger::open(&scratch.path().join("ledger.db")).map_err(failed)?;
@@ -185,11 +215,15 @@ fn by_log(orphans: &[OfLog]) -> Vec<OfOneLog> {
 }
 
 fn text(answer: &Answer) -> String {
-    let Answer { since, until, objects, unreadable, orphans, load, loads } = answer;
+    let Answer { since, until, objects, unreadable, orphans, load, loads, .. } = answer;
     let mut out = String::new();
     // Writing to a String can't fail.
     for (object, why) in unreadable {
         let _ = writeln!(out, "can't be read: {}: {}", safe(object), safe(why));
+    }
+    if *objects == 0 {
+        let _ = write!(out, "the lake has no object from {since} to {until} below its prefix");
+        return out;
     }
     if orphans.is_empty() {
         let _ = write!(out, "a job has each of the {objects} objects from {since} to {until}");

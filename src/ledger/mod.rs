@@ -20,6 +20,7 @@ mod open;
 mod row;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ use roaring::RoaringTreemap;
 use rusqlite::Connection;
 
 pub use load_row::{Load, LoadId, LoadState, NotALoadId};
-pub use loads::{Member, Recalled, Spent, Waiting};
+pub use loads::{Member, Recalled};
+pub use waiting::{Spent, Waiting};
 
 use counter::{Counter, Time};
 use cursor::{progress, set_cursor};

@@ -278,7 +278,6 @@ impl Service {
         let Doors { events, metrics, admin: socket } = self.doors;
         background.spawn(serve_metrics(metrics, snapshots, Arc::clone(&self.edge_stats)));
         let loads = self.loading.map(|loading| loading.spawn(&mut background, &self.ledger));
-        let serves_warehouse = loads.is_some();
         let path = self.config.admin_socket.clone();
         let admin = Admin {
             snapshot: json,
@@ -327,15 +326,8 @@ impl Service {
         background.abort_all();
         let (workers, ledger, errors) = (self.workers, self.ledger, self.errors);
         let streams = self.streams.all();
-        let closed = tokio::task::spawn_blocking(move || {
-            end(&workers);
-            if serves_warehouse {
-                warehouse::say_what_waits(&ledger);
-            }
-            errors.shutdown();
-            ledger.close();
-        });
-        closed.await.map_err(|error| Fatal(error.to_string()))?;
+        let close = move || close(&workers, &ledger, &errors);
+        tokio::task::spawn_blocking(close).await.map_err(|error| Fatal(error.to_string()))?;
         remote::give_back(&streams, remote).await;
         let _ = std::fs::remove_file(&self.config.admin_socket);
         Ok(())
@@ -489,8 +481,8 @@ async fn open_streams(quotas: Quotas, spawner: Spawner) -> Result<Streams, Start
     }
 }
 
-/// Ends every worker, and closes their logs.
-fn end(workers: &Workers) {
+/// Ends every worker and closes every file, in the order in which they write to each other.
+fn close(workers: &Workers, ledger: &Ledger, errors: &ErrorStore) {
     let running = std::mem::take(&mut *workers.lock().unwrap_or_else(PoisonError::into_inner));
     for worker in running.values() {
         worker.inbox.send(Wake::Stop);
@@ -500,4 +492,7 @@ fn end(workers: &Workers) {
         // A worker that panicked has been reported by the panic's own message.
         let _ = worker.thread.join();
     }
+    warehouse::say_what_waits(ledger);
+    errors.shutdown();
+    ledger.close();
 }

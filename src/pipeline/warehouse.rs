@@ -64,6 +64,9 @@ impl Loading {
 
 /// Says at a stop what only this ledger knows not to be loaded yet.
 pub(super) fn say_what_waits(ledger: &Ledger) {
+    if !ledger.serves_a_warehouse() {
+        return;
+    }
     match ledger.waiting() {
         Ok(Waiting { objects: 0, .. }) => {}
         Ok(Waiting { objects, .. }) => {

@@ -161,7 +161,8 @@ impl Lake {
     }
 
     /// The objects of every log whose events were received within hours that end after `since` and
-    /// not after `until`, stream by stream; and, as in a [`Listing`], those that can't be read.
+    /// not after `until`, or, where `undated` says so, nobody knows when, stream by stream; and, as
+    /// in a [`Listing`], those that can't be read.
     ///
     /// # Errors
     /// The lake can't be read.
@@ -169,6 +170,7 @@ impl Lake {
         &self,
         since: Micros,
         until: Micros,
+        undated: bool,
     ) -> Result<(Vec<OfLog>, Vec<(String, String)>), StoreError> {
         let (mut all, mut unreadable) = (Vec::new(), Vec::new());
         for dir in self.entries(&self.prefix).await?.0 {
@@ -176,14 +178,15 @@ impl Lake {
             let Some(Ok(stream)) = name else { continue };
             let mut hours = self.hours(&stream).await?;
             hours.sort_unstable();
-            for received in hours.into_iter().map(|hour| hour.saturating_mul(HOUR)) {
-                let end = received.saturating_add(HOUR);
-                // Below an unknown date lies what was received nobody knows when.
-                if received == 0 || end <= since || end > until {
-                    continue;
-                }
-                let dir = self.hour_dir(&stream, Some(received));
-                let (found, bad) = self.objects_in(&dir, |_| true).await?;
+            let times = hours.into_iter().map(|hour| hour.saturating_mul(HOUR));
+            let dated = times.filter(|begin| {
+                let end = begin.saturating_add(HOUR);
+                // What lies below an unknown date is not of the first hour that there ever was.
+                *begin != 0 && end > since && end <= until
+            });
+            for received in dated.map(Some).chain(undated.then_some(None)) {
+                let (found, bad) =
+                    self.objects_in(&self.hour_dir(&stream, received), |_| true).await?;
                 let of_log = |(log_uuid, found)| OfLog { stream: stream.clone(), log_uuid, found };
                 all.extend(found.into_iter().map(of_log));
                 unreadable.extend(bad);

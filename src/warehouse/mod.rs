@@ -11,6 +11,7 @@
 
 #[cfg(feature = "bigquery")]
 mod bigquery;
+mod failing;
 mod group;
 mod orphans;
 mod pace;
@@ -26,7 +27,7 @@ use std::time::Duration;
 #[cfg(feature = "bigquery")]
 pub use bigquery::{BigQuery, BigQueryError};
 pub use group::Limits;
-pub use orphans::{load_orphans, orphans, take_orphans};
+pub use orphans::{Orphans, load_orphans, orphans, take_orphans};
 pub use stage::Stage;
 pub use state::{Progress, WarehouseStatus};
 

@@ -2,9 +2,10 @@
 //! would have had them loaded.
 //!
 //! In: what the lake says that it has, whoever stored it. Out: what of it the warehouse knows no
-//! job of, and then each row of that in its table, once. Nothing of this has to be durable: after
-//! a crash the warehouse knows which jobs there were, and the rest is an orphan as before. Two
-//! may not do it at once, and nobody else may still have what is called one here.
+//! job of, and then each row of that in its table, once. Nothing of this has to be durable: of a
+//! process that was killed the warehouse knows the jobs that it has been given, and the rest is an
+//! orphan as before. Two may not do it at once, nor one before the last call of another has come
+//! through; and nobody else may still have to load what is called an orphan here.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,36 +16,53 @@ use tokio::sync::Notify;
 use super::{Progress, Stage, WarehouseError, WarehouseLoader, recall};
 use crate::config::WarehouseConfig;
 use crate::event::StreamName;
-use crate::ledger::{Adopted, Ledger, Member};
+use crate::ledger::{Adopted, Ledger, Load, LoadState, Member};
 use crate::sqlite::SqliteError;
 use crate::store::OfLog;
 
-/// Those of the objects that no job has, whether it runs or has landed.
+/// What the warehouse says of the lake's objects.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    /// Those that no job has, whether it runs or has landed.
+    pub objects: Vec<OfLog>,
+    /// How many are in jobs that run: they land, or are orphans later.
+    pub running: usize,
+    /// Loads of which jobs have failed.
+    failed: Vec<Load>,
+}
+
+/// Asks which of the objects no job has.
 ///
 /// # Errors
 /// The warehouse can't be asked.
 pub async fn orphans(
     loader: &impl WarehouseLoader,
     config: &WarehouseConfig,
-    objects: Vec<OfLog>,
-) -> Result<Vec<OfLog>, WarehouseError> {
+    mut objects: Vec<OfLog>,
+) -> Result<Orphans, WarehouseError> {
     let dataset = config.dataset.as_deref().unwrap_or_default();
+    loader.check().await?;
     let members: Vec<Member> = objects.iter().map(member).collect();
     let names = members.iter().map(|member| member.object.clone()).collect();
-    let now = crate::time::now();
-    let since = recall::since(&members, now, loader.memory());
+    let since = recall::since(&members, crate::time::now(), loader.memory());
     let jobs = loader.history(dataset, since, &names).await?;
-    let (_, left) = recall::taken(dataset, members, jobs);
+    let failed = recall::used_up(dataset, &jobs);
+    let (recalled, left) = recall::taken(dataset, members, jobs);
+    let runs = recalled.iter().filter(|recalled| recalled.load.state == LoadState::Open);
+    let running = runs.map(|recalled| recalled.batches.len()).sum();
     let left: HashSet<_> = left.into_iter().map(|member| member.batch).collect();
-    Ok(objects.into_iter().filter(|object| left.contains(&object.found.id)).collect())
+    objects.retain(|object| left.contains(&object.found.id));
+    Ok(Orphans { objects, running, failed })
 }
 
 /// Tells a ledger that knows nothing else of orphans. Not within a runtime.
 ///
 /// # Errors
 /// What SQLite said.
-pub fn take_orphans(ledger: &Ledger, mut orphans: Vec<OfLog>) -> Result<(), SqliteError> {
+pub fn take_orphans(ledger: &Ledger, orphans: Orphans) -> Result<(), SqliteError> {
     ledger.serve_warehouse()?;
+    ledger.know_loads(orphans.failed)?;
+    let mut orphans = orphans.objects;
     orphans.sort_by(|one, other| log_of(one).cmp(&log_of(other)));
     for of_a_log in orphans.chunk_by(|one, other| log_of(one) == log_of(other)) {
         let adopted = |orphan: &OfLog| Adopted { found: orphan.found.clone(), ids: Vec::new() };

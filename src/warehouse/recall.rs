@@ -93,6 +93,21 @@ pub(super) fn taken(
     (recalled, left.into_values().collect())
 }
 
+/// The loads that jobs failed of, with their last attempts: those ids are used up.
+pub(super) fn used_up(dataset: &str, jobs: &[PastJob]) -> Vec<Load> {
+    let mut loads: HashMap<LoadId, Load> = HashMap::new();
+    for job in jobs.iter().filter(|job| matches!(job.state, Job::Failed(_))) {
+        let Some((id, attempt)) = Load::of_job(dataset, &job.job) else { continue };
+        let (table, state) = (job.table.clone(), LoadState::Split);
+        let new = load(id, dataset, table, attempt, state, job.created_at);
+        let known = loads.entry(id).or_insert_with(|| new.clone());
+        if known.attempt < attempt {
+            *known = new;
+        }
+    }
+    loads.into_values().collect()
+}
+
 /// A table's batches in as many loads as they need, oldest first.
 fn grouped(table: String, mut members: Vec<Member>, limits: Limits) -> Vec<(String, Vec<BatchId>)> {
     members.sort_unstable_by_key(|member| (member.received, member.batch));

@@ -8,13 +8,14 @@
 //! until the one that can't be loaded stands alone and waits for an operator. Where all fail, it is
 //! the table that is wrong, and few jobs are spent on finding out when it is right again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::failing::Failing;
 use super::group::{Group, parts};
 use super::pace::{self, Pace};
 use super::state::{Progress, seen};
@@ -42,9 +43,6 @@ pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub(super) const NEXT_JOB_MAX: Duration = Duration::from_secs(600);
 /// The longest wait before a job is asked for again.
 const POLL_MAX: Duration = Duration::from_secs(10);
-/// Objects of one table that fail for good one after the other; then it is the table that is
-/// wrong, and its jobs come slowly until one lands.
-const FAILED_IN_A_ROW: u32 = 5;
 /// The warehouse itself, where others are its tables.
 const SERVICE: &str = "";
 
@@ -68,13 +66,6 @@ pub struct Stage<W> {
     recall_after: Option<Instant>,
 }
 
-/// How long a stage runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
-    TheEnd,
-    NothingWaits,
-}
-
 /// What every load under way has.
 struct Shared<W> {
     loader: W,
@@ -83,8 +74,7 @@ struct Shared<W> {
     changed: Arc<dyn Fn(String) + Send + Sync>,
     /// Somebody wants it now: ends every wait.
     hurry: Arc<Notify>,
-    /// Objects of a table that failed since one was loaded.
-    failed: Mutex<HashMap<Table, u32>>,
+    failing: Failing,
     /// Loads whose objects are in no job that the ledger does not know: planned here, or asked for.
     sure: Mutex<HashSet<LoadId>>,
 }
@@ -100,9 +90,9 @@ impl<W: WarehouseLoader> Stage<W> {
         changed: Arc<dyn Fn(String) + Send + Sync>,
         hurry: Arc<Notify>,
     ) -> Self {
-        let (failed, sure) = (Mutex::default(), Mutex::default());
+        let (failing, sure) = (Failing::default(), Mutex::default());
         let pace = Pace::new(config.interval, loader.limits().jobs);
-        let shared = Shared { loader, ledger, progress, changed, hurry, failed, sure };
+        let shared = Shared { loader, ledger, progress, changed, hurry, failing, sure };
         Self {
             shared: Arc::new(shared),
             dataset: config.dataset.clone().unwrap_or_default(),
@@ -118,15 +108,15 @@ impl<W: WarehouseLoader> Stage<W> {
 
     /// Runs until the process ends; what is under way then is found again in the ledger.
     pub async fn run(self) {
-        self.go(Until::TheEnd).await;
+        self.go(false).await;
     }
 
     /// Runs until nothing waits any more; what failed for good waits for an operator.
     pub async fn finish(self) {
-        self.go(Until::NothingWaits).await;
+        self.go(true).await;
     }
 
-    async fn go(mut self, until: Until) {
+    async fn go(mut self, ends: bool) {
         let mut loads: JoinSet<Table> = JoinSet::new();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -140,7 +130,7 @@ impl<W: WarehouseLoader> Stage<W> {
                 }
             }
             let found = self.look().await;
-            if until == Until::NothingWaits && found.is_empty() && self.is_done().await {
+            if ends && found.is_empty() && self.is_done().await {
                 return;
             }
             for load in found {
@@ -409,7 +399,7 @@ impl<W: WarehouseLoader> Shared<W> {
             return Ok(Job::Running);
         }
         // An operator's retry is no first attempt.
-        if load.attempt == 1 && self.takes_nothing(load) {
+        if load.attempt == 1 && self.failing.takes_nothing(&table_of(load)) {
             self.wait(NEXT_JOB_MAX).await;
         }
         self.loader.prepare(load).await?;
@@ -429,7 +419,7 @@ impl<W: WarehouseLoader> Shared<W> {
     }
 
     async fn loaded(&self, load: Load) {
-        self.failed_in_a_row(&load, |_| 0);
+        self.failing.landed(&table_of(&load));
         self.answers(&load);
         let load = Load { state: LoadState::Loaded, error: None, ..load };
         let Some(load) = self.ask(move |ledger| ledger.set_load(load)).await else { return };
@@ -452,7 +442,9 @@ impl<W: WarehouseLoader> Shared<W> {
         if members.len() > 1 {
             self.answers(&load);
             tracing::warn!(job = load.job(), error = load.error, "load failed; it is parted");
-            let parts = parts(members, &error.objects);
+            // A name is believed once: where a part fails too, halving finds the cause surely.
+            let named = if load.parent.is_none() { &error.objects[..] } else { &[] };
+            let parts = parts(members, named);
             let split = self.ask(move |ledger| ledger.split_load(load, parts)).await;
             if let Some(parts) = split {
                 // What nobody else had of the whole, nobody has of its parts.
@@ -465,13 +457,15 @@ impl<W: WarehouseLoader> Shared<W> {
             }
             return;
         }
+        // By the time that an operator tries it again, another may have loaded it.
+        self.sure().remove(&id);
         load.state = LoadState::Failed;
         let Some(load) = self.ask(move |ledger| ledger.set_load(load)).await else { return };
         let WarehouseError { message: why, .. } = &error;
         tracing::error!(job = load.job(), object = load.object, why, "load failed for good");
         (self.changed)(format!("load of {} into {} failed: {why}", load.object, load.table));
         self.progress.change(|status| status.failed += 1);
-        if self.failed_in_a_row(&load, |failed| failed + 1) >= FAILED_IN_A_ROW {
+        if self.failing.failed(&table_of(&load)) {
             let message = format!("table {} takes no object: {why}", load.table);
             self.fails(&load.table, &WarehouseError { message, ..error });
         }
@@ -482,21 +476,9 @@ impl<W: WarehouseLoader> Shared<W> {
         self.sure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed_in_a_row(&self, load: &Load, next: impl FnOnce(u32) -> u32) -> u32 {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failed.entry(table_of(load)).or_default();
-        *count = next(*count);
-        *count
-    }
-
-    /// Whether it is the load's table that is wrong.
-    fn takes_nothing(&self, load: &Load) -> bool {
-        self.failed_in_a_row(load, |failed| failed) >= FAILED_IN_A_ROW
-    }
-
     /// What was asked of the load's table was answered; whether that was good is known already.
     fn answers(&self, load: &Load) {
-        if !self.takes_nothing(load) {
+        if !self.failing.takes_nothing(&table_of(load)) {
             self.works(&load.table);
         }
     }

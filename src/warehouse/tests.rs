@@ -2,6 +2,7 @@
 //! used up, with faults where a test puts them.
 
 mod crashes;
+mod orphans;
 mod outage;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -52,6 +53,8 @@ struct World {
     unanswered: u64,
     /// Every job is taken, and fails for a reason that passes.
     fails: bool,
+    /// Whatever is broken, the first object of a job is named.
+    names_first: bool,
     /// Every submission: job and how many objects.
     submitted: Vec<(String, usize)>,
     /// How often each job is still told to run.
@@ -78,7 +81,8 @@ impl World {
             _ if self.fails => Job::Failed(no_answer()),
             Some(Wrong::FailsLater) => Job::Failed(error(Fault::Service, "backend")),
             _ if objects.iter().any(|object| self.broken.contains(object)) => {
-                let failure = error(Fault::Objects, "some file is broken");
+                let mut failure = error(Fault::Objects, "some file is broken");
+                failure.objects.extend(objects.first().filter(|_| self.names_first).cloned());
                 if wrong == Some(Wrong::NoJob) {
                     return Err(failure);
                 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Place;
 use crate::google::api;
 use crate::google::rest::{Refusal, RestError};
+use crate::ledger::Load;
 use crate::sentence::line;
 use crate::warehouse::{Fault, WarehouseError};
 
@@ -68,6 +69,16 @@ pub(super) fn of_call(place: &Place, error: RestError) -> WarehouseError {
         }
     };
     WarehouseError { fault, message, after, objects: Vec::new() }
+}
+
+/// A table that would take no object.
+pub(super) fn of_table(place: &Place, load: &Load, why: &str) -> WarehouseError {
+    let Load { dataset, table, .. } = load;
+    let message = format!(
+        "table {}.{dataset}.{table} has columns that are not the lake's: {why}",
+        place.project
+    );
+    WarehouseError { fault: Fault::Setup, message, after: None, objects: Vec::new() }
 }
 
 /// A job that has ended with an error. `object` makes the store's word of a URI.

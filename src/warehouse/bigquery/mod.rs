@@ -250,6 +250,9 @@ impl WarehouseLoader for BigQuery {
         let fields = schema::fields(&columns());
         match self.rest.call(Method::GET, &path, &[], None).await {
             Ok(found) => {
+                if let Some(why) = schema::misfit(&found, &fields) {
+                    return Err(fault::of_table(&self.place, load, &why));
+                }
                 if let Some(fields) = schema::widened(&found, &fields) {
                     let patch = json!({"schema": {"fields": fields}});
                     let patched = self.rest.call(Method::PATCH, &path, &[], Some(&patch)).await;

@@ -42,9 +42,43 @@ pub(super) fn widened(table: &Value, fields: &[Value]) -> Option<Vec<Value>> {
     (!lacking.is_empty()).then(|| [has, lacking].concat())
 }
 
+/// Why no object could be loaded into a table of these fields, where that can be seen.
+pub(super) fn misfit(table: &Value, fields: &[Value]) -> Option<String> {
+    let text = |field: &Value, key: &str| field[key].as_str().unwrap_or_default().to_uppercase();
+    let plain = |kind: String| if kind == "INT64" { "INTEGER".to_owned() } else { kind };
+    table["schema"]["fields"].as_array()?.iter().find_map(|known| {
+        let name = known["name"].as_str()?;
+        let ours = fields.iter().find(|field| text(field, "name") == text(known, "name"));
+        match ours.map(|ours| (text(ours, "type"), plain(text(known, "type")))) {
+            Some((ours, theirs)) if ours != theirs => {
+                Some(format!("{name} is {theirs}, and has to be {ours}"))
+            }
+            None if text(known, "mode") == "REQUIRED" => Some(format!("{name} must not be null")),
+            _ => None,
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_takes_no_object_is_seen_by_its_columns() {
+        let fields =
+            [json!({"name": "a", "type": "STRING"}), json!({"name": "n", "type": "INTEGER"})];
+        let of = |columns: Value| misfit(&json!({"schema": {"fields": columns}}), &fields);
+        let own = json!({"name": "own", "type": "DATE"});
+        assert_eq!(of(json!([{"name": "A", "type": "STRING", "mode": "REQUIRED"}, own])), None);
+        assert_eq!(of(json!([{"name": "n", "type": "INT64"}])), None);
+        assert_eq!(
+            of(json!([own, {"name": "A", "type": "json"}])).as_deref(),
+            Some("A is JSON, and has to be STRING")
+        );
+        let must = json!({"name": "must", "type": "DATE", "mode": "REQUIRED"});
+        assert_eq!(of(json!([must])).as_deref(), Some("must must not be null"));
+        assert_eq!(misfit(&json!({}), &fields), None);
+    }
 
     #[test]
     fn every_column_of_the_lake_has_its_type() {

@@ -12,7 +12,7 @@ fn attempts_max(longest: Duration) -> u64 {
     FIRST + OUTAGE.as_secs() * 10 / longest.as_secs()
 }
 
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     ledger: &Ledger,
     work: impl FnOnce(&Ledger) -> T + Send + 'static,
 ) -> T {
