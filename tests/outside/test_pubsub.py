@@ -5,6 +5,7 @@ import json
 import os
 import re
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -503,7 +504,7 @@ def test_what_was_stored_and_not_acknowledged_comes_again_and_the_same_instance_
     instance, pubsub
 ):
     collector, first = instance("c", "collect").start(), instance("p1", "process").start()
-    pubsub.fault(method="Acknowledge$", action="status", count=-1, code="PERMISSION_DENIED")
+    refuse_acknowledgements(pubsub)
     send(collector, "c", range(100))
     stored(first, 100)
     first.kill()
@@ -585,6 +586,97 @@ def test_one_that_dies_under_load_loses_nothing(instance, tell):
     # Of what the dead held, the emulator does not keep the order.
     assert_once_each(collectors[0].lake)
     tell(f"{len(rows) - 12_000} of 12,000 events were stored by two instances")
+
+
+def in_firestore(firestore, collection):
+    """The settings of an instance that stores there."""
+    return {
+        "EVENTKIT_STORE_KIND": "firestore",
+        "EVENTKIT_STORE_COLLECTION": collection,
+        "FIRESTORE_EMULATOR_HOST": firestore.host,
+    }
+
+
+def documents(firestore, collection):
+    """{message id: when it was written} of the stream `events`."""
+    found = firestore.documents(f"{collection}/events/events")
+    written = {d["fields"]["message_id"]["stringValue"]: d["updateTime"] for d in found}
+    assert len(written) == len(found), "an event is two documents"
+    return written
+
+
+def refuse_acknowledgements(pubsub):
+    """What is stored from now on is not acknowledged, and comes again."""
+    pubsub.fault(method="Acknowledge$", action="status", count=-1, code="PERMISSION_DENIED")
+
+
+def test_what_two_instances_store_is_one_document_of_firestore(
+        instance, pubsub, firestore, tell):
+    firestore.heal()
+    into = in_firestore(firestore, "shared")
+    collector = instance("c", "collect").start()
+    first = instance("p1", "process", **into).start()
+    each = EVENTS // 20
+    refuse_acknowledgements(pubsub)
+    for thread in collect([collector], 0, each):
+        thread.join()
+    until("all is stored", lambda: (
+        first.stream("events") or {}).get("stored_events") == each, 120, every=0.2)
+    before = documents(firestore, "shared")
+    assert before.keys() == numbered(1, each)
+    first.kill()
+    assert all(rule["hits"] for rule in pubsub.heal()), "nothing was to be acknowledged"
+    firestore.forget()
+    second = instance("p2", "process", **into).start()
+    for thread in collect([collector], each, 2 * each):
+        thread.join()
+    until("the rest is stored", lambda: numbered(1, 2 * each) == documents(
+        firestore, "shared").keys(), 120, every=0.5)
+    until("all came again", lambda: queue(second)["pulled_events"] >= 2 * each)
+    until("all is acknowledged", lambda: queue(second)["outstanding_messages"] == 0)
+    # What the first had stored was written once more, and is as it was.
+    assert second.stream("events")["stored_events"] == 2 * each
+    writes = sum(calls["count"] for kind, calls in firestore.asked().items()
+                 if "batchWrite" in kind)
+    assert writes >= 2 * each / 500
+    after = documents(firestore, "shared")
+    assert len(after) == 2 * each and before.items() <= after.items()
+    tell(f"{each} of {2 * each} events were stored by two instances")
+
+
+def test_what_two_instances_store_is_two_rows_of_a_bucket_and_all_else_one(
+        instance, pubsub, gcs, tell):
+    gcs.heal()
+    collectors = [instance(name, "collect").start() for name in ("c1", "c2")]
+
+    def processor(name):
+        service = instance(name, "process", EVENTKIT_STORE_BUCKET=f"gs://{gcs.bucket}",
+                           EVENTKIT_STORE_ENDPOINT=gcs.endpoint, EVENTKIT_STORE_PREFIX="shared")
+        del service.environment["EVENTKIT_STORE_PATH"]
+        service.lake = gcs.directory / "shared"
+        return service
+
+    first = processor("p1").start()
+    each = EVENTS // 20
+    refuse_acknowledgements(pubsub)
+    for thread in collect(collectors, 0, each // 2):
+        thread.join()
+    stored(first, each // 2 * 2)
+    first.kill()
+    assert all(rule["hits"] for rule in pubsub.heal()), "nothing was to be acknowledged"
+    second, third = processor("p2").start(), processor("p3").start()
+    for thread in collect(collectors, each // 2, each):
+        thread.join()
+    stored(first, 2 * each)
+    until("all came again", lambda: sum(
+        queue(p)["pulled_events"] for p in (second, third)) >= 2 * each)
+    until("all is acknowledged", lambda: all(
+        queue(p)["outstanding_messages"] == 0 for p in (second, third)))
+    rows = Counter(ids(first.rows()))
+    assert rows == Counter([*numbered(2, each), *numbered(2, each // 2)])
+    assert_once_each(first.lake)
+    shares = [queue(p)["pulled_events"] for p in (second, third)]
+    tell(f"{each // 2 * 2} of {2 * each} events were stored by two instances, then {shares}")
 
 
 def test_what_was_planned_for_another_store_is_not_published_too(instance):
