@@ -1,6 +1,7 @@
 """Several instances behind one topic: those that collect, those that process, and what becomes of
 an event when one of them dies or the topic is away."""
 
+import functools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from service import lake_files, until
 
 EVENTS = int(os.environ.get("EVENTKIT_PUBSUB_EVENTS") or 100_000)
 USERS = 20
+LEASE_S = 15
 PULL = "/google.pubsub.v1.Subscriber/StreamingPull"
 ACKNOWLEDGE = "/google.pubsub.v1.Subscriber/Acknowledge"
 COLUMNS = ["message_id", "user_id", "log_seq", "extra"]
@@ -643,6 +645,15 @@ def in_firestore(firestore, collection):
     }
 
 
+def in_bucket(instance, gcs, prefix, name):
+    """An instance that processes, and stores there."""
+    service = instance(name, "process", EVENTKIT_STORE_BUCKET=f"gs://{gcs.bucket}",
+                       EVENTKIT_STORE_ENDPOINT=gcs.endpoint, EVENTKIT_STORE_PREFIX=prefix)
+    del service.environment["EVENTKIT_STORE_PATH"]
+    service.lake = gcs.directory / prefix
+    return service
+
+
 def documents(firestore, collection):
     """{message id: when it was written} of the stream `events`."""
     found = firestore.documents(f"{collection}/events/events")
@@ -694,14 +705,7 @@ def test_what_two_instances_store_is_two_rows_of_a_bucket_and_all_else_one(
         instance, pubsub, gcs, tell):
     gcs.heal()
     collectors = [instance(name, "collect").start() for name in ("c1", "c2")]
-
-    def processor(name):
-        service = instance(name, "process", EVENTKIT_STORE_BUCKET=f"gs://{gcs.bucket}",
-                           EVENTKIT_STORE_ENDPOINT=gcs.endpoint, EVENTKIT_STORE_PREFIX="shared")
-        del service.environment["EVENTKIT_STORE_PATH"]
-        service.lake = gcs.directory / "shared"
-        return service
-
+    processor = functools.partial(in_bucket, instance, gcs, "shared")
     first = processor("p1").start()
     each = EVENTS // 20
     refuse_acknowledgements(pubsub)
@@ -768,6 +772,39 @@ def test_a_lost_acknowledgement_is_told_again_and_nothing_is_stored_twice(
     rows = stored(second, 200)
     assert len(rows) == 200, "what was acknowledged does not come again"
     assert queue(second)["pulled_events"] == 100
+
+
+def test_what_a_slow_store_holds_up_stays_with_its_instance_beyond_its_lease(
+        instance, pubsub, gcs):
+    gcs.heal()
+    url = f"http://{pubsub.host}/v1/projects/{pubsub.project}"
+    collector = instance("c", "collect").start()
+    first = in_bucket(instance, gcs, "slow", "p1").start()
+    # A lease that nobody extends, as long as an instance's, is the clock.
+    clock = f"{url}/subscriptions/{instance.topic}-clock"
+    topic = f"projects/{pubsub.project}/topics/{instance.topic}"
+    settings = {"topic": topic, "ackDeadlineSeconds": LEASE_S}
+    requests.put(clock, json=settings, timeout=30).raise_for_status()
+    gcs.fault(method="PUT", path="parquet", action="status", status=503, count=-1)
+    send(collector, "c", range(100))
+    until("all is pulled", lambda: queue(first)["pulled_events"] == 100)
+    second = in_bucket(instance, gcs, "slow", "p2").start()
+    ticks = Counter()
+
+    def leases():
+        asked = {"maxMessages": 1000, "returnImmediately": True}
+        pulled = requests.post(f"{clock}:pull", json=asked, timeout=60).json()
+        ticks.update(one["message"]["messageId"] for one in pulled.get("receivedMessages", []))
+        return max(ticks.values(), default=0) - 1
+
+    until("two leases have ended", lambda: leases() >= 2, 120, every=0.5)
+    assert queue(first)["outstanding_messages"] == queue(first)["pulled_messages"] > 0
+    gcs.heal()
+    rows = stored(first, 100)
+    until("it is acknowledged", lambda: queue(first)["acked_messages"] == queue(
+        first)["pulled_messages"])
+    assert len(rows) == queue(first)["pulled_events"] == 100, "it came once"
+    assert queue(second)["pulled_events"] == 0, "and to nobody else"
 
 
 def test_many_stops_in_a_row_lose_nothing(instance, tell):
