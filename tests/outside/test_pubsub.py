@@ -14,7 +14,7 @@ import requests
 
 from service import assert_readme_says, lake_files, until
 
-EVENTS = int(os.environ.get("EVENTKIT_PUBSUB_EVENTS") or 100_000)
+EVENTS = int(os.environ.get("EVENTKIT_PUBSUB_EVENTS") or 40_000)
 USERS = 20
 LEASE_S = 15
 PULL = "/google.pubsub.v1.Subscriber/StreamingPull"
