@@ -289,7 +289,7 @@ def assert_readme_says(found, test):
     mark = f"<!-- measured by tests/outside/{Path(test).name} -->\n"
     table = readme.split(mark)[1].split("\n\n")[0]
     said = {
-        cells[1].strip(): int(cells[2].split()[0])
+        cells[1].strip(): int(cells[2].split()[0].replace(",", ""))
         for cells in (line.split("|") for line in table.strip().splitlines()[2:])
     }
     assert said.keys() == found.keys()

@@ -1,5 +1,6 @@
 """Events as documents of Firestore: each acknowledged one is there once, whatever fails."""
 
+import itertools
 import json
 import os
 import time
@@ -7,8 +8,9 @@ import time
 import pytest
 import requests
 
+from emulators import decks, never_met
 from load import MIXED, Load, check, check_once, check_order, check_undamaged
-from service import free_port, until
+from service import assert_readme_says, free_port, until
 
 EVENTS = int(os.environ.get("EVENTKIT_FIRESTORE_EVENTS") or 100_000)
 LIVES = 12
@@ -31,6 +33,7 @@ def refusal(status, code, message="injected", **details):
 FAULTS = [
     refusal(429, "RESOURCE_EXHAUSTED", retryDelay="0.2s"),
     refusal(503, "UNAVAILABLE"),
+    refusal(500, "INTERNAL"),
     refusal(409, "ABORTED"),
     refusal(504, "DEADLINE_EXCEEDED"),
     {"action": "drop-reply"},
@@ -104,18 +107,20 @@ def database(firestore, service, request):
 
 def test_every_acknowledged_event_is_one_document_whatever_was_killed_or_failed(
         database, service, dice, tell):
+    faults = decks(FAULTS, dice)
     with Load(service, dice, forms=MIXED, most=0) as load:
         for life in range(LIVES):
             # What is not acknowledged in one life is in the next.
             load.most = EVENTS * (life + 1) // LIVES
-            for fault in dice.sample(FAULTS, 3):
+            for fault in itertools.islice(faults, 3):
                 database.fault(skip=dice.randrange(8), **fault)
             service.spawn()
             # Instants that don't depend on what the service does: some before it is ready.
             time.sleep(dice.randrange(50, 4000) / 1000)
             assert service.process.poll() is None, service.log()[-3000:]
             service.kill()
-        database.firestore.heal()
+        rules = database.firestore.heal()
+        assert never_met(FAULTS, rules) == []
         service.start()
         until("all is acknowledged", lambda: load.count() >= EVENTS, 180)
     # What waits by now may take longer than a flush waits.
@@ -125,8 +130,29 @@ def test_every_acknowledged_event_is_one_document_whatever_was_killed_or_failed(
     check_once(landed, dead)
     check_order(rows)
     check_undamaged(service, load)
-    tell(f"{LIVES} kills, {len(load.acknowledged())} acknowledged, {len(landed)} documents, "
+    tell(f"{LIVES} kills, {sum(rule['hits'] for rule in rules)} faults met, "
+         f"{len(load.acknowledged())} acknowledged, {len(landed)} documents, "
          f"{len(dead)} dead letters")
+
+
+def test_a_write_whose_answer_comes_too_late_is_made_again_and_the_late_one_changes_nothing(
+        database, service):
+    service.start()
+    # The service waits a minute. One is made before the second, one after it.
+    for stream, action in {"early": "late-reply", "late": "stall"}.items():
+        database.fault(body=f"/{stream}/events/", action=action, seconds=75)
+        service.collect([{"messageId": f"m{n}", "n": n} for n in range(400)], stream)
+    for stream in ("early", "late"):
+        until("nothing waits", lambda name=stream: (
+            service.stream(name) or {}).get("stored_events") == 400, 120, every=0.2)
+        assert service.stream(stream)["store_failures"] == 1
+    written = {d["name"]: d["updateTime"] for s in ("early", "late") for d in database.documents(s)}
+    assert len(written) == 800
+    late = lambda: [line for line in database.firestore.last() if " stall " in line]  # noqa: E731
+    assert late() == []
+    until("the late one is made", late, every=0.2)
+    assert written == {
+        d["name"]: d["updateTime"] for s in ("early", "late") for d in database.documents(s)}
 
 
 def test_a_ledger_that_is_lost_writes_no_document_anew(database, service):
@@ -282,7 +308,7 @@ def test_what_keeps_firestore_from_working_is_one_sentence(database, service):
     until("/ready is ready again", service.is_ready, every=0.1)
 
 
-def test_what_a_million_events_cost(database, service, tell):
+def test_what_a_million_events_cost_is_what_the_readme_says(database, service, tell):
     service.start()
     body = [{"userId": f"u{n % 50}", "type": "track", "event": "Order Completed",
              "properties": {"price": n / 10, "currency": "EUR", "filler": "x" * 100},
@@ -302,6 +328,11 @@ def test_what_a_million_events_cost(database, service, tell):
     assert documents == 5_000 == len(database.documents("default"))
     assert writes == sum(stored["eventkit_batches_stored_total"].values()) >= 10
     million = 1_000_000 / documents
-    tell(f"per million events of {len(json.dumps(body)) / 500:.0f} bytes: 1,000,000 documents "
-         f"written, {writes * million:.0f} requests, {sent * million / 1e9:.2f} GB sent, "
-         f"{stored_bytes * million / 1e9:.2f} GB stored")
+    found = {
+        "documents written": documents * million,
+        "requests that write": writes * million,
+        "sent to Firestore": sent * million / 1e6,
+        "size of the documents": stored_bytes * million / 1e6,
+    }
+    tell(f"per million events of {len(json.dumps(body)) / 500:.0f} bytes: {found}")
+    assert_readme_says(found, __file__)

@@ -1,18 +1,25 @@
 """Several instances behind one topic: those that collect, those that process, and what becomes of
 an event when one of them dies or the topic is away."""
 
+import functools
 import json
+import os
 import re
 import threading
-from pathlib import Path
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 import requests
 
-from service import lake_files, until
+from service import assert_readme_says, lake_files, until
 
+EVENTS = int(os.environ.get("EVENTKIT_PUBSUB_EVENTS") or 40_000)
 USERS = 20
+LEASE_S = 15
+PULL = "/google.pubsub.v1.Subscriber/StreamingPull"
+ACKNOWLEDGE = "/google.pubsub.v1.Subscriber/Acknowledge"
+COLUMNS = ["message_id", "user_id", "log_seq", "extra"]
 
 
 @pytest.fixture
@@ -74,29 +81,52 @@ def dependency(service, name):
 def stored(service, count):
     """The lake's rows, once it has so many different events."""
     def rows():
-        found = service.rows() if lake_files(service.lake) else []
+        files = lake_files(service.lake)
+        if sum(pq.ParquetFile(file).metadata.num_rows for file in files) < count:
+            return None
+        found = service.rows() if files else []
         return found if len(set(ids(found))) >= count else None
 
-    return until(f"{count} events are in the lake", rows, every=0.2)
+    return until(f"{count} events are in the lake", rows, 120, every=0.2)
 
 
 def by_log(lake):
-    """The message ids of the lake by the log they were stored from: one of each instance."""
-    found = {}
+    """What was stored from each log, as it stood there: one of each instance and stream."""
+    files = {}
     for file in lake_files(lake):
         table = pq.ParquetFile(file)
-        log = table.metadata.metadata[b"eventkit.log"]
-        found.setdefault(log, []).extend(table.read(["message_id"])["message_id"].to_pylist())
-    return found
+        facts = table.metadata.metadata
+        batch = (int(facts[b"eventkit.first_seq"]), table.read(COLUMNS).to_pylist())
+        files.setdefault(facts[b"eventkit.log"], []).append(batch)
+    sorts = lambda batches: sorted(batches, key=lambda batch: batch[0])  # noqa: E731
+    return {log: [row for _, rows in sorts(batches) for row in rows]
+            for log, batches in files.items()}
 
 
-def assert_order(rows):
-    """Of each collector and user, events were sent in the order of `log_seq`."""
+def assert_order(lake):
+    """Of each collector and user, every instance stored the events in the order of sending."""
+    for log, rows in by_log(lake).items():
+        # A batch has its partitions one after the other; a user is in one of them.
+        assert_rising(rows, log)
+    assert_once_each(lake)
+
+
+def assert_once_each(lake):
+    """No instance stored an event twice, and whoever stored them, `log_seq` is their order."""
+    logs = by_log(lake)
+    for log, rows in logs.items():
+        assert len(rows) == len(set(ids(rows))), f"an instance stored an event twice: {log}"
+    each = {row["message_id"]: row for rows in logs.values() for row in rows}
+    assert_rising(sorted(each.values(), key=lambda row: row["log_seq"]), "of a collector")
+
+
+def assert_rising(rows, log):
+    """The numbers of each collector and user rise."""
     last = {}
-    for row in sorted(rows, key=lambda row: row["log_seq"]):
+    for row in rows:
         extra = json.loads(row["extra"])
         key = (extra["collector"], row["user_id"])
-        assert last.get(key, -1) <= extra["n"], row
+        assert last.get(key, -1) < extra["n"], f"{row} stands behind {last[key]} in log {log}"
         last[key] = extra["n"]
 
 
@@ -109,7 +139,7 @@ def test_what_is_acknowledged_here_is_stored_there(instance):
     assert collector.stream("events")["wal"]["lag_events"] == 0
     rows = stored(processor, 200)
     assert ids(rows) == sorted(f"c-{n}" for n in range(200))
-    assert_order(rows)
+    assert_order(processor.lake)
     until("all is acknowledged", lambda: queue(processor)["outstanding_messages"] == 0)
     assert queue(processor)["pulled_events"] == 200
     assert processor.metrics()["eventkit_messages_acked_total"][""] >= 1
@@ -118,12 +148,48 @@ def test_what_is_acknowledged_here_is_stored_there(instance):
     assert (refused.status_code, refused.json()["code"]) == (404, "not_collecting")
 
 
+@pytest.mark.parametrize("direction", [1, -1], ids=["as published", "backwards"])
+def test_messages_that_come_out_of_order_are_seen_where_they_are_stored(
+        instance, pubsub, direction):
+    collector = instance("c", "collect").start()
+    url = f"http://{pubsub.host}/v1/projects/{pubsub.project}"
+    # It has what the topic gets, whoever else pulls.
+    copy = f"{url}/subscriptions/{instance.topic}-copy"
+    topic = f"projects/{pubsub.project}/topics/{instance.topic}"
+    requests.put(copy, json={"topic": topic}, timeout=30).raise_for_status()
+    for start in range(0, 500, 100):
+        send(collector, "c", range(start, start + 100))
+        until("it is published", lambda n=start: queue(collector)["published_events"] == n + 100)
+    messages = []
+    while len(messages) < queue(collector)["published_messages"]:
+        answer = requests.post(f"{copy}:pull", json={"maxMessages": 1000}, timeout=30).json()
+        received = answer.get("receivedMessages", [])
+        messages += [one["message"] for one in received]
+        done = {"ackIds": [one["ackId"] for one in received]}
+        requests.post(f"{copy}:acknowledge", json=done, timeout=30).raise_for_status()
+    messages.sort(key=lambda message: int(message["messageId"]))
+    other = f"{instance.topic}-other"
+    processor = instance("p", "process", EVENTKIT_QUEUE_TOPIC=other,
+                         EVENTKIT_QUEUE_SUBSCRIPTION=other).start()
+    for message in messages[::direction]:
+        again = {key: message[key] for key in ("data", "attributes", "orderingKey")}
+        requests.post(f"{url}/topics/{other}:publish", json={"messages": [again]},
+                      timeout=30).raise_for_status()
+    rows = stored(processor, 500)
+    assert ids(rows) == sorted(f"c-{n}" for n in range(500))
+    if direction == 1:
+        assert_order(processor.lake)
+    else:
+        with pytest.raises(AssertionError, match="stands behind"):
+            assert_order(processor.lake)
+
+
 def test_one_process_may_do_both(instance):
     service = instance("a", "all").start()
     send(service, "a", range(300))
     rows = stored(service, 300)
     assert ids(rows) == sorted(f"a-{n}" for n in range(300))
-    assert_order(rows)
+    assert_order(service.lake)
 
 
 @pytest.mark.needs("strace")
@@ -160,7 +226,7 @@ def test_while_the_topic_is_away_events_wait_in_the_log(instance, pubsub):
     pubsub.connections("pass")
     rows = stored(processor, 500)
     assert len(rows) == 500, "one instance stores no event twice"
-    assert_order(rows)
+    assert_order(processor.lake)
 
 
 def test_a_lost_answer_to_a_publish_is_no_second_row(instance, pubsub):
@@ -171,6 +237,51 @@ def test_a_lost_answer_to_a_publish_is_no_second_row(instance, pubsub):
     until("both copies were pulled", lambda: queue(processor)["pulled_events"] > 100)
     until("all is acknowledged", lambda: queue(processor)["outstanding_messages"] == 0)
     assert len(processor.rows()) == len(rows) == 100
+
+
+@pytest.mark.parametrize(
+    "code", ["RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED"])
+def test_what_a_topic_answers_in_bad_moments_loses_and_doubles_nothing(instance, pubsub, code):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    send(collector, "c", range(100))
+    stored(processor, 100)
+    until("nothing is on its way", lambda: queue(processor)["outstanding_messages"] == 0)
+    for method in ("Publish$", "StreamingPull$"):
+        pubsub.fault(method=method, action="status", code=code, count=3)
+    pubsub.connections("cut")
+    for start in range(100, 1000, 100):
+        send(collector, "c", range(start, start + 100))
+    assert len(stored(processor, 1000)) == 1000
+    assert_order(processor.lake)
+    assert [rule["hits"] for rule in pubsub.heal()] == [3, 3]
+    until("/ready forgets it", lambda: all(
+        dependency(service, "pubsub")["ok"] for service in (collector, processor)))
+
+
+def test_connections_that_are_cut_again_and_again_are_made_anew(instance, pubsub):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    for start in range(0, 1000, 100):
+        send(collector, "c", range(start, start + 100))
+        until("a connection was cut", lambda: pubsub.connections("cut")["cut"])
+    rows = stored(processor, 1000)
+    assert len(rows) == 1000, "one instance stores no event twice"
+    assert_once_each(processor.lake)
+
+
+def test_a_topic_that_falls_silent_is_told_and_goes_on_when_it_speaks(instance, pubsub):
+    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
+    send(collector, "c", range(50))
+    stored(processor, 50)
+    pubsub.connections("blackhole")
+    send(collector, "c", range(50, 300))
+    until("/ready says so", lambda: not dependency(collector, "pubsub")["ok"], 120)
+    assert queue(processor)["pulled_events"] == 50
+    pubsub.connections("pass")
+    send(collector, "c", range(300, 400))
+    rows = stored(processor, 400)
+    assert len(rows) == 400, "one instance stores no event twice"
+    assert_order(processor.lake)
+    until("/ready forgets it", lambda: dependency(collector, "pubsub")["ok"], 120)
 
 
 def test_a_refusal_in_the_middle_is_a_sentence_and_what_follows_keeps_its_order(instance, pubsub):
@@ -188,7 +299,7 @@ def test_a_refusal_in_the_middle_is_a_sentence_and_what_follows_keeps_its_order(
     pubsub.heal()
     rows = stored(processor, 1000)
     assert len(rows) == 1000
-    assert_order(rows)
+    assert_order(processor.lake)
     until("/ready forgets it", lambda: dependency(collector, "pubsub")["ok"])
 
 
@@ -309,7 +420,7 @@ def test_a_processor_whose_store_is_away_holds_a_bounded_number_of_bytes(instanc
     (processor.lake / "stream=events").unlink()
     rows = stored(processor, 1000)
     assert len(rows) == 1000
-    assert_order(rows)
+    assert_order(processor.lake)
     tell(f"{held['pulled_events']} of 1,000 events were held in {held['outstanding_bytes']} bytes")
 
 
@@ -340,7 +451,7 @@ def test_a_stream_whose_store_fails_leaves_room_for_the_others(instance, tell):
     (processor.lake / "stream=stuck").unlink()
     rows = stored(processor, 1600)
     assert len(rows) == 1600
-    assert_order(rows)
+    assert_order(processor.lake)
 
 
 def test_a_stream_whose_batches_are_larger_than_its_share_holds_up_nobody(instance):
@@ -361,7 +472,7 @@ def test_a_stream_whose_batches_are_larger_than_its_share_holds_up_nobody(instan
     assert processor.flush()["unfinished"] == []
     rows = stored(processor, 1001)
     assert len(rows) == 1001
-    assert_order(rows)
+    assert_order(processor.lake)
 
 
 def test_a_message_that_no_log_here_can_take_holds_up_nobody(instance):
@@ -440,7 +551,7 @@ def test_a_topic_that_was_deleted_is_made_again_only_with_its_subscription(insta
     assert requests.delete(f"{url}/subscriptions/{instance.topic}", timeout=30).ok
     rows = stored(processor, 100)
     assert len(rows) == 100
-    assert_order(rows)
+    assert_order(processor.lake)
 
 
 def test_a_stop_stores_what_is_held_and_hands_over_the_rest(instance):
@@ -471,14 +582,14 @@ def test_a_stop_while_the_topic_is_away_loses_nothing(instance, pubsub):
     processor.start()
     rows = stored(processor, 300)
     assert len(rows) == 300
-    assert_order(rows)
+    assert_order(processor.lake)
 
 
 def test_what_was_stored_and_not_acknowledged_comes_again_and_the_same_instance_knows_it(
     instance, pubsub
 ):
     collector, first = instance("c", "collect").start(), instance("p1", "process").start()
-    pubsub.fault(method="Acknowledge$", action="status", count=-1, code="PERMISSION_DENIED")
+    refuse_acknowledgements(pubsub)
     send(collector, "c", range(100))
     stored(first, 100)
     first.kill()
@@ -494,24 +605,70 @@ def test_what_was_stored_and_not_acknowledged_comes_again_and_the_same_instance_
     rows = until("another has stored it again", lambda: next(
         (rows for rows in [first.rows()] if len(rows) == 200), None))
     assert len(set(ids(rows))) == 100, "told apart by message_id"
-    assert_order(rows)
+    assert_order(first.lake)
 
 
-def test_two_collect_and_three_process_of_which_one_dies_and_one_comes(instance, tell):
-    collectors = [instance(name, "collect").start() for name in ("c1", "c2")]
-    processors = [instance(f"p{n}", "process").start() for n in (1, 2, 3)]
-    each = range(0, 6000, 200)
+def collect(collectors, start, end):
+    """Sends to all collectors at once, to each the events of these numbers."""
+    def each(service, name):
+        for first in range(start, end, 1000):
+            send(service, name, range(first, min(first + 1000, end)))
 
-    def collect(service, name):
-        for start in each:
-            send(service, name, range(start, start + 200))
-
-    threads = [
-        threading.Thread(target=collect, args=(service, f"c{n}"))
-        for n, service in enumerate(collectors, 1)
-    ]
+    threads = [threading.Thread(target=each, args=(service, f"c{n}"))
+               for n, service in enumerate(collectors, 1)]
     for thread in threads:
         thread.start()
+    return threads
+
+
+def numbered(collectors, count):
+    """The ids of so many events of each collector."""
+    return {f"c{c}-{n}" for c in range(1, collectors + 1) for n in range(count)}
+
+
+def keep_order_at_a_death(pubsub):
+    """The emulator keeps the order of what was delivered to the dead if that dies in a pause."""
+    pubsub.fault(method="StreamingPull$", action="let-go-in-order", count=-1)
+    pubsub.forget()
+
+
+def let_go(pubsub):
+    """Whether what was delivered to the dead is on its way to others, or was."""
+    return "CANCELLED" in pubsub.asked().get(PULL, {"status": {}})["status"]
+
+
+def test_two_collect_and_three_process_of_which_one_dies_and_one_comes(instance, pubsub, tell):
+    keep_order_at_a_death(pubsub)
+    collectors = [instance(name, "collect").start() for name in ("c1", "c2")]
+    processors = [instance(f"p{n}", "process").start() for n in (1, 2)]
+    # It holds what makes no whole batch.
+    held = {"EVENTKIT_LOAD_AGE_MAX": "1h", "EVENTKIT_LOAD_EVENTS_MAX": "997"}
+    victim = instance("p3", "process", **held).start()
+    each = EVENTS // 2
+    for thread in collect(collectors, 0, each // 2):
+        thread.join()
+    until("all is pulled", lambda: sum(
+        queue(p)["pulled_events"] for p in (*processors, victim)) == each // 2 * 2)
+    until("the others have stored all", lambda: all(
+        queue(p)["outstanding_messages"] == 0 for p in processors))
+    lost = queue(victim)["outstanding_messages"]
+    assert lost > 0
+    victim.kill()
+    until("the topic sees it", lambda: let_go(pubsub))
+    instance("p4", "process").start()
+    for thread in collect(collectors, each // 2, each):
+        thread.join()
+    rows = stored(collectors[0], 2 * each)
+    assert set(ids(rows)) == numbered(2, each)
+    assert_order(collectors[0].lake)
+    tell(f"{lost} messages were held by the dead, {len(rows) - 2 * each} of {2 * each} events "
+         "stored by two instances")
+
+
+def test_one_that_dies_under_load_loses_nothing(instance, tell):
+    collectors = [instance(name, "collect").start() for name in ("c1", "c2")]
+    processors = [instance(f"p{n}", "process").start() for n in (1, 2, 3)]
+    threads = collect(collectors, 0, 6000)
     victim = until("one has some", lambda: next(
         (p for p in processors if queue(p)["outstanding_messages"] > 0), None))
     victim.kill()
@@ -519,11 +676,108 @@ def test_two_collect_and_three_process_of_which_one_dies_and_one_comes(instance,
     for thread in threads:
         thread.join()
     rows = stored(collectors[0], 12_000)
-    assert set(ids(rows)) == {f"c{c}-{n}" for c in (1, 2) for n in range(6000)}
-    assert_order(rows)
-    for log, found in by_log(collectors[0].lake).items():
-        assert len(found) == len(set(found)), f"an instance stored an event twice: {log}"
+    assert set(ids(rows)) == numbered(2, 6000)
+    # Of what the dead held, the emulator does not keep the order.
+    assert_once_each(collectors[0].lake)
     tell(f"{len(rows) - 12_000} of 12,000 events were stored by two instances")
+
+
+def in_firestore(firestore, collection):
+    """The settings of an instance that stores there."""
+    return {
+        "EVENTKIT_STORE_KIND": "firestore",
+        "EVENTKIT_STORE_COLLECTION": collection,
+        "FIRESTORE_EMULATOR_HOST": firestore.host,
+    }
+
+
+def in_bucket(instance, gcs, prefix, name):
+    """An instance that processes, and stores there."""
+    service = instance(name, "process", EVENTKIT_STORE_BUCKET=f"gs://{gcs.bucket}",
+                       EVENTKIT_STORE_ENDPOINT=gcs.endpoint, EVENTKIT_STORE_PREFIX=prefix)
+    del service.environment["EVENTKIT_STORE_PATH"]
+    service.lake = gcs.directory / prefix
+    return service
+
+
+def documents(firestore, collection):
+    """{message id: when it was written} of the stream `events`."""
+    found = firestore.documents(f"{collection}/events/events")
+    written = {d["fields"]["message_id"]["stringValue"]: d["updateTime"] for d in found}
+    assert len(written) == len(found), "an event is two documents"
+    return written
+
+
+def refuse_acknowledgements(pubsub):
+    """What is stored from now on is not acknowledged, and comes again."""
+    pubsub.fault(method="Acknowledge$", action="status", count=-1, code="PERMISSION_DENIED")
+
+
+def test_what_two_instances_store_is_one_document_of_firestore(
+        instance, pubsub, firestore, tell):
+    firestore.heal()
+    into = in_firestore(firestore, "shared")
+    collector = instance("c", "collect").start()
+    first = instance("p1", "process", **into).start()
+    each = EVENTS // 20
+    refuse_acknowledgements(pubsub)
+    for thread in collect([collector], 0, each):
+        thread.join()
+    until("all is stored", lambda: (
+        first.stream("events") or {}).get("stored_events") == each, 120, every=0.2)
+    before = documents(firestore, "shared")
+    assert before.keys() == numbered(1, each)
+    first.kill()
+    assert all(rule["hits"] for rule in pubsub.heal()), "nothing was to be acknowledged"
+    firestore.forget()
+    second = instance("p2", "process", **into).start()
+    for thread in collect([collector], each, 2 * each):
+        thread.join()
+    until("the rest is stored", lambda: numbered(1, 2 * each) == documents(
+        firestore, "shared").keys(), 120, every=0.5)
+    until("all came again", lambda: queue(second)["pulled_events"] >= 2 * each)
+    until("all is acknowledged", lambda: queue(second)["outstanding_messages"] == 0)
+    # What the first had stored was written once more, and is as it was.
+    assert second.stream("events")["stored_events"] == 2 * each
+    writes = sum(calls["count"] for kind, calls in firestore.asked().items()
+                 if "batchWrite" in kind)
+    assert writes >= 2 * each / 500
+    after = documents(firestore, "shared")
+    assert len(after) == 2 * each and before.items() <= after.items()
+    tell(f"{each} of {2 * each} events were stored by two instances")
+
+
+def test_what_instances_store_again_is_a_row_of_each_in_the_bucket_that_they_share(
+        instance, pubsub, gcs, tell):
+    gcs.heal()
+    collectors = [instance(name, "collect").start() for name in ("c1", "c2")]
+    processor = functools.partial(in_bucket, instance, gcs, "shared")
+    first = processor("p1").start()
+    each = EVENTS // 20
+    refuse_acknowledgements(pubsub)
+    for thread in collect(collectors, 0, each // 2):
+        thread.join()
+    stored(first, each // 2 * 2)
+    first.kill()
+    assert all(rule["hits"] for rule in pubsub.heal()), "nothing was to be acknowledged"
+    second, third = processor("p2").start(), processor("p3").start()
+    for thread in collect(collectors, each // 2, each):
+        thread.join()
+    stored(first, 2 * each)
+    until("all came again", lambda: sum(
+        queue(p)["pulled_events"] for p in (second, third)) >= 2 * each)
+    until("all is acknowledged", lambda: all(
+        queue(p)["outstanding_messages"] == 0 for p in (second, third)))
+    rows = Counter(ids(first.rows()))
+    assert rows.keys() == numbered(2, each)
+    # What the dead had stored is there once more. The emulator lets go of its keys at once, so
+    # that what comes behind may be stored and can't be acknowledged, and comes again as well.
+    again = numbered(2, each // 2)
+    assert {rows[name] for name in again} <= {2, 3}
+    assert {rows[name] for name in rows.keys() - again} <= {1, 2}
+    assert_once_each(first.lake)
+    shares = [queue(p)["pulled_events"] for p in (second, third)]
+    tell(f"{2 * each} events are {rows.total()} rows, {each // 2 * 2} of the dead, then {shares}")
 
 
 def test_what_was_planned_for_another_store_is_not_published_too(instance):
@@ -549,20 +803,59 @@ def test_what_was_planned_for_another_store_is_not_published_too(instance):
     assert ids(service.rows()) == sorted(f"c-{n}" for n in range(110))
 
 
-def test_a_lost_acknowledgement_is_told_again_and_nothing_is_stored_twice(instance, pubsub):
+# What the service has taken it may refuse the second time, as its emulator does.
+@pytest.mark.parametrize("lost, times", [("status", 2), ("drop-reply", 1)], ids=["itself", "answer"])
+def test_a_lost_acknowledgement_is_told_again_and_nothing_is_stored_twice(
+        instance, pubsub, lost, times):
     collector, first = instance("c", "collect").start(), instance("p1", "process").start()
-    pubsub.fault(method="Acknowledge$", action="status", count=2)
+    pubsub.fault(method="Acknowledge$", action=lost, count=times)
+    pubsub.forget()
     send(collector, "c", range(100))
     stored(first, 100)
-    until("it was told again", lambda: queue(first)["acked_messages"] > 0 and queue(
-        first)["acked_messages"] == queue(first)["pulled_messages"])
-    assert [rule["hits"] for rule in pubsub.heal()] == [2]
+    until("it was told again", lambda: pubsub.asked()[ACKNOWLEDGE]["count"] > times)
+    if lost == "status":
+        until("and taken", lambda: queue(first)["acked_messages"] == queue(
+            first)["pulled_messages"])
+    assert [rule["hits"] for rule in pubsub.heal()] == [times]
     first.kill()
     second = instance("p2", "process").start()
     send(collector, "c", range(100, 200))
     rows = stored(second, 200)
     assert len(rows) == 200, "what was acknowledged does not come again"
     assert queue(second)["pulled_events"] == 100
+
+
+def test_what_a_slow_store_holds_up_stays_with_its_instance_beyond_its_lease(
+        instance, pubsub, gcs):
+    gcs.heal()
+    url = f"http://{pubsub.host}/v1/projects/{pubsub.project}"
+    collector = instance("c", "collect").start()
+    first = in_bucket(instance, gcs, "slow", "p1").start()
+    # A lease that nobody extends, as long as an instance's, is the clock.
+    clock = f"{url}/subscriptions/{instance.topic}-clock"
+    topic = f"projects/{pubsub.project}/topics/{instance.topic}"
+    settings = {"topic": topic, "ackDeadlineSeconds": LEASE_S}
+    requests.put(clock, json=settings, timeout=30).raise_for_status()
+    gcs.fault(method="PUT", path="parquet", action="status", status=503, count=-1)
+    send(collector, "c", range(100))
+    until("all is pulled", lambda: queue(first)["pulled_events"] == 100)
+    second = in_bucket(instance, gcs, "slow", "p2").start()
+    ticks = Counter()
+
+    def leases():
+        asked = {"maxMessages": 1000, "returnImmediately": True}
+        pulled = requests.post(f"{clock}:pull", json=asked, timeout=60).json()
+        ticks.update(one["message"]["messageId"] for one in pulled.get("receivedMessages", []))
+        return max(ticks.values(), default=0) - 1
+
+    until("two leases have ended", lambda: leases() >= 2, 120, every=0.5)
+    assert queue(first)["outstanding_messages"] == queue(first)["pulled_messages"] > 0
+    gcs.heal()
+    rows = stored(first, 100)
+    until("it is acknowledged", lambda: queue(first)["acked_messages"] == queue(
+        first)["pulled_messages"])
+    assert len(rows) == queue(first)["pulled_events"] == 100, "it came once"
+    assert queue(second)["pulled_events"] == 0, "and to nobody else"
 
 
 def test_many_stops_in_a_row_lose_nothing(instance, tell):
@@ -577,29 +870,38 @@ def test_many_stops_in_a_row_lose_nothing(instance, tell):
         assert victim.terminate() == 0, victim.log()
         victim.start()
     rows = stored(collector, sent)
-    assert_order(rows)
-    for log, found in by_log(collector.lake).items():
-        assert len(found) == len(set(found)), f"an instance stored an event twice: {log}"
+    # Of what is on its way to one that stops, the emulator does not keep the order.
+    assert_once_each(collector.lake)
     tell(f"{len(rows) - sent} of {sent} events were stored by two instances, in {stops} stops")
 
 
-def test_what_events_cost_in_the_topic_is_what_the_readme_says(instance, pubsub, tell):
-    collector, processor = instance("c", "collect").start(), instance("p", "process").start()
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    of_event, of_million = re.search(
-        r"million events of some (\d+) bytes.*? messages of (\d+) MB", readme).groups()
-    count = 10_000
+def test_what_a_million_events_cost_in_the_topic_is_what_the_readme_says(instance, pubsub, tell):
+    collector = instance("c", "collect").start()
+    processor = instance("p", "process", EVENTKIT_LOAD_AGE_MAX="30s").start()
+    pubsub.forget()
+    count, of_event = 50_000, 540
     for start in range(0, count, 200):
         batch = events("c", range(start, start + 200))
         for event in batch:
-            event["pad"] = "x" * (int(of_event) - len(json.dumps(event)) - len(', "pad": ""'))
+            event["userId"] = f"user-{event['n'] % 5_000}"
+            event["pad"] = "x" * (of_event - len(json.dumps(event)) - len(', "pad": ""'))
         assert collector.post("/v1/batch", {"batch": batch}).status_code == 200
-    until("all is pulled", lambda: queue(processor)["pulled_events"] == count)
+    until("all is pulled", lambda: queue(processor)["pulled_events"] == count, 120, every=0.2)
+    processor.flush()
+    until("all is acknowledged", lambda: queue(processor)["acked_messages"] == queue(
+        processor)["pulled_messages"])
     until("its collector shows it", lambda: queue(collector)["published_events"] == count)
     sent, taken = queue(collector), queue(processor)
     million = 1_000_000 / count
-    for seen in (sent["published_bytes"], taken["pulled_bytes"]):
-        assert abs(seen * million / 1e6 - int(of_million)) <= 0.1 * int(of_million), seen
-    asked = pubsub.asked()["/google.pubsub.v1.Publisher/Publish"]
-    tell(f"{sent['published_messages']} messages of {sent['published_bytes']} bytes for {count} "
-         f"events, in {asked['count']} requests of this module")
+    assert taken["pulled_messages"] == sent["published_messages"]
+    assert taken["pulled_bytes"] == sent["published_bytes"]
+    asked = {kind.rsplit("/", 1)[1]: call["count"] for kind, call in pubsub.asked().items()}
+    found = {
+        "messages published, and pulled": sent["published_messages"] * million,
+        "their size": sent["published_bytes"] * million / 1e6,
+        "requests that publish": asked["Publish"] * million,
+        "requests that acknowledge or extend":
+            (asked["Acknowledge"] + asked.get("ModifyAckDeadline", 0)) * million,
+    }
+    tell(f"per million events: {found}; {asked}")
+    assert_readme_says(found, __file__)

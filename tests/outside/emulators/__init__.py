@@ -64,6 +64,18 @@ class Faulty:
         requests.delete(f"{self.control}/_requests", timeout=10).raise_for_status()
 
 
+def never_met(faults, rules):
+    """Those faults of which no rule, as `heal` returns them, was hit."""
+    met = [rule for rule in rules if rule["hits"]]
+    return [fault for fault in faults if not any(fault.items() <= rule.items() for rule in met)]
+
+
+def decks(faults, dice):
+    """The faults without end, each once before any comes again."""
+    while True:
+        yield from dice.sample(faults, len(faults))
+
+
 # Cloud Storage's needs nothing.
 NEEDS = ("s3", "bigquery", *JARS)
 

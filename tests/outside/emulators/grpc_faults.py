@@ -4,7 +4,9 @@
 
 It also turns a client's lost connection into the end of its requests: Google's emulator of Pub/Sub
 (0.8.20) lets go of the ordering keys of a pull that has ended, but keeps for ever those of one
-whose connection was lost, or that was cancelled while messages were on their way.
+whose connection was lost, or that was cancelled while messages were on their way. But what was
+delivered on a pull that has ended comes again behind the rest of its key, and what was on one that
+was cancelled in a quiet moment before it, as the service does it: "let-go-in-order" waits for one.
 
 POST /_faults on C: {"method": regex on "/google.pubsub.v1.Publisher/Publish", "action": ...,
 "code": "UNAVAILABLE", "message": text, "seconds": s, "count": n (-1: for ever), "skip": n}
@@ -13,6 +15,8 @@ POST /_faults on C: {"method": regex on "/google.pubsub.v1.Publisher/Publish", "
     "drop-reply"  does it, then answers with `code`
     "late-reply"  does it, waits `seconds`, then answers
     "cut"         ends a stream with `code` after its first answer
+    "let-go-in-order"  of a pull: does it, and cancels it once its client has gone away and nothing
+                  has come for a while, which _requests counts as CANCELLED; ends nothing before
 POST /_cut ends every running stream with UNAVAILABLE; GET /_requests counts by method.
 """
 
@@ -29,6 +33,8 @@ from faults import Faults, Handler, Server
 THREADS = 256
 # The emulator looks twenty times a second whether a pull has ended.
 END_S = 2
+# In a pull on which nothing has come for so long nothing is on its way.
+QUIET_S = 1
 UNLIMITED = [
     ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
     # A refusal names every acknowledgement that came too late.
@@ -66,11 +72,14 @@ class Proxy(grpc.GenericRpcHandler):
         if rule["action"] == "stall":
             time.sleep(rule["seconds"])
         bytes_each_way = [0, 0]
-        call = self.call(method, requests, context, bytes_each_way)
+        in_order = InOrder() if rule["action"] == "let-go-in-order" else None
+        call = self.call(method, requests, context, bytes_each_way, in_order)
         status = "OK"
         try:
             for answer in call:
                 bytes_each_way[1] += len(answer)
+                if in_order:
+                    in_order.came()
                 if rule["action"] == "late-reply":
                     time.sleep(rule["seconds"])
                 if rule["action"] != "drop-reply":
@@ -93,9 +102,11 @@ class Proxy(grpc.GenericRpcHandler):
         finally:
             with self.lock:
                 self.calls.discard(call)
+            if in_order and not context.is_active():
+                status = in_order.drain(call)
             self.faults.note(method, status, *bytes_each_way, f"{method} {status}")
 
-    def call(self, method, requests, context, bytes_each_way):
+    def call(self, method, requests, context, bytes_each_way, in_order):
         """The call to the service, ended with the client's."""
 
         def counted():
@@ -104,7 +115,8 @@ class Proxy(grpc.GenericRpcHandler):
                     bytes_each_way[0] += len(request)
                     yield request
             except Exception:  # the client has gone away: grpcio raises this very class
-                pass
+                if in_order:
+                    in_order.cancelled.wait()
 
         metadata = [
             (k, v)
@@ -115,11 +127,13 @@ class Proxy(grpc.GenericRpcHandler):
         timeout_s = left_s if left_s and 0 < left_s < 1e6 else None
         start = self.channel.stream_stream(method)
         call = start(counted(), timeout=timeout_s, metadata=metadata)
-        context.add_callback(functools.partial(self.end, method, call))
+        context.add_callback(
+            functools.partial(in_order.end, call) if in_order
+            else functools.partial(self.end, method, call)
+        )
         with self.lock:
             self.calls.add(call)
         return call
-
 
     @staticmethod
     def end(method, call):
@@ -128,6 +142,35 @@ class Proxy(grpc.GenericRpcHandler):
             threading.Timer(END_S, call.cancel).start()
         else:
             call.cancel()
+
+
+class InOrder:
+    """A pull that is cancelled in a quiet moment once its client has gone away."""
+
+    def __init__(self):
+        self.came_at, self.cancelled = time.monotonic(), threading.Event()
+
+    def came(self):
+        self.came_at = time.monotonic()
+
+    def end(self, call):
+        """The client has gone away."""
+        threading.Thread(target=self.cancel, args=(call,), daemon=True).start()
+
+    def cancel(self, call):
+        while (left_s := self.came_at + QUIET_S - time.monotonic()) > 0:
+            time.sleep(left_s)
+        call.cancel()
+        self.cancelled.set()
+
+    def drain(self, call):
+        """Reads what nobody wants any more, to its end; returns the call's status."""
+        try:
+            for _ in call:
+                self.came()
+        except grpc.RpcError:
+            pass
+        return call.code().name
 
 
 def control(proxy):
