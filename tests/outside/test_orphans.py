@@ -63,3 +63,10 @@ def test_where_no_job_of_any_object_is_seen_nothing_is_loaded_unasked(loader, wa
     assert warehouse.counts() == (0, 0)
     loader.json(*command("--load", "--even-all"))
     assert warehouse.counts() == (10, 10)
+
+
+def test_a_dataset_that_is_not_there_is_told_at_once(loader, warehouse):  # noqa: F811
+    for more in ([], ["--load"]):
+        refused = loader.run(*command(*more))
+        assert refused.returncode == 74
+        assert f"there is no dataset {warehouse.name}" in refused.stderr
