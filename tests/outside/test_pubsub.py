@@ -484,8 +484,9 @@ def test_a_message_that_no_log_here_can_take_holds_up_nobody(instance):
     large["p"] = "x" * ((1 << 20) - len(json.dumps(large)))
     assert collector.post("/collect/large", large).status_code == 202
     assert collector.flush()["unfinished"] == []
-    error = until("it says why", lambda: queue(processor)["error"])
-    assert "bytes at once are more than the log's 1048576" in error
+    why = until("it says why", lambda: queue(processor)["returned"])
+    assert "bytes at once are more than the log's 1048576" in why
+    assert processor.is_ready() and queue(processor)["error"] is None
     assert collector.post("/collect/other", events("c", range(50))).status_code == 202
     assert len(stored(processor, 50)) == 50
     assert processor.terminate() == 0
