@@ -901,9 +901,7 @@ def test_what_a_million_events_cost_in_the_topic_is_what_the_readme_says(instanc
     found = {
         "messages published, and pulled": sent["published_messages"] * million,
         "their size": sent["published_bytes"] * million / 1e6,
-        "requests that publish": asked["Publish"] * million,
-        "requests that acknowledge or extend":
-            (asked["Acknowledge"] + asked.get("ModifyAckDeadline", 0)) * million,
     }
+    # How many requests there are depends on how fast messages come.
     tell(f"per million events: {found}; {asked}")
     assert_readme_says(found, __file__)
