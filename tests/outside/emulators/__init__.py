@@ -51,13 +51,18 @@ class Faulty:
         requests.delete(f"{self.control}/_faults", timeout=10).raise_for_status()
         return rules
 
+    def counted(self):
+        """`asked` and `last` of the same moment."""
+        counted = requests.get(f"{self.control}/_requests", timeout=10).json()
+        return counted["counts"], counted["last"]
+
     def asked(self):
         """{kind: {count, bytes_in, bytes_out, status}} since the last `forget`."""
-        return requests.get(f"{self.control}/_requests", timeout=10).json()["counts"]
+        return self.counted()[0]
 
     def last(self):
         """The last requests, a line each."""
-        return requests.get(f"{self.control}/_requests", timeout=10).json()["last"]
+        return self.counted()[1]
 
     def forget(self):
         """Counts anew."""
