@@ -107,7 +107,8 @@ fn open_from_overview(model: &mut Model, effects: &mut Vec<Effect>) {
     let Some(finding) = snapshot.findings.get(line).cloned() else {
         return model.say("nothing needs attention");
     };
-    let Some(tab) = Tab::of(finding.view, snapshot) else {
+    let tab = Tab::of(finding.view, snapshot).filter(|tab| *tab != Tab::Overview);
+    let Some(tab) = tab else {
         return model.say("what is known about it is on this screen: sinks and last changes");
     };
     match (tab, finding.stream) {

@@ -61,6 +61,16 @@ impl<'a> Painter<'a> {
         area.bottom()
     }
 
+    /// How many lines a paragraph of so many cells has.
+    pub fn lines(&self, text: &str, cells: u16) -> u16 {
+        let (mut rest, mut lines) = (text.trim_start(), 0_u16);
+        while !rest.is_empty() && cells > 0 {
+            rest = rest[self.first_line(rest, cells.into()).len()..].trim_start();
+            lines = lines.saturating_add(1);
+        }
+        lines
+    }
+
     /// As much of the text as fits, up to the end of a word where one ends.
     fn first_line<'t>(&self, text: &'t str, cells: usize) -> &'t str {
         let (mut used, mut fits, mut word) = (0, 0, 0);

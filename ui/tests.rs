@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use eventkit::admin::Replayed;
 use eventkit::errors::{LetterFilter, Status};
-use eventkit::status::Snapshot;
+use eventkit::status::{Snapshot, View};
 use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -525,6 +525,32 @@ fn a_finding_opens_the_view_that_explains_it() {
     press(&mut model, KeyCode::Enter);
     assert_eq!(model.tab, Tab::Partitions);
     assert_eq!(model.cursors.profile, Some(fixture::name("checkout")));
+}
+
+#[test]
+fn a_long_finding_is_shown_whole_under_the_cursor_and_says_where_it_leads() {
+    let mut snapshot = fixture::snapshot();
+    snapshot.findings[1].text = "the bucket of that name is not there: a storage \
+         administrator makes it, or store.bucket in the configuration is another one"
+        .to_owned();
+    snapshot.findings[1].view = View::Overview;
+    for (width, height) in [(80, 24), (120, 36)] {
+        let mut model = fixture::model(UNICODE, width, height);
+        tell(&mut model, What::Snapshot(Arc::new(snapshot.clone())));
+        let before = screen(&model);
+        assert!(!before.contains("is another one"), "{before}");
+        press(&mut model, KeyCode::Down);
+        let below = screen(&model);
+        assert!(below.contains("is another one"), "{below}");
+        let row = below.lines().find(|row| row.contains("the bucket of")).unwrap();
+        assert!(!row.contains("->"), "it leads nowhere else: {row}");
+        press(&mut model, KeyCode::Enter);
+        assert_eq!(model.tab, Tab::Overview);
+        assert!(screen(&model).contains("on this screen"));
+        press(&mut model, KeyCode::Down);
+        let last = screen(&model);
+        assert!(last.contains("12 objects wait"), "all of the others are still there:\n{last}");
+    }
 }
 
 #[test]

@@ -33,9 +33,11 @@ pub fn draw(model: &Model, dialog: &Dialog, p: &mut Painter, area: Rect) -> Opti
         }
         Question::Load { change, scope, .. } => {
             let (title, effect, more) = match change {
-                LoadChange::Retry => {
-                    ("Retry", "a new job with the same objects: all land, or none", "")
-                }
+                LoadChange::Retry => (
+                    "Retry",
+                    "a new job with the same objects: all land, or none",
+                    "none: what lands stays",
+                ),
                 LoadChange::Dismiss => (
                     "Dismiss",
                     "not loaded, and no trouble any more",

@@ -12,6 +12,14 @@ use crate::ui::model::{Model, Tab};
 use crate::ui::paint::Painter;
 use crate::ui::theme::{mark, severity_of};
 
+/// Where a finding's text begins.
+const TEXT_AT: u16 = 18;
+/// Rows of the one under the cursor, at most.
+const FINDING_ROWS: u16 = 3;
+/// Cells of what stands at the right of it.
+const LEADS_TO_CELLS: usize = 6;
+const STREAM_CELLS: usize = 28;
+
 /// One word for the worst finding.
 #[must_use]
 pub fn health(worst: Option<Severity>) -> &'static str {
@@ -38,7 +46,8 @@ pub fn draw(model: &Model, snapshot: &Snapshot, p: &mut Painter, body: Rect, cla
     let slice = |y: u16, height: u16| Rect { y: body.y + y, height, ..body };
     let pipeline_rows = if wide { 7 } else { 6 };
     pipeline(model, snapshot, p, slice(0, pipeline_rows), wide);
-    let findings = snapshot.findings.len().clamp(1, if wide { 6 } else { 4 }) as u16;
+    let findings = snapshot.findings.len().clamp(1, if wide { 6 } else { 4 }) as u16
+        + rows_below(model, snapshot, p, body.width, wide);
     attention(model, snapshot, p, slice(pipeline_rows, findings + 2), wide);
     let y = pipeline_rows + findings + 2;
     let rest = body.height.saturating_sub(y);
@@ -111,7 +120,9 @@ fn draw_stage(model: &Model, stage: &Stage, p: &mut Painter, at: Rect, wide: boo
 
 fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wide: bool) {
     let focused = !model.cursors.overview_streams;
-    let hidden = snapshot.findings.len().saturating_sub(usize::from(area.height - 2));
+    let below = rows_below(model, snapshot, p, area.width, wide);
+    let height = usize::from(area.height.saturating_sub(2 + below));
+    let hidden = snapshot.findings.len().saturating_sub(height);
     let note = match hidden {
         0 => "worst first   Enter opens".to_owned(),
         more => format!("worst first, {more} more below   Enter opens"),
@@ -132,32 +143,62 @@ fn attention(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect, wi
         return;
     }
     let line = finding_line(model, snapshot);
-    let height = usize::from(inner.height);
     let first = first_row(line, snapshot.findings.len(), height);
-    let shown = snapshot.findings.iter().enumerate().skip(first).take(height);
-    for (y, (i, finding)) in (inner.y..).zip(shown) {
-        draw_finding((finding, snapshot), p, Rect { y, height: 1, ..inner }, wide);
+    let mut y = inner.y;
+    for (i, finding) in snapshot.findings.iter().enumerate().skip(first).take(height) {
+        let height = if i == line { 1 + below } else { 1 };
+        draw_finding((finding, snapshot), p, Rect { y, height, ..inner }, wide);
         if focused && i == line {
-            p.restyle(Rect { y, height: 1, ..inner }, p.theme.reversed());
+            p.restyle(Rect { y, height, ..inner }, p.theme.reversed());
         }
+        y += height;
     }
+}
+
+/// What stands at the right of a finding: where it leads, and whose it is.
+struct Tags {
+    leads_to: Option<String>,
+    stream: Option<String>,
+    /// Cells that are left for the finding's text, in a pane of so many.
+    room: u16,
+}
+
+impl Tags {
+    fn of(finding: &Finding, snapshot: &Snapshot, width: u16, wide: bool) -> Self {
+        // On this screen it is already.
+        let tab = Tab::of(finding.view, snapshot).filter(|tab| *tab != Tab::Overview);
+        let leads_to = tab.map(|tab| format!("-> {}", tab.label().0));
+        let stream = finding.stream.as_ref().filter(|_| wide).map(|name| format!("stream {name}"));
+        let cells = |tag: &Option<String>, most| match tag {
+            Some(tag) => tag.len().min(most) as u16 + 2,
+            None => 0,
+        };
+        let taken = cells(&leads_to, LEADS_TO_CELLS) + cells(&stream, STREAM_CELLS);
+        Self { leads_to, stream, room: width.saturating_sub(TEXT_AT + 1 + taken) }
+    }
+}
+
+/// The finding under the cursor is shown whole, or nearly so: rows that it takes below its first.
+fn rows_below(model: &Model, snapshot: &Snapshot, p: &Painter, width: u16, wide: bool) -> u16 {
+    let Some(finding) = snapshot.findings.get(finding_line(model, snapshot)) else { return 0 };
+    let room = Tags::of(finding, snapshot, width.saturating_sub(2), wide).room;
+    p.lines(&finding.text, room).clamp(1, FINDING_ROWS) - 1
 }
 
 fn draw_finding((finding, snapshot): (&Finding, &Snapshot), p: &mut Painter, at: Rect, wide: bool) {
     let severity = Some(finding.severity);
     p.text(at.x + 1, at.y, 2, mark(severity), p.theme.severity(severity));
-    let tab = Tab::of(finding.view, snapshot);
     p.text(at.x + 4, at.y, 13, finding.view.as_str(), p.theme.normal());
+    let tags = Tags::of(finding, snapshot, at.width, wide);
     let mut right = at.right() - 1;
-    if let Some(tab) = tab {
-        right = p.right(right, at.y, 6, &format!("-> {}", tab.label().0), p.theme.dim()) - 2;
+    if let Some(tag) = &tags.leads_to {
+        right = p.right(right, at.y, LEADS_TO_CELLS as u16, tag, p.theme.dim()) - 2;
     }
-    if let (true, Some(stream)) = (wide, &finding.stream) {
-        let text = format!("stream {stream}");
-        right = p.right(right, at.y, 28, &text, p.theme.normal()) - 2;
+    if let Some(tag) = &tags.stream {
+        p.right(right, at.y, STREAM_CELLS as u16, tag, p.theme.normal());
     }
-    let x = at.x + 18;
-    p.text(x, at.y, right.saturating_sub(x), &finding.text, p.theme.normal());
+    let text = Rect { x: at.x + TEXT_AT, width: tags.room, ..at };
+    p.paragraph(text, &finding.text, p.theme.normal());
 }
 
 fn streams(model: &Model, snapshot: &Snapshot, p: &mut Painter, area: Rect) {
