@@ -8,7 +8,8 @@
 //! is found counts as done, and the ledger is completed with it.
 //!
 //! A log that was restored from a copy uses positions anew that the store knows from before. So a
-//! record counts as stored only where it was received no later than what the store has.
+//! record counts as stored only where an object has its position and was received no earlier: what
+//! another object has says nothing about it.
 //!
 //! An object that can't be read is reported and does not count: its events are stored again.
 
@@ -44,8 +45,8 @@ pub(super) struct Recall {
     behind: bool,
     /// Positions that the store has, and the ledger knew nothing of.
     claimed: RoaringTreemap,
-    /// The newest receipt of those.
-    claimed_until: Micros,
+    /// The same of each object, with its newest receipt.
+    claims: Vec<(RoaringTreemap, Micros)>,
     /// Message ids of objects whose newest event was received before are not needed any more.
     ids_since: Micros,
 }
@@ -53,14 +54,16 @@ pub(super) struct Recall {
 impl Recall {
     pub(super) fn new(id_key: IdKey, from: Seq, until: Seq) -> Self {
         let asked = HashSet::new();
-        let (claimed, claimed_until, ids_since) = Default::default();
+        let (claimed, claims, ids_since) = Default::default();
         let (lists, behind) = (true, false);
-        Self { id_key, asked, from, until, lists, behind, claimed, claimed_until, ids_since }
+        Self { id_key, asked, from, until, lists, behind, claimed, claims, ids_since }
     }
 
     /// Whether the store has that record.
     pub(super) fn has(&self, seq: Seq, received_at: Micros) -> bool {
-        self.claimed.contains(seq) && received_at <= self.claimed_until
+        let has =
+            |(seqs, until): &(RoaringTreemap, Micros)| received_at <= *until && seqs.contains(seq);
+        self.claimed.contains(seq) && self.claims.iter().any(has)
     }
 
     /// Every position that the store may have.
@@ -70,7 +73,8 @@ impl Recall {
 
     /// Everything below is done.
     pub(super) fn done(&mut self, below: Seq) {
-        if self.claimed.max().is_some_and(|last| last < below) {
+        self.claims.retain(|(seqs, _)| seqs.max().is_some_and(|last| last >= below));
+        if self.claims.is_empty() {
             self.claimed.clear();
         }
     }
@@ -135,8 +139,8 @@ impl Recall {
         let mut seqs = found.seqs.clone();
         seqs.remove_range(..self.from);
         if !seqs.is_empty() {
-            self.claimed |= seqs;
-            self.claimed_until = self.claimed_until.max(found.received.1);
+            self.claimed |= &seqs;
+            self.claims.push((seqs, found.received.1));
         }
     }
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -453,6 +454,38 @@ def test_what_a_million_events_cost_is_what_the_readme_says(in_gcs, gcs, tell):
     }
     tell(f"per million events: {found}, and {probes} probes; {asked}")
     assert_readme_says(found, __file__)
+
+
+def test_positions_of_another_life_count_only_for_what_that_life_received(in_gcs, gcs, tmp_path):
+    """A restored copy uses positions anew; of two batches that are on their way at a kill, the later
+    lands, and the ledger is lost: the earlier is not in what the lost life had stored there."""
+    in_gcs.environment |= {"EVENTKIT_LOAD_EVENTS_MAX": "100", "EVENTKIT_LOAD_AGE_MAX": "60s"}
+    in_gcs.start()
+    send(in_gcs, 10)
+    in_gcs.flush()
+    in_gcs.terminate()
+    shutil.copytree(in_gcs.data, tmp_path / "copy", symlinks=True)
+    in_gcs.start()
+    send(in_gcs, 300, first=1000)
+    in_gcs.flush()
+    in_gcs.terminate()
+    shutil.rmtree(in_gcs.data)
+    shutil.copytree(tmp_path / "copy", in_gcs.data, symlinks=True)
+    in_gcs.start()
+    objects = lambda: set((gcs.directory / in_gcs.prefix).rglob("*.parquet"))  # noqa: E731
+    before = objects()
+    gcs.fault(method="PUT", path="parquet", action="stall", seconds=300)
+    send(in_gcs, 100, first=5000)
+    until("the first is on its way", gcs.hit)
+    send(in_gcs, 100, first=6000)
+    until("the second is there", lambda: objects() - before)
+    in_gcs.kill()
+    for file in in_gcs.data.glob("ledger.db*"):
+        file.unlink()
+    in_gcs.start()
+    in_gcs.flush()
+    sent = [*range(10), *range(1000, 1300), *range(5000, 5100), *range(6000, 6100)]
+    assert Counter(landed(in_gcs)) == Counter(f"events{n}" for n in sent)
 
 
 def test_dead_letters_are_exported_to_the_bucket(in_gcs):

@@ -51,6 +51,11 @@ class Faulty:
         requests.delete(f"{self.control}/_faults", timeout=10).raise_for_status()
         return rules
 
+    def hit(self):
+        """Whether any rule was met."""
+        rules = requests.get(f"{self.control}/_faults", timeout=10).json()
+        return any(rule["hits"] for rule in rules)
+
     def counted(self):
         """`asked` and `last` of the same moment."""
         counted = requests.get(f"{self.control}/_requests", timeout=10).json()
