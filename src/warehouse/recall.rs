@@ -28,7 +28,16 @@ pub(super) struct Verdict {
 /// A job of one of these batches was created after this.
 pub(super) fn since(doubted: &[Member], now: Micros, memory: Duration) -> Micros {
     let first = doubted.iter().map(|member| member.received.0).min().unwrap_or(now);
-    first.saturating_sub(SKEW).max(forgotten_before(now, memory)).clamp(0, now.max(0))
+    let last = doubted.iter().map(|member| member.received.1).max().unwrap_or(now);
+    created_after(first, last, now, memory)
+}
+
+/// What was made between `first` and `last` by our clock has no job that was created before. A
+/// clock that was ahead at that time says nothing about when that was.
+pub(super) fn created_after(first: Micros, last: Micros, now: Micros, memory: Duration) -> Micros {
+    let remembered = forgotten_before(now, memory);
+    let after = if last <= now { first.saturating_sub(SKEW) } else { remembered };
+    after.max(remembered).clamp(0, now.max(0))
 }
 
 fn forgotten_before(now: Micros, memory: Duration) -> Micros {
@@ -227,6 +236,9 @@ mod tests {
         assert_eq!(verdict.waiting.len(), 1);
         let why = verdict.recalled[0].load.error.as_deref().unwrap_or_default();
         assert!(why.contains("older than the 100 days"), "{why}");
+        let mut ahead = member(5, 1);
+        ahead.received.1 = NOW + 1;
+        assert_eq!(since(&[ahead], NOW, MEMORY), NOW - 100 * DAY, "the clock was ahead");
         assert_eq!(since(&old, NOW, MEMORY), NOW - 100 * DAY);
         assert_eq!(since(&old[3..], NOW, MEMORY), NOW - 2 * DAY);
     }

@@ -371,7 +371,8 @@ impl<W: WarehouseLoader> Shared<W> {
             return Ok(true);
         };
         let (now, dataset) = (crate::time::now(), load.dataset.as_str());
-        let since = load.planned_at.saturating_sub(recall::SKEW).clamp(0, now.max(0));
+        let planned = load.planned_at;
+        let since = recall::created_after(planned, planned, now, self.loader.memory());
         let objects = members.iter().map(|member| member.object.clone()).collect();
         let jobs = self.loader.history(dataset, since, &objects).await?;
         let (recalled, left) = recall::taken(dataset, members, jobs);

@@ -16,6 +16,7 @@ import requests
 
 from service import assert_readme_says, until
 from test_bucket import COST_EVENTS, send_traffic, traffic
+from test_clock import Clock
 from test_console import Terminal, console
 
 BATCH = 1000
@@ -117,10 +118,6 @@ def until_loaded(warehouse, count, seconds=120, table="events"):
     assert warehouse.counts(table) == (count, count)
 
 
-def hit(faulty):
-    return any(rule["hits"] for rule in requests.get(f"{faulty.control}/_faults", timeout=10).json())
-
-
 def test_a_table_is_made_with_the_lakes_columns_and_widened(loader, warehouse):
     warehouse.create()
     table = {
@@ -189,7 +186,7 @@ def test_a_hundred_thousand_events_land_once_with_a_kill_between_any_two_steps(
             loader.start()
             if kill == 0:
                 send(loader, n * share, share)
-            until(step, lambda name=name: hit(services[name]))
+            until(step, services[name].hit)
             loader.kill()
             services[name].heal()
     loader.start()
@@ -494,6 +491,30 @@ def test_a_ledger_that_is_deleted_loads_nothing_twice(loader, warehouse):
     until_loaded(warehouse, 7000)
     until("nothing waits", lambda: loader.status()["warehouse"]["waiting_objects"] == 0)
     assert warehouse.counts() == (7000, 7000)
+
+
+@pytest.mark.needs("faketime")
+def test_what_came_under_a_clock_that_was_ahead_is_loaded_once_without_its_ledger(
+        loader, warehouse):
+    warehouse.create()
+    environment = loader.environment
+    clock = Clock(loader)
+    loader.environment |= environment
+    clock.set("+2y")
+    loader.start()
+    for first in range(0, 300, 100):
+        send(loader, first, 100)
+        until_loaded(warehouse, first + 100)
+    until("each is known", lambda: [load["state"] for load in loads(loader)] == ["loaded"] * 3)
+    loader.terminate()
+    for file in loader.data.glob("ledger.db*"):
+        file.unlink()
+    clock.set("+0")
+    loader.start()
+    send(loader, 300, 100)
+    until("all are loaded", lambda: warehouse.counts()[1] == 400)
+    until("nothing waits", lambda: loader.status()["warehouse"]["waiting_objects"] == 0)
+    assert warehouse.counts() == (400, 400)
 
 
 def test_a_dataset_that_is_not_there_is_one_sentence_until_it_is(loader, warehouse, bigquery):
