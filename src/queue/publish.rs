@@ -43,6 +43,12 @@ impl Flow {
         Route { publishes: self.outbox.is_some(), pulls: self.pulls, head_at_start }
     }
 
+    /// Whether each record that an earlier process left is adapted again here. Of what is published
+    /// or was pulled some others take care.
+    pub(super) fn keeps_all(&self) -> bool {
+        self.outbox.is_none() && !self.pulls
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.outbox.as_ref().is_none_or(Outbox::has_room)
     }

@@ -185,24 +185,38 @@ impl Worker {
         Ok(dedupe)
     }
 
-    /// Finishes the plans that an earlier process left, or has them filled again.
+    /// Finishes the plans that an earlier process left, or has them filled again. Where their events
+    /// come again from elsewhere, under another name, nothing may come to light under this one.
     fn resume(&mut self, open: Vec<Plan>, finished: &mut RoaringTreemap) -> Result<(), Ended> {
         let is_forgotten = |_: &Plan| mutant::active(Mutant::ReplanAfterCrash);
-        for plan in open.into_iter().filter(|plan| !is_forgotten(plan)) {
-            let found = self.ask("find a batch", async |store| store.find(&plan).await)?;
-            let Some(stored) = found else {
-                self.loader.resume(plan);
-                continue;
-            };
-            *finished |= &plan.seqs;
-            // Its letters are closed where their records are found in the log.
-            let commit = Commit { id: plan.id, stored, letters: Vec::new() };
-            let step = Step { commits: vec![commit], ..Step::default() };
-            self.insist("commit a plan", |w| {
-                w.ledger.commit(&w.stream.name, w.stream.wal.log_uuid(), step.clone())
-            })?;
+        let mut missing: Vec<Plan> = open.into_iter().filter(|p| !is_forgotten(p)).collect();
+        let late = if self.flow.keeps_all() { Duration::ZERO } else { self.store.late() };
+        let until = ambient::now() + late;
+        loop {
+            for plan in std::mem::take(&mut missing) {
+                missing.extend(self.finish(plan, finished)?);
+            }
+            if missing.is_empty() || ambient::now() >= until {
+                break;
+            }
+            self.pause(IDLE)?;
         }
+        missing.into_iter().for_each(|plan| self.loader.resume(plan));
         Ok(())
+    }
+
+    /// Gives a plan back that the store does not have.
+    fn finish(&mut self, plan: Plan, finished: &mut RoaringTreemap) -> Result<Option<Plan>, Ended> {
+        let found = self.ask("find a batch", async |store| store.find(&plan).await)?;
+        let Some(stored) = found else { return Ok(Some(plan)) };
+        *finished |= &plan.seqs;
+        // Its letters are closed where their records are found in the log.
+        let commit = Commit { id: plan.id, stored, letters: Vec::new() };
+        let step = Step { commits: vec![commit], ..Step::default() };
+        self.insist("commit a plan", |w| {
+            w.ledger.commit(&w.stream.name, w.stream.wal.log_uuid(), step.clone())
+        })?;
+        Ok(None)
     }
 
     /// Closes the letters whose event an earlier process stored, whatever an older copy of the

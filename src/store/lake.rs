@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -277,6 +278,10 @@ impl EventStore for Lake {
         Ok(found
             .filter(|&(digest, _)| digest == plan.digest)
             .map(|(_, bytes)| Stored { object: plan.object.clone(), bytes }))
+    }
+
+    fn late(&self) -> Duration {
+        self.objects.late()
     }
 
     async fn check(&self) -> Result<(), StoreError> {

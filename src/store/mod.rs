@@ -118,6 +118,12 @@ pub trait EventStore: Send + Sync + 'static {
     /// A store that can't tell answers `None` and is given the batch again.
     fn find(&self, plan: &Plan) -> impl Future<Output = Result<Option<Stored>, StoreError>> + Send;
 
+    /// For how long a batch may still come to light that a process was putting when it died. Where
+    /// nobody puts it again, because a topic delivers its events anew, it is looked for that long.
+    fn late(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Whether it could be reached and written to now.
     fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -166,6 +172,8 @@ pub trait DynStore: Send + Sync + 'static {
     fn put<'a>(&'a self, batch: &'a Arc<Batch>) -> Answer<'a, Stored>;
     /// See [`EventStore::find`].
     fn find<'a>(&'a self, plan: &'a Plan) -> Answer<'a, Option<Stored>>;
+    /// See [`EventStore::late`].
+    fn late(&self) -> Duration;
     /// See [`EventStore::check`].
     fn check(&self) -> Answer<'_, ()>;
     /// See [`EventStore::list`].
@@ -194,6 +202,9 @@ impl<S: EventStore> DynStore for S {
     }
     fn find<'a>(&'a self, plan: &'a Plan) -> Answer<'a, Option<Stored>> {
         Box::pin(EventStore::find(self, plan))
+    }
+    fn late(&self) -> Duration {
+        EventStore::late(self)
     }
     fn check(&self) -> Answer<'_, ()> {
         Box::pin(EventStore::check(self))

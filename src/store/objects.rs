@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
@@ -28,6 +29,8 @@ const SEQS: &str = "eventkit-seqs";
 const CHECK: &str = "_eventkit/check";
 /// A larger object goes in several parts, so that what was lost on the way is not sent whole again.
 const PART_BYTES: usize = 8 << 20;
+/// So long after its last byte has come a storage may still be making an object.
+const LATE: Duration = Duration::from_secs(15);
 /// Where such an object is made.
 const STAGED: &str = "_eventkit/staged";
 
@@ -146,6 +149,14 @@ impl Objects {
             }
             // What stays costs nothing but its bytes.
             Place::Bucket { storage, .. } => drop(storage.delete(&staged(object)).await),
+        }
+    }
+
+    /// See [`EventStore::late`](super::EventStore::late): in a directory what was renamed is there.
+    pub fn late(&self) -> Duration {
+        match self.place {
+            Place::Directory { .. } => Duration::ZERO,
+            Place::Bucket { .. } => LATE,
         }
     }
 
