@@ -109,7 +109,7 @@ fn open_from_overview(model: &mut Model, effects: &mut Vec<Effect>) {
     };
     let tab = Tab::of(finding.view, snapshot).filter(|tab| *tab != Tab::Overview);
     let Some(tab) = tab else {
-        return model.say("what is known about it is on this screen: sinks and last changes");
+        return model.say("no other view has more of it");
     };
     match (tab, finding.stream) {
         (Tab::DeadLetters, Some(stream)) => filter_stream(model, stream, effects),

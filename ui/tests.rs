@@ -530,23 +530,25 @@ fn a_finding_opens_the_view_that_explains_it() {
 #[test]
 fn a_long_finding_is_shown_whole_under_the_cursor_and_says_where_it_leads() {
     let mut snapshot = fixture::snapshot();
-    snapshot.findings[1].text = "the bucket of that name is not there: a storage \
-         administrator makes it, or store.bucket in the configuration is another one"
-        .to_owned();
+    snapshot.findings[1].text =
+        "store fails for events: 12 events wait; no Google credentials were \
+         found: name a key file by google.credentials or GOOGLE_APPLICATION_CREDENTIALS, run \
+         `gcloud auth application-default login`, or give this machine a service account"
+            .to_owned();
     snapshot.findings[1].view = View::Overview;
     for (width, height) in [(80, 24), (120, 36)] {
         let mut model = fixture::model(UNICODE, width, height);
         tell(&mut model, What::Snapshot(Arc::new(snapshot.clone())));
         let before = screen(&model);
-        assert!(!before.contains("is another one"), "{before}");
+        assert!(!before.contains("a service account"), "{before}");
         press(&mut model, KeyCode::Down);
         let below = screen(&model);
-        assert!(below.contains("is another one"), "{below}");
-        let row = below.lines().find(|row| row.contains("the bucket of")).unwrap();
+        assert!(below.contains("a service account"), "{below}");
+        let row = below.lines().find(|row| row.contains("store fails for")).unwrap();
         assert!(!row.contains("->"), "it leads nowhere else: {row}");
         press(&mut model, KeyCode::Enter);
         assert_eq!(model.tab, Tab::Overview);
-        assert!(screen(&model).contains("on this screen"));
+        assert!(screen(&model).contains("no other view has more of it"));
         press(&mut model, KeyCode::Down);
         let last = screen(&model);
         assert!(last.contains("12 objects wait"), "all of the others are still there:\n{last}");

@@ -102,7 +102,11 @@ fn text(loads: &[Load]) -> String {
             load.table
         );
         if let Some(error) = &load.error {
-            let _ = write!(out, "\n  {}: {}", safe(&load.object), safe(error));
+            let _ = match load.objects {
+                1 => write!(out, "\n  {}: {}", safe(&load.object), safe(error)),
+                // The error may be of any of them.
+                _ => write!(out, "\n  {}", safe(error)),
+            };
         }
     }
     out

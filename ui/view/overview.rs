@@ -15,7 +15,7 @@ use crate::ui::theme::{mark, severity_of};
 /// Where a finding's text begins.
 const TEXT_AT: u16 = 18;
 /// Rows of the one under the cursor, at most.
-const FINDING_ROWS: u16 = 3;
+const FINDING_ROWS: u16 = 6;
 /// Cells of what stands at the right of it.
 const LEADS_TO_CELLS: usize = 6;
 const STREAM_CELLS: usize = 28;
