@@ -69,6 +69,10 @@ pub struct StreamStats {
     pub pulled_bytes: Count,
     /// Messages of those that were acknowledged to it: what they held is stored, or a dead letter.
     pub acked_messages: Count,
+    /// Messages that were pulled, and are neither acknowledged nor given back.
+    pub outstanding_messages: Count,
+    /// Bytes of those messages.
+    pub outstanding_bytes: Count,
     /// Events in open or unfinished batches.
     pub pending_events: Count,
     /// Bytes of those.
@@ -130,6 +134,8 @@ impl StreamStats {
             pulled_messages: Count::default(),
             pulled_bytes: Count::default(),
             acked_messages: Count::default(),
+            outstanding_messages: Count::default(),
+            outstanding_bytes: Count::default(),
             pending_events: Count::default(),
             pending_bytes: Count::default(),
             pending_batches: Count::default(),

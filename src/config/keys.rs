@@ -175,7 +175,7 @@ pub const KEYS: &[Key] = &[
         |c| Slot::Resource(&mut c.queue.subscription)),
     service("queue.endpoint", "\"\"", "Another address of Pub/Sub, such as http://127.0.0.1:8085; one of plain http is asked without Google credentials. Unless set, PUBSUB_EMULATOR_HOST.",
         |c| Slot::Url(&mut c.queue.endpoint)),
-    service("queue.outstanding_bytes_max", "\"256 MiB\"", "Bytes of messages that were pulled and are not stored yet; of one stream half of that.",
+    service("queue.outstanding_bytes_max", "\"256 MiB\"", "Bytes of messages that were pulled and are not acknowledged yet; of one stream half of that.",
         |c| Slot::Size(&mut c.queue.outstanding_bytes_max, MIB)),
     service("errors.malformed_max", "1000", "Malformed bodies kept; the oldest goes first.",
         |c| Slot::Count(&mut c.errors.malformed_max, 0, MANY)),

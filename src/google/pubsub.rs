@@ -123,6 +123,11 @@ impl PubSub {
         self.state().pulling = Some((Instant::now(), error));
     }
 
+    /// Whether nothing is known against pulling.
+    pub(super) fn is_pulled(&self) -> bool {
+        self.state().pulling.is_none()
+    }
+
     /// Something was pulled and could be taken.
     pub(super) fn pulling_works(&self) {
         self.state().pulling = None;

@@ -8,9 +8,8 @@
 //! its store fails the rest goes back.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
@@ -24,6 +23,7 @@ use crate::errors::{ErrorStore, NewLetter};
 use crate::event::{Phase, Receipt, Rejection, StreamName};
 use crate::queue::{BadMessage, FlushReport, Lease, Returned, decode};
 use crate::space::Space;
+use crate::stats::StreamStats;
 use crate::streams::{Stream, Streams, StreamsError};
 use crate::wal::{AppendError, Appending, Records};
 
@@ -44,7 +44,7 @@ const RETURN_AFTER: Duration = Duration::from_secs(15);
 const OUTSTANDING_MAX: i64 = 100_000;
 /// So many that became dead letters are known again by their ids.
 const BURIED_MAX: usize = 1_000;
-/// What was acknowledged and given back last is told to the service within that time.
+/// What was acknowledged and given back last is told to the service within that time, at least.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How far pulling is to go on.
@@ -54,8 +54,9 @@ pub enum Pulling {
     Goes,
     /// Nothing more is pulled; what is held is still ours.
     Ends,
-    /// Everything was acknowledged or given back.
-    Ended,
+    /// All that is stored was said to be done, and the rest given back; until then the service may
+    /// take to confirm it.
+    Ended(Instant),
 }
 
 /// Has what a stream's log holds now stored; the answer comes once it is.
@@ -87,29 +88,32 @@ pub struct Puller {
 struct Pull {
     of: Puller,
     acks: Acks,
-    /// Bytes that are held of each stream.
-    held: BTreeMap<StreamName, Arc<AtomicUsize>>,
+    /// Whose messages are held.
+    held: BTreeMap<StreamName, Arc<StreamStats>>,
     returning: Returning,
     /// The ids of messages that became dead letters last.
     buried: VecDeque<String>,
 }
 
-/// A message's part of the bytes that are held, while it is.
+/// A message's part of what is held, while it is.
 struct Weight {
-    bytes: usize,
-    among: Arc<AtomicUsize>,
+    bytes: u64,
+    among: Arc<StreamStats>,
 }
 
 impl Weight {
-    fn new(bytes: usize, among: &Arc<AtomicUsize>) -> Self {
-        among.fetch_add(bytes, Relaxed);
+    fn new(bytes: usize, among: &Arc<StreamStats>) -> Self {
+        let bytes = bytes as u64;
+        among.outstanding_messages.add(1);
+        among.outstanding_bytes.add(bytes);
         Self { bytes, among: Arc::clone(among) }
     }
 }
 
 impl Drop for Weight {
     fn drop(&mut self) {
-        self.among.fetch_sub(self.bytes, Relaxed);
+        self.among.outstanding_messages.take_back(1);
+        self.among.outstanding_bytes.take_back(self.bytes);
     }
 }
 
@@ -166,10 +170,26 @@ impl<E: std::fmt::Display> From<E> for Why {
     }
 }
 
+/// Gives back what has come and not been taken: others may have room for it. Given back while the
+/// service still sends, it would be here again at once.
+async fn leave(mut stream: MessageStream) {
+    let mut handlers = Vec::new();
+    while let Ok(Some(Ok((_, handler)))) = tokio::time::timeout(LOOK_FOR_ROOM, stream.next()).await
+    {
+        handlers.push(handler);
+        if handlers.len() >= OUTSTANDING_MAX as usize {
+            break;
+        }
+    }
+    drop(stream);
+    drop(handlers);
+}
+
 impl Puller {
     /// Pulls until it is told to end, and then sees to it that the last acknowledgements are told.
     pub async fn run(self) {
-        let (acks, acknowledged) = acks(Arc::clone(&self.pubsub));
+        let pubsub = Arc::clone(&self.pubsub);
+        let (acks, acknowledged) = acks(Arc::clone(&pubsub));
         let mut pulling = self.pulling.clone();
         let pull = Pull {
             of: self,
@@ -179,23 +199,42 @@ impl Puller {
             buried: VecDeque::new(),
         };
         // Its leases are extended until all is given back.
-        let token = pull.run().await;
-        let _ = pulling.wait_for(|pulling| *pulling == Pulling::Ended).await;
+        let (token, held) = pull.run().await;
+        let is_ended = |pulling: &Pulling| matches!(pulling, Pulling::Ended(_));
+        let until = match pulling.wait_for(is_ended).await.as_deref() {
+            Ok(Pulling::Ended(until)) if pubsub.is_pulled() => *until,
+            _ => Instant::now(),
+        };
+        // A key of which another instance died holding a message takes no acknowledgement until
+        // that has come to somebody else. Who stops before has what they stored stored again.
         let last_words = async {
             let _ = acknowledged.await;
             if let Some(token) = token {
                 token.shutdown().await;
             }
         };
-        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+        let patience = until.saturating_duration_since(Instant::now()).max(LAST_WORDS);
+        if tokio::time::timeout(patience, last_words).await.is_err() {
+            let messages: u64 = held.values().map(|of| of.outstanding_messages.get()).sum();
+            tracing::warn!(
+                messages,
+                "the topic has not confirmed that these are done: what of them \
+                is stored comes again, to others"
+            );
+        }
     }
 }
 
 impl Pull {
-    /// Pulls until it is told to end; then what ends the stream that was pulled from last.
-    async fn run(mut self) -> Option<ShutdownToken> {
+    /// Pulls until it is told to end; then what ends the stream that was pulled from last, and whose
+    /// messages are held.
+    async fn run(mut self) -> (Option<ShutdownToken>, BTreeMap<StreamName, Arc<StreamStats>>) {
         let mut told = String::new();
         while self.goes() {
+            if !self.of.space.takes_events() {
+                self.pause(LOOK_FOR_ROOM).await;
+                continue;
+            }
             let mut pulling = self.of.pulling.clone();
             let opened = tokio::select! {
                 biased;
@@ -207,7 +246,10 @@ impl Pull {
                     told.clear();
                     let error = self.pull(&mut stream).await;
                     if !self.goes() {
-                        return Some(stream.shutdown_token());
+                        return (Some(stream.shutdown_token()), self.held);
+                    }
+                    if !self.of.space.takes_events() {
+                        leave(stream).await;
                     }
                     error
                 }
@@ -221,7 +263,7 @@ impl Pull {
             self.of.pubsub.pulling_fails(error);
             self.pause(PAUSE).await;
         }
-        None
+        (None, self.held)
     }
 
     fn goes(&self) -> bool {
@@ -246,8 +288,11 @@ impl Pull {
     async fn pull(&mut self, stream: &mut MessageStream) -> Option<String> {
         let mut silent = 0;
         loop {
-            while !self.has_room() && self.goes() {
+            while self.held_bytes() >= self.of.outstanding_bytes_max && self.goes() {
                 self.pause(LOOK_FOR_ROOM).await;
+            }
+            if !self.of.space.takes_events() {
+                return None;
             }
             let next = tokio::select! {
                 biased;
@@ -289,19 +334,16 @@ impl Pull {
     }
 
     /// What the service was told to send at most, it may send again over a new connection.
-    fn has_room(&self) -> bool {
-        self.of.space.takes_events() && self.held_bytes() < self.of.outstanding_bytes_max
-    }
-
     fn held_bytes(&self) -> usize {
-        self.held.values().map(|bytes| bytes.load(Relaxed)).sum()
+        self.held.values().map(|of| of.outstanding_bytes.get() as usize).sum()
     }
 
     /// A place among what is held, once that stream has one; none where the message is to go back.
     async fn place_of(&mut self, stream: &Stream, bytes: usize) -> Option<Weight> {
-        let held = Arc::clone(self.held.entry(stream.name.clone()).or_default());
+        let held = self.held.entry(stream.name.clone());
+        let held = Arc::clone(held.or_insert_with(|| Arc::clone(&stream.stats)));
         let mut stored: Option<oneshot::Receiver<FlushReport>> = None;
-        while held.load(Relaxed) >= self.of.outstanding_bytes_max / 2 {
+        while held.outstanding_bytes.get() as usize >= self.of.outstanding_bytes_max / 2 {
             if stream.stats.is_store_in_trouble() || !self.goes() {
                 return None;
             }
@@ -340,7 +382,7 @@ impl Pull {
                         drop(weight);
                     });
                     let done = move || drop(acks.send(Done { key, handler, told }));
-                    stream.leases.hold(end, Lease::new(message.data.len(), done));
+                    stream.leases.hold(end, Lease::new(done));
                     drop(taking);
                 });
             }

@@ -328,7 +328,7 @@ impl Service {
         let streams = self.streams.all();
         let close = move || close(&workers, &ledger, &errors);
         tokio::task::spawn_blocking(close).await.map_err(|error| Fatal(error.to_string()))?;
-        remote::give_back(&streams, remote).await;
+        remote::give_back(&streams, remote, deadline).await;
         let _ = std::fs::remove_file(&self.config.admin_socket);
         Ok(())
     }

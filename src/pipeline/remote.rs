@@ -4,7 +4,7 @@
 //! until the service is told to stop; then what it holds is stored, and the rest given back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "pubsub")]
 use tokio::sync::mpsc;
@@ -57,11 +57,11 @@ pub(super) async fn rests(remote: Option<&mut Running>, patience: Duration) {
     }
 }
 
-/// What is still held is for others.
-pub(super) async fn give_back(streams: &[Arc<Stream>], remote: Option<Running>) {
+/// What is still held is for others. That all else is done the topic may take until then to confirm.
+pub(super) async fn give_back(streams: &[Arc<Stream>], remote: Option<Running>, until: Instant) {
     streams.iter().for_each(|stream| stream.leases.release());
     if let Some(remote) = remote {
-        remote.ended().await;
+        remote.ended(until).await;
     }
 }
 
@@ -173,8 +173,8 @@ impl Running {
     }
 
     /// Everything was stored or given back: waits until the topic knows.
-    pub(super) async fn ended(self) {
-        self.told.send_replace(Pulling::Ended);
+    pub(super) async fn ended(self, until: Instant) {
+        self.told.send_replace(Pulling::Ended(until));
         if let Some(pulls) = self.pulls {
             // One that panicked has been reported by the panic's own message.
             let _ = pulls.await;
@@ -241,7 +241,7 @@ impl Running {
         match *self {}
     }
 
-    pub(super) async fn ended(self) {
+    pub(super) async fn ended(self, _until: Instant) {
         match self {}
     }
 }

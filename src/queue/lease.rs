@@ -15,14 +15,12 @@ use crate::event::Seq;
 pub struct Lease {
     /// Tells the topic that the message is done.
     done: Box<dyn FnOnce() + Send>,
-    bytes: usize,
 }
 
 impl Lease {
-    /// A lease of a message of so many bytes, which ends well with `done` and otherwise when that
-    /// is dropped.
-    pub fn new(bytes: usize, done: impl FnOnce() + Send + 'static) -> Self {
-        Self { done: Box::new(done), bytes }
+    /// A lease that ends well with `done`, and otherwise when that is dropped.
+    pub fn new(done: impl FnOnce() + Send + 'static) -> Self {
+        Self { done: Box::new(done) }
     }
 }
 
@@ -36,7 +34,6 @@ struct Held {
     low: Seq,
     /// By the position behind the message's last record.
     leases: BTreeMap<Seq, Lease>,
-    bytes: usize,
     /// All were given back, and so is what comes later.
     ended: bool,
 }
@@ -56,7 +53,6 @@ impl Leases {
         if held.ended {
             return;
         }
-        held.bytes += lease.bytes;
         held.leases.insert(end, lease);
     }
 
@@ -66,7 +62,6 @@ impl Leases {
         held.low = held.low.max(below);
         let rest = held.leases.split_off(&(below + 1));
         let done = std::mem::replace(&mut held.leases, rest);
-        held.bytes -= done.values().map(|lease| lease.bytes).sum::<usize>();
         drop(held);
         done.into_values().for_each(|lease| (lease.done)());
     }
@@ -74,17 +69,10 @@ impl Leases {
     /// Gives all of them back: others may have the messages.
     pub fn release(&self) {
         let mut held = self.held();
-        (held.bytes, held.ended) = (0, true);
+        held.ended = true;
         let leases = std::mem::take(&mut held.leases);
         drop(held);
         drop(leases);
-    }
-
-    /// How many messages are held, and their bytes.
-    #[must_use]
-    pub fn outstanding(&self) -> (usize, usize) {
-        let held = self.held();
-        (held.leases.len(), held.bytes)
     }
 }
 
@@ -100,7 +88,7 @@ mod tests {
         let (leases, acked) = (Leases::default(), Arc::<AtomicUsize>::default());
         let lease = || {
             let acked = Arc::clone(&acked);
-            Lease::new(10, move || {
+            Lease::new(move || {
                 acked.fetch_add(1, Relaxed);
             })
         };
@@ -108,13 +96,13 @@ mod tests {
         leases.hold(9, lease());
         let done = |below| {
             leases.done(below);
-            (acked.load(Relaxed), leases.outstanding())
+            acked.load(Relaxed)
         };
-        assert_eq!(done(4), (0, (2, 20)));
-        assert_eq!(done(5), (1, (1, 10)));
+        assert_eq!(done(4), 0);
+        assert_eq!(done(5), 1);
         leases.hold(3, lease());
         assert_eq!(acked.load(Relaxed), 2, "it was done before it was held");
         leases.release();
-        assert_eq!(done(99), (2, (0, 0)), "given back, and not done");
+        assert_eq!(done(99), 2, "given back, and not done");
     }
 }

@@ -367,7 +367,7 @@ pub struct QueueStatus {
     pub pulled_rate: f64,
     /// Messages that were acknowledged to the subscription: stored, or dead letters.
     pub acked_messages: u64,
-    /// Messages that are held, because they are not.
+    /// Messages that are held: not stored yet, or their acknowledgement is not confirmed.
     pub outstanding_messages: u64,
     /// Their bytes.
     pub outstanding_bytes: u64,

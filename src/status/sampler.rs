@@ -294,8 +294,6 @@ impl Sampler {
         self.published.take(published, elapsed);
         self.pulled.take(pulled, elapsed);
         let streams = self.sources.streams.all();
-        let outstanding = streams.iter().map(|stream| stream.leases.outstanding());
-        let (messages, bytes) = outstanding.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let total =
             |of: fn(&StreamStats) -> &Count| streams.iter().map(|s| of(&s.stats).get()).sum();
         Some(QueueStatus {
@@ -309,8 +307,8 @@ impl Sampler {
             pulled_bytes: total(|stats| &stats.pulled_bytes),
             pulled_rate: self.pulled.rate(),
             acked_messages: total(|stats| &stats.acked_messages),
-            outstanding_messages: messages as u64,
-            outstanding_bytes: bytes as u64,
+            outstanding_messages: total(|stats| &stats.outstanding_messages),
+            outstanding_bytes: total(|stats| &stats.outstanding_bytes),
             error: reached.borrow().as_ref().and_then(|reached| reached.clone().err()),
             returned: self.sources.returned.why(),
         })

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
+import disks
 from service import assert_readme_says, lake_files, until
 
 EVENTS = int(os.environ.get("EVENTKIT_PUBSUB_EVENTS") or 40_000)
@@ -19,6 +20,15 @@ USERS = 20
 LEASE_S = 15
 PULL = "/google.pubsub.v1.Subscriber/StreamingPull"
 ACKNOWLEDGE = "/google.pubsub.v1.Subscriber/Acknowledge"
+SMALL_DISK = """
+max_streams = 6
+partitions = 2
+[ingest]
+event_bytes_max = "32 KiB"
+[wal]
+segment_bytes = "256 KiB"
+bytes_max = "8 MiB"
+"""
 COLUMNS = ["message_id", "user_id", "log_seq", "extra"]
 
 
@@ -600,7 +610,7 @@ def test_what_was_stored_and_not_acknowledged_comes_again_and_the_same_instance_
         first)["pulled_events"] >= 100)
     until("and was recognised", lambda: first.stream("events")["duplicate_events"] >= 100)
     assert len(first.rows()) == 100, "the same instance stores nothing twice"
-    until("it acknowledges", lambda: queue(first)["outstanding_messages"] == 0)
+    assert queue(first)["acked_messages"] == 0
     first.kill()
     pubsub.heal()
     instance("p2", "process").start()
@@ -608,6 +618,47 @@ def test_what_was_stored_and_not_acknowledged_comes_again_and_the_same_instance_
         (rows for rows in [first.rows()] if len(rows) == 200), None))
     assert len(set(ids(rows))) == 100, "told apart by message_id"
     assert_order(first.lake)
+
+
+@pytest.mark.parametrize("ends", ["killed", "stopped"])
+def test_what_is_on_its_way_into_a_bucket_at_an_end_is_stored_once(instance, gcs, ends):
+    """The storage has the whole request, and makes the object once the next process has begun."""
+    gcs.heal()
+    collector = instance("c", "collect").start()
+    processor = in_bucket(instance, gcs, f"late-{ends}", "p")
+    processor.environment["EVENTKIT_SHUTDOWN_TIMEOUT"] = "1s"
+    processor.start()
+    send(collector, "c", range(50))
+    stored(processor, 50)
+    gcs.fault(method="PUT", path="parquet", action="stall", seconds=6)
+    send(collector, "c", range(50, 150))
+    until("it is on its way", gcs.hit)
+    processor.kill() if ends == "killed" else processor.terminate()
+    processor.start()
+    stored(processor, 150)
+    until("what came again was recognised", lambda: queue(
+        processor)["pulled_events"] >= 100 and queue(processor)["outstanding_messages"] == 0, 90)
+    assert len(processor.rows()) == 150
+    assert processor.stream("events")["duplicate_events"] >= 100
+
+
+@pytest.mark.needs("ext4")
+def test_a_processor_whose_disk_is_full_leaves_the_topic_to_others(instance, workshop):
+    collector = instance("c", "collect").start()
+    disk = disks.mount(disks.image(workshop / "disk.img", "ext4", 300), workshop / "disk")
+    full, other = instance("p1", "process"), instance("p2", "process")
+    full.data = disk / "data"
+    full.configure(SMALL_DISK)
+    full.start()
+    send(collector, "c", range(200))
+    stored(full, 200)
+    other.start()
+    disks.fill(disk)
+    until("it has no room", lambda: not dependency(full, "disk")["ok"])
+    for first in range(200, 1200, 50):
+        send(collector, "c", range(first, first + 50))
+    stored(other, 1200)
+    assert full.stream("events")["stored_events"] < 1200
 
 
 def collect(collectors, start, end):
