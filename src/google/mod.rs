@@ -9,6 +9,8 @@ mod answers;
 pub mod api;
 mod credentials;
 #[cfg(feature = "pubsub")]
+mod held;
+#[cfg(feature = "pubsub")]
 mod pubsub;
 #[cfg(feature = "pubsub")]
 mod pull;

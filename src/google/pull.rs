@@ -7,8 +7,8 @@
 //! others; so each may hold half of it. One that does has its open batches stored early, and where
 //! its store fails the rest goes back.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use google_cloud_pubsub::model::Message;
@@ -18,6 +18,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::acks::{Acks, Done, acks};
+use super::held::{Returning, Weight};
 use super::pubsub::{LEASE, PubSub};
 use crate::errors::{ErrorStore, NewLetter};
 use crate::event::{Phase, Receipt, Rejection, StreamName};
@@ -93,57 +94,6 @@ struct Pull {
     returning: Returning,
     /// The ids of messages that became dead letters last.
     buried: VecDeque<String>,
-}
-
-/// A message's part of what is held, while it is.
-struct Weight {
-    bytes: u64,
-    among: Arc<StreamStats>,
-}
-
-impl Weight {
-    fn new(bytes: usize, among: &Arc<StreamStats>) -> Self {
-        let bytes = bytes as u64;
-        among.outstanding_messages.add(1);
-        among.outstanding_bytes.add(bytes);
-        Self { bytes, among: Arc::clone(among) }
-    }
-}
-
-impl Drop for Weight {
-    fn drop(&mut self) {
-        self.among.outstanding_messages.take_back(1);
-        self.among.outstanding_bytes.take_back(self.bytes);
-    }
-}
-
-/// Messages on their way back, by ordering key. What comes behind one of them goes back with it,
-/// since it is delivered behind it again.
-#[derive(Clone, Default)]
-struct Returning(Arc<Mutex<HashMap<String, Vec<Handler>>>>);
-
-impl Returning {
-    fn keys(&self) -> MutexGuard<'_, HashMap<String, Vec<Handler>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has(&self, key: &str) -> bool {
-        !key.is_empty() && self.keys().contains_key(key)
-    }
-
-    /// Whether it is the first under its key.
-    fn add(&self, key: &str, handler: Handler) -> bool {
-        let mut keys = self.keys();
-        let behind = keys.entry(key.to_owned()).or_default();
-        behind.push(handler);
-        behind.len() == 1
-    }
-
-    /// Gives back what goes back under a key, the first first.
-    fn end(&self, key: &str) {
-        let handlers = self.keys().remove(key);
-        handlers.into_iter().flatten().for_each(drop);
-    }
 }
 
 /// What has become of a message.
