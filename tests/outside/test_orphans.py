@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from service import BINARY, clean_environment, until
-from test_bigquery import hit, loader, send, warehouse  # noqa: F401 - fixtures
+from test_bigquery import loader, send, warehouse  # noqa: F401 - fixtures
 
 DAY_S = 86_400
 
@@ -38,7 +38,7 @@ def test_what_a_lost_disk_had_not_loaded_yet_is_loaded_once(loader, warehouse, b
     bigquery.fault(method="POST", path="/jobs", action="late-reply", seconds=60)
     words = [BINARY, *loader.options(), *command("--load")]
     killed = subprocess.Popen(words, env=clean_environment())
-    until("a job is there", lambda: hit(bigquery))
+    until("a job is there", bigquery.hit)
     killed.kill()
     killed.wait()
     bigquery.heal()

@@ -913,7 +913,9 @@ def test_what_a_slow_store_holds_up_stays_with_its_instance_beyond_its_lease(
 
 def test_many_stops_in_a_row_lose_nothing(instance, tell):
     collector = instance("c", "collect").start()
-    processors = [instance(f"p{n}", "process").start() for n in (1, 2, 3)]
+    # Sooner than all that they have stored can be confirmed.
+    hurried = {"EVENTKIT_SHUTDOWN_TIMEOUT": "3s"}
+    processors = [instance(f"p{n}", "process", **hurried).start() for n in (1, 2, 3)]
     sent, stops = 0, 9
     for stop in range(stops):
         for _ in range(3):
