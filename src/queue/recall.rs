@@ -160,7 +160,9 @@ impl Recall {
             if known == Known::Nothing && worker.ledger.is_behind(found.ledger_tx) {
                 self.say_behind(worker, &found);
             }
-            let ids = self.ids_of(worker, &found)?;
+            // What was planned is recent, whatever the clock said then: its repeats may come now.
+            let needed = known == Known::Planned || found.received.1 >= self.ids_since;
+            let ids = if needed { self.ids_of(worker, &found)? } else { Vec::new() };
             adopted.push(Adopted { found, ids });
         }
         if adopted.is_empty() {
@@ -175,9 +177,6 @@ impl Recall {
     }
 
     fn ids_of(&self, worker: &mut Worker, found: &Found) -> Result<Vec<IdHash>, Ended> {
-        if found.received.1 < self.ids_since {
-            return Ok(Vec::new());
-        }
         let ids =
             worker.ask("read the store", async |store| store.message_ids(&found.object).await)?;
         if ids.is_none() {
